@@ -1,4 +1,4 @@
-//! Managers that are open to other users, and what those may do.
+//! Managers that other users may use, and the rights of those users.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::run;
 
-/// A user, its group and its supplementary groups.
+/// A user id, a group id and supplementary groups.
 #[derive(Clone, Serialize, Deserialize)]
 struct User(u32, u32, Vec<u32>);
 
@@ -27,7 +27,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("access::visitor", visitor);
 }
 
-/// Hosts a manager as a user, open to users and groups.
+/// Hosts a manager as a user, and allows users and groups.
 async fn host((user, path, uids, gids): (u32, PathBuf, Vec<u32>, Vec<u32>)) {
     act_as(user, user, &[]);
     let mut builder = Manager::builder().address(path);
@@ -44,7 +44,7 @@ async fn host((user, path, uids, gids): (u32, PathBuf, Vec<u32>, Vec<u32>)) {
     std::future::pending().await
 }
 
-/// Does as a user what it may, and tries all the rest. Reports what it was refused.
+/// Performs the permitted calls as a user, and tries all others. Reports the refusals.
 async fn visitor((user, address): (User, String)) {
     let User(uid, gid, groups) = user;
     act_as(uid, gid, &groups);
@@ -74,7 +74,7 @@ async fn visitor((user, address): (User, String)) {
         matches!(outcome, Err(CallError::Fault(Fault::NotAllowed(_))))
     };
     report(&if asked.iter().all(is_refused) {
-        // The session goes on, and the holder has noticed nothing.
+        // The session still works, and the holder's hold is unchanged.
         value.fetch_add(1).await.unwrap();
         "uses".to_owned()
     } else if asked.iter().all(Result::is_ok) {
@@ -84,7 +84,7 @@ async fn visitor((user, address): (User, String)) {
     });
 }
 
-/// A folder that others may pass through.
+/// Creates a folder that other users may enter.
 fn open_folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -97,7 +97,7 @@ fn visit(uid: u32, gid: u32, groups: &[u32], address: &str) -> String {
 }
 
 #[test]
-fn users_and_members_of_groups_use_what_they_were_let_into_and_administer_nothing() {
+fn allowed_users_and_groups_may_use_the_manager_but_not_administer_it() {
     run(async {
         if !may_act_as_others() {
             return;
@@ -109,7 +109,7 @@ fn users_and_members_of_groups_use_what_they_were_let_into_and_administer_nothin
             (vec![], vec![GROUP]),
             (vec![GUEST], vec![GROUP]),
         ] {
-            // The manager makes the folder, and lets others through.
+            // The manager creates the folder, and lets other users enter it.
             let path = folder.path().join(format!("{}-{}", uids.len(), gids.len()));
             let path = path.join("locks.sock");
             let mut host = Role::start("access::host", &(OWNER, &path, &uids, &gids));
@@ -140,7 +140,7 @@ fn users_and_members_of_groups_use_what_they_were_let_into_and_administer_nothin
 }
 
 #[test]
-fn client_trusts_its_own_user_root_and_the_one_that_it_names() {
+fn client_trusts_its_own_user_root_and_the_user_in_the_address() {
     run(async {
         if !may_act_as_others() {
             return;
@@ -158,7 +158,7 @@ fn client_trusts_its_own_user_root_and_the_one_that_it_names() {
             assert!(shown.contains(&pinned), "it says what to write: {shown}");
         }
         host.kill();
-        // A manager of root needs no name.
+        // A manager of root needs no user in the address.
         let path = folder.path().join("roots.sock");
         let path = path.to_str().unwrap();
         let mut host = Role::start("access::host", &(0, path, [GUEST], [0_u32; 0]));
@@ -168,7 +168,7 @@ fn client_trusts_its_own_user_root_and_the_one_that_it_names() {
 }
 
 #[test]
-fn manager_is_its_own_users_unless_it_was_opened() {
+fn manager_refuses_other_users_by_default() {
     run(async {
         if !may_act_as_others() {
             return;
@@ -184,7 +184,7 @@ fn manager_is_its_own_users_unless_it_was_opened() {
             shown.contains("a socket of uid 0 with mode 0600"),
             "{shown}"
         );
-        // Opening the socket's mode by hand does not open the manager.
+        // Changing the socket's mode does not give access to the manager.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         let shown = visit(GUEST, GUEST, &[0], path.to_str().unwrap());
         assert!(shown.contains(&format!("and not uid {GUEST}")), "{shown}");
@@ -193,7 +193,7 @@ fn manager_is_its_own_users_unless_it_was_opened() {
 }
 
 #[test]
-fn spawned_manager_is_open_too() {
+fn spawned_manager_allows_other_users_too() {
     run(async {
         if !may_act_as_others() {
             return;
@@ -211,7 +211,7 @@ fn spawned_manager_is_open_too() {
 }
 
 #[test]
-fn manager_that_others_cannot_reach_is_not_opened_to_them() {
+fn manager_without_a_path_cannot_allow_other_users() {
     run(async {
         let name = format!("test-{:x}", rand::random::<u64>());
         let named = || Manager::builder().address(&name);

@@ -1,4 +1,4 @@
-//! What an address means, and what is told about a text that is none.
+//! The meaning of addresses, and the errors for invalid ones.
 
 use std::{fs, os::unix::ffi::OsStrExt, path::Path};
 
@@ -12,7 +12,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("addresses::visitor_by_variable", visitor_by_variable);
 }
 
-/// Connects to a manager, and reports where it was found.
+/// Connects to a manager, and reports its address.
 async fn visitor(address: String) {
     report(&match Manager::connect(address).await {
         Ok(manager) => manager.address().to_string(),
@@ -20,7 +20,7 @@ async fn visitor(address: String) {
     });
 }
 
-/// Connects to the manager that a variable names, and reports where it was found.
+/// Connects to the manager in the environment variable, and reports its address.
 async fn visitor_by_variable(_: ()) {
     let found = match Address::from_env() {
         Ok(address) => Manager::connect(address)
@@ -34,7 +34,7 @@ async fn visitor_by_variable(_: ()) {
     });
 }
 
-/// A name that no other test uses.
+/// Returns a unique name.
 fn unique_name() -> String {
     format!("test-{}-{:x}", std::process::id(), rand::random::<u64>())
 }
@@ -67,7 +67,7 @@ fn name_is_the_same_manager_in_every_environment() {
 }
 
 #[test]
-fn variable_says_the_address_and_errors_name_it() {
+fn variable_contains_the_address_and_errors_name_the_variable() {
     run(async {
         let name = unique_name();
         let visit = |value: Option<&str>| {
@@ -101,7 +101,7 @@ fn variable_says_the_address_and_errors_name_it() {
 }
 
 #[test]
-fn path_that_is_no_socket_is_told_by_what_it_is() {
+fn path_of_another_file_is_refused_with_its_type() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
@@ -122,7 +122,7 @@ fn path_that_is_no_socket_is_told_by_what_it_is() {
 }
 
 #[test]
-fn text_that_is_no_address_is_the_error_of_the_start_and_of_the_connection() {
+fn invalid_address_is_an_error_of_start_and_connect() {
     run(async {
         for (text, reason) in [
             ("127.0.0.1:7000", BadAddress::Network),
@@ -154,7 +154,7 @@ fn text_that_is_no_address_is_the_error_of_the_start_and_of_the_connection() {
 
 #[test]
 fn managers_without_an_address_read_no_variable() {
-    // Several of one program would be in each other's way.
+    // Several managers of one program would otherwise get the same address.
     run(async {
         let one = Manager::start().await.unwrap();
         let other = Manager::start().await.unwrap();

@@ -1,4 +1,4 @@
-//! The promises of a barrier, through its proxy and from other processes.
+//! The guarantees of a barrier, through its proxy and from other processes.
 
 pub(crate) mod arrivals;
 pub(crate) mod deaths;
@@ -60,7 +60,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     });
 }
 
-/// Arrives from inside a pool.
+/// Arrives from a pool task.
 #[derive(Serialize, Deserialize)]
 struct Meet(Barrier);
 
@@ -80,13 +80,13 @@ async fn manager_and_barrier(spec: impl Into<BarrierSpec>) -> (Manager, Barrier)
 }
 
 async fn until_arrived(barrier: &Barrier, arrived: u64) {
-    until("they have arrived", || async {
+    until("the parties have arrived", || async {
         barrier.status().await.unwrap().arrived == arrived
     })
     .await;
 }
 
-/// A task that waits at the barrier, and does so when this returns.
+/// Starts a task that waits at the barrier. The task has arrived when this returns.
 async fn arrived(barrier: &Barrier) -> tokio::task::JoinHandle<Result<Passed, CallError>> {
     let before = barrier.status().await.unwrap().arrived;
     let waiting = tokio::spawn({
@@ -101,7 +101,7 @@ fn broken(breach: Breach) -> CallError {
     CallError::refused(Refusal::Broken(breach))
 }
 
-/// Whether a party died, and which process it was.
+/// Returns the process whose death broke the barrier.
 fn who_died(outcome: Result<Passed, CallError>) -> u32 {
     match outcome {
         Err(CallError::Refused(Refusal::Broken(Breach::Died(peer)), _)) => peer.pid,
@@ -110,7 +110,7 @@ fn who_died(outcome: Result<Passed, CallError>) -> u32 {
 }
 
 #[test]
-fn parties_of_several_processes_have_places_of_their_own_and_one_leads() {
+fn parties_of_several_processes_have_different_indices_and_one_leads() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(4).await;
         for generation in 0..3 {
@@ -143,11 +143,11 @@ fn processes_that_lap_each_other_pass_ten_thousand_generations() {
 }
 
 #[test]
-fn no_parties_are_refused_and_another_number_under_the_same_name_as_well() {
+fn zero_parties_and_another_number_for_the_same_name_are_refused() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let Err(CallError::Refused(Refusal::Invalid(why), _)) = manager.barrier(0).await else {
-            panic!("it was made");
+            panic!("the barrier was created");
         };
         assert!(why.contains("1 to 4294967295 parties, not 0"), "{why}");
         manager.named("gate").barrier(2).await.unwrap();
@@ -160,7 +160,7 @@ fn no_parties_are_refused_and_another_number_under_the_same_name_as_well() {
 }
 
 #[test]
-fn action_runs_in_the_last_to_arrive_before_anyone_is_released() {
+fn action_runs_in_the_last_party_before_the_release() {
     static ACTIONS: AtomicU32 = AtomicU32::new(0);
     run(async {
         let (_manager, barrier) = manager_and_barrier(3).await;
@@ -180,7 +180,10 @@ fn action_runs_in_the_last_to_arrive_before_anyone_is_released() {
             let mut leaders = 0;
             for party in [(); 3].map(|()| party()) {
                 let (passed, actions) = party.await.unwrap();
-                assert_eq!(actions, round, "once a generation, and before the release");
+                assert_eq!(
+                    actions, round,
+                    "the action runs once per generation, before the release"
+                );
                 assert_eq!(passed.is_leader, passed.index == 2);
                 leaders += u32::from(passed.is_leader);
             }
@@ -189,11 +192,11 @@ fn action_runs_in_the_last_to_arrive_before_anyone_is_released() {
     });
 }
 
-/// One party waits, the other one's action ends by `way`, and neither passes.
+/// One party waits, the action of the other one ends by `way`, and neither passes.
 async fn breaks<F: Future + Send + 'static>(way: impl FnOnce(Barrier) -> F) {
     let (_manager, barrier) = manager_and_barrier(2).await;
     let other = arrived(&barrier).await;
-    // It may panic.
+    // The action may panic.
     let _ = tokio::spawn(way(barrier.clone()).map(drop)).await;
     assert_eq!(other.await.unwrap(), Err(broken(Breach::ActionFailed)));
     assert_eq!(barrier.wait().await, Err(broken(Breach::ActionFailed)));
@@ -224,7 +227,7 @@ fn action_that_fails_panics_or_is_dropped_breaks_the_barrier() {
                 pending::<Result<(), CallError>>().await
             };
             tokio::select! {
-                passed = barrier.wait_with(act) => panic!("it never ends: {passed:?}"),
+                passed = barrier.wait_with(act) => panic!("the action has ended: {passed:?}"),
                 () = begun.notified() => {}
             }
         })
@@ -248,7 +251,7 @@ fn action_whose_process_is_killed_breaks_the_barrier() {
 }
 
 #[test]
-fn action_that_never_returns_keeps_nobody_beyond_their_time() {
+fn action_that_never_returns_does_not_delay_timeouts() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
         let mut impatient = Box::pin(barrier.wait().timeout(Duration::from_millis(300)));
@@ -262,7 +265,7 @@ fn action_that_never_returns_keeps_nobody_beyond_their_time() {
             }
         });
         assert_eq!(impatient.await, Err(CallError::timed_out()));
-        // On a slow machine its time may have been over before the action began.
+        // On a slow machine the timeout may have passed before the action began.
         let _ = end.send(());
         let shown = Err(ActionError::Call(broken(Breach::TimedOut)));
         assert_eq!(acting.await.unwrap(), shown);
@@ -270,7 +273,7 @@ fn action_that_never_returns_keeps_nobody_beyond_their_time() {
 }
 
 #[test]
-fn timeout_abort_and_reset_let_nobody_wait_in_vain() {
+fn timeout_abort_and_reset_end_all_waits() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(3).await;
         let other = arrived(&barrier).await;
@@ -299,7 +302,7 @@ fn timeout_abort_and_reset_let_nobody_wait_in_vain() {
 }
 
 #[test]
-fn dropped_wait_takes_its_arrival_back() {
+fn dropped_wait_withdraws_its_arrival() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
         assert!(tokio::time::timeout(SHORT, barrier.wait()).await.is_err());
@@ -311,7 +314,7 @@ fn dropped_wait_takes_its_arrival_back() {
 }
 
 #[test]
-fn killed_party_breaks_the_barrier_or_takes_its_arrival_back() {
+fn killed_party_breaks_the_barrier_or_withdraws_its_arrival() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(3).await;
         let mut killed = Role::start("barrier::party", &barrier);
@@ -333,14 +336,18 @@ fn killed_party_breaks_the_barrier_or_takes_its_arrival_back() {
 }
 
 #[test]
-fn stopped_party_that_has_arrived_is_counted_and_hears_of_it_later() {
+fn stopped_party_counts_as_arrived_and_gets_its_answer_later() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
         let mut stopped = Role::start("barrier::party", &barrier);
         until_arrived(&barrier, 1).await;
         signal(stopped.pid(), Signal::STOP);
         assert!(is_running(stopped.pid()));
-        assert_eq!(barrier.wait().await.unwrap().index, 1, "it has arrived");
+        assert_eq!(
+            barrier.wait().await.unwrap().index,
+            1,
+            "the stopped party counts"
+        );
         signal(stopped.pid(), Signal::CONT);
         assert_eq!(stopped.next_report(), "0 0");
         kill(stopped.pid());
@@ -348,7 +355,7 @@ fn stopped_party_that_has_arrived_is_counted_and_hears_of_it_later() {
 }
 
 #[test]
-fn plain_threads_and_pool_tasks_are_parties_as_well() {
+fn plain_threads_and_pool_tasks_can_be_parties() {
     run(async {
         let (manager, barrier) = manager_and_barrier(3).await;
         let pool = Pool::new(2).await.unwrap();
@@ -391,7 +398,7 @@ fn blocking_inside_an_async_context_panics() {
 }
 
 #[test]
-fn one_party_passes_at_once_also_without_time() {
+fn single_party_passes_at_once_even_with_a_zero_timeout() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(1).await;
         assert_eq!(
@@ -405,7 +412,7 @@ fn one_party_passes_at_once_also_without_time() {
 }
 
 #[test]
-fn those_who_wait_are_told_when_the_barrier_or_its_manager_ends() {
+fn waits_fail_when_the_barrier_or_its_manager_ends() {
     run(async {
         let (manager, barrier) = manager_and_barrier(2).await;
         let waiting = arrived(&barrier).await;

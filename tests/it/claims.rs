@@ -1,4 +1,4 @@
-//! Which files a manager touches, and that one path is one manager.
+//! The files that a manager creates and removes. A path has at most one manager.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 use crate::run;
 
-/// A user that nothing belongs to.
+/// A user without files.
 const OTHER_USER: u32 = 65534;
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -47,7 +47,7 @@ async fn host(address: Address) {
     std::future::pending().await
 }
 
-/// Hosts a manager, and has a child that outlives it.
+/// Hosts a manager, and starts a child that outlives it.
 #[expect(clippy::zombie_processes, reason = "this process is killed first")]
 async fn parent_of_a_sleeper(address: Address) {
     let _manager = Manager::builder().address(address).start().await.unwrap();
@@ -56,7 +56,7 @@ async fn parent_of_a_sleeper(address: Address) {
     std::future::pending().await
 }
 
-/// Starts a manager as another user, and reports what came of it.
+/// Starts a manager as another user, and reports the outcome.
 async fn starter_as((uid, address): (u32, String)) {
     act_as(uid, uid, &[]);
     let started = Manager::builder().address(address).start().await;
@@ -66,7 +66,7 @@ async fn starter_as((uid, address): (u32, String)) {
     });
 }
 
-/// Takes an abstract name as another user.
+/// Binds an abstract name as another user.
 async fn name_taker((uid, name): (u32, String)) {
     act_as(uid, uid, &[]);
     let address = SocketAddr::from_abstract_name(name).unwrap();
@@ -84,7 +84,7 @@ fn claim_of(socket: &Path) -> PathBuf {
     socket.with_file_name(format!("{name}.lockkeeper"))
 }
 
-/// The abstract name of a manager's path, as ARCHITECTURE.md gives it.
+/// Returns the abstract name of a manager's path, as ARCHITECTURE.md describes it.
 fn name_of(socket: &Path) -> String {
     let folder = fs::metadata(socket.parent().unwrap()).unwrap();
     let own = rustix::process::geteuid().as_raw();
@@ -103,7 +103,7 @@ fn in_use(path: &Path) -> StartError {
     StartError::AddressInUse { address }
 }
 
-/// All names in a folder with their content, but those of sockets.
+/// Returns all names in a folder with their content, except sockets.
 fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
     let files = files.filter(|entry| entry.file_type().unwrap().is_file());
@@ -115,7 +115,7 @@ fn contents(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn neighbours_of_a_socket_are_left_alone() {
+fn other_files_beside_a_socket_stay_unchanged() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("Cargo");
@@ -140,7 +140,7 @@ fn neighbours_of_a_socket_are_left_alone() {
         drop(manager.lock().await.unwrap().acquire().await.unwrap());
         manager.shutdown().await;
         assert_eq!(contents(folder.path()), before);
-        // Shards would need the names that are taken.
+        // Shards would need names that are taken.
         let builder = Manager::builder().address(&socket).shards(3);
         let refused = builder.start().await.map(drop).unwrap_err().to_string();
         assert!(
@@ -152,7 +152,7 @@ fn neighbours_of_a_socket_are_left_alone() {
 }
 
 #[test]
-fn folders_that_a_manager_makes_are_open_to_its_user_whatever_the_umask() {
+fn folders_of_a_manager_are_accessible_to_its_user_with_any_umask() {
     in_own_process(|| {
         let folder = TempDir::new().unwrap();
         let above = folder.path().join("above");
@@ -170,7 +170,8 @@ fn folders_that_a_manager_makes_are_open_to_its_user_whatever_the_umask() {
     });
 }
 
-/// Puts something at a path that is not a claim file of this process, and returns what must stay as it is.
+/// Creates a file at a path that is not a claim file of this process, and returns the path of the file
+/// that must stay unchanged.
 fn plant(what: &str, path: &Path) -> PathBuf {
     let victim = path.with_file_name("victim");
     match what {
@@ -203,7 +204,7 @@ fn plant(what: &str, path: &Path) -> PathBuf {
 }
 
 #[test]
-fn claim_file_that_is_not_ours_is_an_error_and_stays_as_it_is() {
+fn foreign_claim_file_is_an_error_and_stays_unchanged() {
     run(async {
         let mut all = vec![
             "link",
@@ -249,7 +250,7 @@ fn claim_file_that_is_not_ours_is_an_error_and_stays_as_it_is() {
 }
 
 #[test]
-fn names_of_files_of_other_programs_are_no_claims() {
+fn names_of_other_programs_files_are_not_claims() {
     run(async {
         for what in [
             "link",
@@ -273,7 +274,7 @@ fn names_of_files_of_other_programs_are_no_claims() {
 }
 
 #[test]
-fn path_has_one_manager_whatever_happens_to_its_files() {
+fn path_has_one_manager_even_if_its_files_are_removed() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let socket = path_in(&folder);
@@ -287,7 +288,7 @@ fn path_has_one_manager_whatever_happens_to_its_files() {
             for path in gone {
                 let _ = fs::remove_file(path);
             }
-            // Also by another way to the same folder, and by a process of its own.
+            // Also through a link to the folder, and in another process.
             for path in [&socket, &link.join("jobs.sock")] {
                 let refused = start_at(path).await.map(drop);
                 assert_eq!(refused, Err(in_use(path)), "without {gone:?}");
@@ -296,8 +297,8 @@ fn path_has_one_manager_whatever_happens_to_its_files() {
             }
         }
         assert!(guard.is_valid());
-        // The manager sees to its files.
-        until("the socket is there again", async || {
+        // The manager restores its files.
+        until("the socket exists again", async || {
             Manager::connect(&socket).await.is_ok() && claim.exists()
         })
         .await;
@@ -313,13 +314,13 @@ fn path_has_one_manager_whatever_happens_to_its_files() {
 }
 
 #[test]
-fn shards_bind_their_sockets_anew() {
+fn shards_bind_removed_sockets_again() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("run").join("jobs.sock");
         let builder = Manager::builder().address(&socket).shards(3);
         let manager = builder.start().await.unwrap();
-        // The folder, with all that is in it.
+        // Removes the folder with all files.
         fs::remove_dir_all(socket.parent().unwrap()).unwrap();
         let there = [
             "jobs.sock",
@@ -327,7 +328,7 @@ fn shards_bind_their_sockets_anew() {
             "jobs.sock.2",
             "jobs.sock.lockkeeper",
         ];
-        until("all are there again", async || {
+        until("all sockets exist again", async || {
             there
                 .iter()
                 .all(|name| socket.with_file_name(name).exists())
@@ -340,7 +341,7 @@ fn shards_bind_their_sockets_anew() {
 }
 
 #[test]
-fn manager_ends_where_its_path_is_anothers_and_removes_nothing_of_it() {
+fn manager_ends_when_another_one_has_its_path_and_removes_none_of_its_files() {
     run(async {
         for what in ["another manager", "another socket", "a file"] {
             let folder = tempfile::tempdir().unwrap();
@@ -412,7 +413,7 @@ fn shutdown_removes_only_what_was_bound() {
 }
 
 #[test]
-fn abstract_name_that_a_stranger_has_is_no_obstacle_and_the_file_protects() {
+fn abstract_name_of_another_user_is_no_obstacle_because_the_file_protects_the_path() {
     run(async {
         if !may_act_as_others() {
             return;
@@ -430,7 +431,7 @@ fn abstract_name_that_a_stranger_has_is_no_obstacle_and_the_file_protects() {
 }
 
 #[test]
-fn claim_ends_with_its_process_and_no_child_keeps_it() {
+fn claim_ends_with_its_process_even_if_a_child_is_running() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let socket = path_in(&folder);
@@ -440,8 +441,8 @@ fn claim_ends_with_its_process_and_no_child_keeps_it() {
             let sleeper: u32 = host.next_report().parse().unwrap();
             assert_eq!(start_at(&socket).await.map(drop), Err(in_use(&socket)));
             host.kill();
-            // The child may not run its own program yet, and keeps what the manager had open until then.
-            until("the claim is over", async || {
+            // Before its exec, the child still has the manager's open files.
+            until("the claim has ended", async || {
                 start_at(&socket).await.is_ok()
             })
             .await;
@@ -451,7 +452,7 @@ fn claim_ends_with_its_process_and_no_child_keeps_it() {
 }
 
 #[test]
-fn folder_for_names_that_is_not_its_users_alone_is_an_error() {
+fn folder_of_names_that_other_users_can_access_is_an_error() {
     run(async {
         if !may_act_as_others() {
             return;
@@ -487,7 +488,7 @@ fn folder_for_names_that_is_not_its_users_alone_is_an_error() {
             };
             removed.unwrap();
         }
-        // Made by the manager it is as it must be.
+        // A folder that the manager creates is accepted.
         let shown = start("jobs");
         assert_eq!(shown, format!("serving at {}/jobs.sock", folder.display()));
         let made = fs::symlink_metadata(&folder).unwrap();

@@ -1,4 +1,4 @@
-//! The settings of a client: label, spin and reconnection, chosen for each manager where it connects.
+//! The settings of a client: label, spin and reconnection, which are set for each connection.
 
 pub(crate) mod reconnect;
 
@@ -13,7 +13,7 @@ pub(crate) fn register(program: Program) -> Program {
     reconnect::register(program).task::<Settle>().task::<Hold>()
 }
 
-/// Connects a worker, with a label, to the manager of its tasks.
+/// Connects a worker with a label to the manager of its tasks.
 #[derive(Debug, Serialize, Deserialize)]
 struct Settle {
     address: Address,
@@ -30,7 +30,7 @@ impl Task for Settle {
     }
 }
 
-/// Tells the label of the process that holds a lock while this task does.
+/// Returns the label of the process that holds a lock while this task holds it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hold {
     lock: Lock,
@@ -46,20 +46,20 @@ impl Task for Hold {
     }
 }
 
-/// The label of the process that holds a lock.
+/// Returns the label of the process that holds a lock.
 async fn label_of_holder(lock: &Lock) -> Result<String, CallError> {
     let info = lock.info().await?;
     Ok(info.parts[0].holders[0].process.label.clone())
 }
 
-/// The label that this process has where that lock is.
+/// Returns the label of this process at the manager of a lock.
 async fn label_at(lock: &Lock) -> String {
     let _guard = lock.acquire().await.unwrap();
     label_of_holder(lock).await.unwrap()
 }
 
 #[test]
-fn settings_are_those_of_one_manager_and_of_what_is_opened_from_then_on() {
+fn settings_apply_to_one_manager_and_to_objects_that_are_opened_later() {
     run(async {
         let [here, there] = [
             Manager::start().await.unwrap(),
@@ -73,10 +73,14 @@ fn settings_are_those_of_one_manager_and_of_what_is_opened_from_then_on() {
         assert_eq!(label_at(&after).await, "one");
         let sent: Lock = before.token().clone().into();
         assert_eq!(label_at(&sent).await, "one");
-        assert_eq!(label_at(&before).await, "", "it stays with its connection");
+        assert_eq!(
+            label_at(&before).await,
+            "",
+            "an earlier proxy keeps its connection"
+        );
         let elsewhere: Lock = there.lock().await.unwrap().token().clone().into();
         assert_eq!(label_at(&elsewhere).await, "");
-        // A handle without settings takes the connection that there is.
+        // A handle without settings uses the existing connection.
         let plain = Manager::connect(here.address()).await.unwrap();
         assert_eq!(label_at(&plain.lock().await.unwrap()).await, "one");
         let other = Manager::client().label("two").connect(here.address()).await;
@@ -97,14 +101,14 @@ fn same_settings_use_the_same_connection() {
         };
         let mut first = permit("same").await;
         let (same, other) = (permit("same").await, permit("other").await);
-        // Only permits of one session can be merged.
+        // Only permits of the same session can be merged.
         assert!(first.merge(same).is_ok());
         assert!(first.merge(other).is_err());
     });
 }
 
 #[test]
-fn settings_are_those_of_all_shards() {
+fn settings_apply_to_all_shards() {
     run(async {
         let owner = Manager::builder().shards(3).start().await.unwrap();
         let mut locks = Vec::new();
@@ -148,7 +152,7 @@ fn label_of_a_worker_lasts_from_its_initializer_to_its_tasks() {
 }
 
 #[test]
-fn long_label_is_cut_and_settings_wait_for_a_manager_that_is_not_there() {
+fn long_label_is_cut_and_settings_apply_to_a_manager_that_starts_later() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("late.sock");

@@ -1,4 +1,4 @@
-//! The promises of a condition, through its proxy and from other processes.
+//! The guarantees of a condition, through its proxy and from other processes.
 
 pub(crate) mod deaths;
 pub(crate) mod sleepers;
@@ -36,7 +36,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         let guard = condition.acquire().await.unwrap();
         let guard = condition.wait(guard).await.unwrap();
         report("woken");
-        // What it was woken for it never does.
+        // The woken process never releases the lock.
         std::future::pending::<()>().await;
         drop(guard);
     });
@@ -48,7 +48,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     });
 }
 
-/// Sleeps in the condition, from inside a pool.
+/// Waits for the condition in a pool task.
 #[derive(Serialize, Deserialize)]
 struct Nap(Condition);
 
@@ -75,7 +75,8 @@ async fn until_asleep(condition: &Condition, sleepers: u64) {
     .await;
 }
 
-/// A task that sleeps, and does so when this returns. It gives the guard back.
+/// Starts a task that waits for the condition and returns the guard. The task sleeps when this
+/// returns.
 async fn asleep(condition: &Condition) -> Sleeper {
     let before = condition.sleepers().await.unwrap();
     let sleeper = tokio::spawn({
@@ -90,7 +91,7 @@ async fn asleep(condition: &Condition) -> Sleeper {
 }
 
 #[test]
-fn sleepers_are_woken_in_the_order_in_which_they_fell_asleep() {
+fn sleepers_are_woken_in_the_order_in_which_they_began_to_wait() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let mut sleepers = Vec::new();
@@ -103,7 +104,7 @@ fn sleepers_are_woken_in_the_order_in_which_they_fell_asleep() {
         assert_eq!(
             condition.notify_one(&guard).await,
             Ok(0),
-            "nothing is stored"
+            "a notification is not stored"
         );
         let mut last = guard.fence();
         drop(guard);
@@ -116,7 +117,7 @@ fn sleepers_are_woken_in_the_order_in_which_they_fell_asleep() {
 }
 
 #[test]
-fn neither_waiting_nor_notifying_goes_without_the_lock() {
+fn waiting_and_notifying_need_the_lock() {
     run(async {
         let (manager, condition) = manager_and_condition().await;
         let other = manager.condition().await.unwrap();
@@ -130,18 +131,18 @@ fn neither_waiting_nor_notifying_goes_without_the_lock() {
         assert_eq!(condition.wait(strange).await.map(drop), Err(NOT_HELD));
         assert!(
             other.try_acquire().await.unwrap().is_some(),
-            "the guard is gone"
+            "the guard was consumed"
         );
         assert_eq!(condition.sleepers().await, Ok(0));
     });
 }
 
 #[test]
-fn wait_sets_share_the_lock_and_are_notified_apart() {
+fn wait_sets_share_the_lock_and_are_notified_separately() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let not_full = condition.wait_set("not full");
-        // The set travels with the proxy.
+        // A serialized proxy contains its wait set.
         let travelled = serde_json::to_string(&not_full).unwrap();
         let travelled: Condition = serde_json::from_str(&travelled).unwrap();
         let in_set = asleep(&travelled).await;
@@ -162,7 +163,7 @@ fn wait_sets_share_the_lock_and_are_notified_apart() {
 }
 
 #[test]
-fn name_of_a_wait_set_that_is_too_long_is_refused_and_the_lock_is_free() {
+fn too_long_name_of_a_wait_set_is_refused_and_the_lock_is_free() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let set = condition.wait_set(&"x".repeat(256));
@@ -176,22 +177,22 @@ fn name_of_a_wait_set_that_is_too_long_is_refused_and_the_lock_is_free() {
 }
 
 #[test]
-fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
+fn timeout_limits_the_sleep_and_not_the_wait_for_the_lock() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
         let holder = tokio::spawn(condition.acquire());
-        until("the next holder stands in the line", || async {
+        until("the next holder waits for the lock", || async {
             condition.status().await.unwrap().waiting == 1
         })
         .await;
-        // It has the lock in the turn in which this one falls asleep.
+        // It gets the lock in the turn in which this one begins to sleep.
         let mut late = Box::pin(condition.wait(guard).timeout(SHORT));
         assert!((&mut late).now_or_never().is_none());
         let holder = holder.await.unwrap().unwrap();
-        // Its time is over once it stands in the line, and two seconds more: far longer than a
-        // client waits for a manager that keeps no time.
-        until("its time is over", || async {
+        // Waits until the sleeper is in the lock's line, and two more seconds. This is far longer
+        // than a client waits for a manager that does not enforce the timeout.
+        until("the timeout has passed", || async {
             condition.status().await.unwrap().waiting == 1
         })
         .await;
@@ -205,7 +206,7 @@ fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
 }
 
 #[test]
-fn sleeper_that_timed_out_swallows_no_notification() {
+fn sleeper_that_timed_out_consumes_no_notification() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
@@ -221,7 +222,7 @@ fn sleeper_that_timed_out_swallows_no_notification() {
 }
 
 #[test]
-fn predicate_is_looked_at_before_each_sleep_and_after_a_timeout() {
+fn predicate_is_checked_before_each_sleep_and_after_a_timeout() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let guard = condition.acquire().await.unwrap();
@@ -229,11 +230,14 @@ fn predicate_is_looked_at_before_each_sleep_and_after_a_timeout() {
         let looks = Arc::new(AtomicUsize::new(0));
         let looked = Arc::clone(&looks);
         let twice = move || looked.fetch_add(1, Ordering::Relaxed) + 1 < 2;
-        // So long that it does not pass before the first look.
+        // Long enough that it does not pass before the first check.
         let time = Duration::from_millis(300);
         let waited = condition.wait_while(guard, twice).timeout(time).await;
         let guard = waited.unwrap();
-        assert!(!guard.timed_out(), "it came true while it timed out");
+        assert!(
+            !guard.timed_out(),
+            "the predicate became true at the timeout"
+        );
         let waited = condition.wait_while(guard, || true).timeout(SHORT).await;
         assert!(waited.unwrap().timed_out());
         assert_eq!(looks.load(Ordering::Relaxed), 2);
@@ -244,7 +248,7 @@ fn predicate_is_looked_at_before_each_sleep_and_after_a_timeout() {
 fn dropped_wait_holds_nothing_and_its_notification_goes_to_the_next() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
-        // It is notified and stands in the line when it is dropped.
+        // The sleeper is notified and waits for the lock when it is dropped.
         let first = asleep(&condition).await;
         let second = asleep(&condition).await;
         let guard = condition.acquire().await.unwrap();
@@ -259,7 +263,7 @@ fn dropped_wait_holds_nothing_and_its_notification_goes_to_the_next() {
 }
 
 #[test]
-fn no_notification_is_lost_at_whatever_turn_a_wait_is_dropped() {
+fn no_notification_is_lost_if_a_wait_is_dropped_at_any_turn() {
     program();
     run_in_turns(async {
         let (_manager, condition) = manager_and_condition().await;
@@ -276,7 +280,7 @@ fn no_notification_is_lost_at_whatever_turn_a_wait_is_dropped() {
             let is_woken = hasty.is_some();
             if let Some(guard) = hasty {
                 let notified = condition.notify_one(&guard.unwrap()).await;
-                assert_eq!(notified, Ok(1), "it has had the first");
+                assert_eq!(notified, Ok(1), "the dropped wait consumed the first one");
             }
             drop(patient.await.unwrap().unwrap());
             assert_eq!(state(&condition).await, (0, 0));
@@ -305,7 +309,7 @@ fn wait_that_is_dropped_at_any_turn_holds_nothing() {
 }
 
 #[test]
-fn notification_that_is_dropped_at_any_turn_is_given_or_not() {
+fn notify_that_is_dropped_at_any_turn_has_its_whole_effect_or_none() {
     program();
     run_in_turns(async {
         let (_manager, condition) = manager_and_condition().await;
@@ -336,7 +340,7 @@ fn killed_sleeper_gets_no_notification() {
         killed.kill();
         until_asleep(&condition, 1).await;
         let guard = condition.acquire().await.unwrap();
-        assert_eq!(guard.abandoned(), None, "it held nothing");
+        assert_eq!(guard.abandoned(), None, "the sleeper held nothing");
         assert_eq!(condition.notify_one(&guard).await, Ok(1));
         drop(guard);
         drop(other.await.unwrap().unwrap());
@@ -344,7 +348,7 @@ fn killed_sleeper_gets_no_notification() {
 }
 
 #[test]
-fn notification_of_a_process_that_is_killed_in_the_line_or_inside_goes_to_the_next() {
+fn notification_of_a_process_that_is_killed_before_using_it_goes_to_the_next() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         for is_inside in [false, true] {
@@ -372,7 +376,7 @@ fn notification_of_a_process_that_is_killed_in_the_line_or_inside_goes_to_the_ne
 }
 
 #[test]
-fn notifier_that_is_killed_has_notified() {
+fn notification_outlives_its_killed_sender() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let sleeper = asleep(&condition).await;
@@ -385,7 +389,7 @@ fn notifier_that_is_killed_has_notified() {
 }
 
 #[test]
-fn plain_threads_and_pool_tasks_wait_as_well() {
+fn plain_threads_and_pool_tasks_can_wait() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let thread = {
@@ -428,7 +432,7 @@ fn blocking_inside_an_async_context_panics() {
 }
 
 #[test]
-fn sleepers_are_told_when_the_condition_or_its_manager_ends() {
+fn waits_fail_when_the_condition_or_its_manager_ends() {
     run(async {
         let (manager, condition) = manager_and_condition().await;
         let sleeper = asleep(&condition).await;

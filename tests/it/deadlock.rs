@@ -1,8 +1,8 @@
-//! Deadlock detection: which cycles of callers are found, which waits are no deadlock, and which
-//! call fails.
+//! Deadlock detection: the cycles that are found, the waits that are not a deadlock, and the call
+//! that fails.
 //!
-//! That some waits are no deadlock shows while the manager finds another deadlock: it has looked
-//! twice.
+//! To show that some waits are not a deadlock, a test waits until the manager has found another
+//! deadlock, which takes two scans.
 
 pub(crate) mod shared;
 
@@ -26,23 +26,23 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("deadlock::crosser", cross);
 }
 
-/// How often the managers here look.
+/// The interval of the managers' scans.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// A manager that fails one call of each deadlock.
+/// Starts a manager that fails one call of each deadlock.
 async fn strict() -> Manager {
     let deadlocks = Deadlocks::new().fail().every(EVERY);
     let builder = Manager::builder().register::<Shared>();
     builder.deadlocks(deadlocks).start().await.unwrap()
 }
 
-/// What a process does that takes one lock after the other.
+/// The configuration of a process that acquires one lock after the other.
 #[derive(Debug, Serialize, Deserialize)]
 struct Cross {
     label: String,
     first: Lock,
     second: Lock,
-    /// Gets a permit when it is to go on to the second lock.
+    /// Gets a permit when the process may acquire the second lock.
     go: Semaphore,
 }
 
@@ -69,8 +69,8 @@ async fn cross(config: Cross) {
     first.release().await.unwrap();
 }
 
-/// Processes that stand in a ring, each of which has a lock and waits for the next one's; the
-/// locks, and the semaphores by which they are told to go on.
+/// Starts processes in a ring, each of which holds a lock and then waits for that of the next.
+/// Returns them, the locks, and the semaphores that let each continue.
 async fn ring(manager: &Manager, size: usize) -> (Vec<Role>, Vec<Lock>, Vec<Semaphore>) {
     let (mut locks, mut gos) = (Vec::new(), Vec::new());
     for place in 0..size {
@@ -95,7 +95,8 @@ async fn ring(manager: &Manager, size: usize) -> (Vec<Role>, Vec<Lock>, Vec<Sema
     (children, locks, gos)
 }
 
-/// Lets the processes of a ring go on, the given one last. It is the one to fail, and tells why.
+/// Lets the processes of a ring continue, the given one last. That one fails, and reports the
+/// deadlock.
 async fn close(ring: (Vec<Role>, Vec<Lock>, Vec<Semaphore>), last: usize) -> (Vec<u32>, Deadlock) {
     let (mut children, locks, gos) = ring;
     let size = locks.len();
@@ -119,7 +120,7 @@ async fn close(ring: (Vec<Role>, Vec<Lock>, Vec<Semaphore>), last: usize) -> (Ve
     (children.iter().map(Role::pid).collect(), shown)
 }
 
-/// Asserts that the deadlock is that ring of processes, from the one that waited last.
+/// Asserts that the deadlock is the ring of processes, beginning with the one that waited last.
 fn assert_is_ring(deadlock: &Deadlock, pids: &[u32], last: usize) {
     let size = pids.len();
     assert_eq!(deadlock.size, size as u64);
@@ -173,7 +174,7 @@ fn three_processes_in_a_ring_are_found() {
 }
 
 #[test]
-fn manager_in_a_process_of_its_own_finds_them_as_well() {
+fn spawned_manager_finds_deadlocks_too() {
     run(async {
         let deadlocks = Deadlocks::new().fail().print().every(EVERY);
         let manager = Manager::builder().deadlocks(deadlocks).spawn().await;
@@ -184,7 +185,7 @@ fn manager_in_a_process_of_its_own_finds_them_as_well() {
 }
 
 #[test]
-fn fifty_callers_in_a_ring_lose_one_and_the_others_go_on() {
+fn one_of_fifty_callers_in_a_ring_fails_and_the_others_continue() {
     run(async {
         const SIZE: usize = 50;
         let manager = strict().await;
@@ -209,7 +210,7 @@ fn fifty_callers_in_a_ring_lose_one_and_the_others_go_on() {
             failed.extend(task.await.unwrap().err());
         }
         let [CallError::Deadlock(deadlock)] = failed.as_slice() else {
-            panic!("one is to fail: {failed:?}");
+            panic!("exactly one call must fail: {failed:?}");
         };
         assert_eq!((deadlock.size, deadlock.members.len()), (50, 50));
         let callers: BTreeSet<u64> = deadlock.members.iter().map(|it| it.caller).collect();
@@ -222,8 +223,8 @@ fn fifty_callers_in_a_ring_lose_one_and_the_others_go_on() {
     });
 }
 
-/// Waits until the manager has failed a deadlock that is made now: it has looked twice at least at
-/// all that stands.
+/// Makes a deadlock, and waits until the manager has failed it: it has then scanned all existing
+/// waits at least twice.
 async fn two_looks(manager: &Manager) {
     let lock = manager.lock().await.unwrap();
     let alone = async move {
@@ -238,7 +239,7 @@ async fn two_looks(manager: &Manager) {
 }
 
 #[test]
-fn waits_that_converge_are_none() {
+fn waits_that_converge_are_not_a_deadlock() {
     run(async {
         let manager = strict().await;
         let [end, middle] = [manager.lock().await.unwrap(), manager.lock().await.unwrap()];
@@ -267,7 +268,7 @@ fn waits_that_converge_are_none() {
     });
 }
 
-/// Takes a permit, then waits for the lock.
+/// Acquires a permit, and then waits for the lock.
 fn permit_then_lock(
     permits: &Semaphore,
     lock: &Lock,
@@ -281,7 +282,7 @@ fn permit_then_lock(
 }
 
 #[test]
-fn semaphore_with_a_permit_outside_is_none_until_that_one_is_inside() {
+fn semaphore_is_in_a_deadlock_only_if_all_permits_are() {
     run(async {
         let manager = strict().await;
         let permits = manager.semaphore(2).await.unwrap();
@@ -312,13 +313,13 @@ fn semaphore_with_a_permit_outside_is_none_until_that_one_is_inside() {
         assert_eq!(
             manager.deadlocks().await.unwrap(),
             [],
-            "a permit is outside"
+            "a permit is held outside the cycle"
         );
         assert!(!holder.is_finished() && !inside.is_finished());
-        // This task has the permit, and is inside once it waits for the lock itself.
+        // This task has the permit, and is in the cycle once it waits for the lock.
         let mine = lock.acquire().await;
         let Err(CallError::Deadlock(deadlock)) = mine else {
-            panic!("the last one in is to fail: {mine:?}");
+            panic!("the last waiter must fail: {mine:?}");
         };
         assert_eq!(deadlock.size, 3, "{deadlock}");
         assert_eq!(deadlock.members[1].waits[0].held_by, [0, 2], "{deadlock}");
@@ -329,11 +330,11 @@ fn semaphore_with_a_permit_outside_is_none_until_that_one_is_inside() {
 }
 
 #[test]
-fn two_tasks_of_one_process_are_none() {
+fn two_tasks_of_one_process_are_not_a_deadlock() {
     run(async {
         let manager = strict().await;
         let (mut children, locks, gos) = ring(&manager, 1).await;
-        // The other process holds the lock 0, which a task here waits for.
+        // The other process holds lock 0, for which a task here waits.
         let waiter = tokio::spawn({
             let lock = locks[0].clone();
             async move { lock.acquire().await.map(drop) }
@@ -370,7 +371,7 @@ fn two_tasks_of_one_process_are_none() {
 }
 
 #[test]
-fn what_anybody_may_end_is_none() {
+fn waits_that_any_process_may_end_are_not_a_deadlock() {
     run(async {
         let manager = strict().await;
         let lock = manager.lock().await.unwrap();
@@ -388,7 +389,10 @@ fn what_anybody_may_end_is_none() {
         };
         for what in ["event", "signal"] {
             let first = waiting(what);
-            until("it holds", || async { lock.status().await.unwrap().held }).await;
+            until("the lock is held", || async {
+                lock.status().await.unwrap().held
+            })
+            .await;
             let second = waiting(what);
             until_waiting(&lock, 1).await;
             two_looks(&manager).await;
@@ -404,7 +408,7 @@ fn what_anybody_may_end_is_none() {
 }
 
 #[test]
-fn caller_that_waits_for_one_of_several_things_is_none() {
+fn caller_that_waits_for_one_of_several_objects_is_not_in_a_deadlock() {
     run(async {
         let manager = strict().await;
         let [a, b, c] = [
@@ -445,7 +449,7 @@ fn caller_that_waits_for_one_of_several_things_is_none() {
 }
 
 #[test]
-fn readers_and_a_writer_of_a_kind_of_ones_own_are_found() {
+fn readers_and_a_writer_of_a_custom_kind_are_found() {
     run(async {
         let manager = strict().await;
         let shared = manager.open::<Shared>(()).await.unwrap();
@@ -479,7 +483,7 @@ fn readers_and_a_writer_of_a_kind_of_ones_own_are_found() {
 }
 
 #[test]
-fn upgrade_waits_for_those_who_read_beside_it_and_not_for_itself() {
+fn upgrade_waits_for_other_readers_and_not_for_itself() {
     run(async {
         let manager = strict().await;
         let rows = manager.rw_lock().await.unwrap();
@@ -500,7 +504,7 @@ fn upgrade_waits_for_those_who_read_beside_it_and_not_for_itself() {
         two_looks(&manager).await;
         assert_eq!(manager.deadlocks().await.unwrap(), []);
         assert!(!upgrader.is_finished(), "the reader may leave at any time");
-        // Once the reader waits for the one that upgrades, it is one.
+        // Once the reader waits for the upgrading caller, it is a deadlock.
         let mine = lock.acquire().await;
         let Err(CallError::Deadlock(deadlock)) = mine else {
             panic!("the reader began to wait last: {mine:?}");
@@ -513,7 +517,7 @@ fn upgrade_waits_for_those_who_read_beside_it_and_not_for_itself() {
 }
 
 #[test]
-fn adopted_hold_is_the_adopters() {
+fn adopted_hold_belongs_to_the_adopter() {
     run(async {
         let manager = strict().await;
         let [a, b] = [manager.lock().await.unwrap(), manager.lock().await.unwrap()];
@@ -538,7 +542,7 @@ fn adopted_hold_is_the_adopters() {
 }
 
 #[test]
-fn who_acts_for_an_owner_by_name_is_a_caller_of_its_own() {
+fn named_owner_is_a_separate_caller() {
     run(async {
         let manager = strict().await;
         let lock: ReentrantLock = manager.reentrant_lock().await.unwrap();
@@ -557,7 +561,7 @@ fn who_acts_for_an_owner_by_name_is_a_caller_of_its_own() {
                 lock.acquire().await.map(drop)
             }
         });
-        until("the other waits", || async {
+        until("the other caller waits", || async {
             lock.status().await.unwrap().waiting == 1
         })
         .await;
@@ -569,7 +573,7 @@ fn who_acts_for_an_owner_by_name_is_a_caller_of_its_own() {
 }
 
 #[test]
-fn threads_are_callers_as_tasks_are() {
+fn threads_are_callers_like_tasks() {
     run(async {
         let manager = strict().await;
         let [a, b] = [manager.lock().await.unwrap(), manager.lock().await.unwrap()];
@@ -595,7 +599,7 @@ fn threads_are_callers_as_tasks_are() {
 }
 
 #[test]
-fn deadlock_is_reported_once_and_stays_until_somebody_gives_up() {
+fn deadlock_is_reported_once_and_stays_until_a_call_ends() {
     run(async {
         let (sender, reports) = mpsc::channel();
         let deadlocks = Deadlocks::new().every(EVERY).report(move |deadlock| {
@@ -615,7 +619,7 @@ fn deadlock_is_reported_once_and_stays_until_somebody_gives_up() {
         assert_eq!(report.members[0].waits[0].wants.name, "first");
         let asked = manager.deadlocks().await.unwrap();
         assert_eq!(asked[0].members[0].holds[0].name, "first");
-        // Another one is told of while the first one stands, which is not told of again.
+        // Another deadlock is reported while the first one exists, which is not reported again.
         let second = alone(manager.named("second").lock().await.unwrap());
         let report = reports.recv().unwrap();
         assert_eq!(report.members[0].waits[0].wants.name, "second");
@@ -630,23 +634,23 @@ fn deadlock_is_reported_once_and_stays_until_somebody_gives_up() {
 }
 
 #[test]
-fn manager_that_was_not_asked_to_look_says_so() {
+fn report_of_a_manager_without_detection_is_an_error() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let Err(CallError::Refused(Refusal::Invalid(why), _)) = manager.deadlocks().await else {
-            panic!("it does not know who calls");
+            panic!("the manager does not know its callers");
         };
         assert!(why.contains(".deadlocks(..)"), "{why}");
     });
 }
 
 #[test]
-fn function_cannot_hear_of_deadlocks_in_another_process() {
+fn callback_for_deadlocks_cannot_be_sent_to_another_process() {
     run(async {
         let deadlocks = Deadlocks::new().report(drop);
         let spawned = Manager::builder().deadlocks(deadlocks).spawn().await;
         let Err(StartError::Unusable(why)) = spawned else {
-            panic!("a function went to another process");
+            panic!("a function was sent to another process");
         };
         assert!(why.contains("manager.deadlocks()"), "{why}");
     });

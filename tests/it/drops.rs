@@ -1,6 +1,6 @@
-//! Futures dropped at random points: afterwards nothing is held that was granted to them.
+//! Futures that are dropped at random points hold nothing afterwards.
 //!
-//! The frames of a session reach an object in order, so a status call after the drops sees their
+//! The frames of a session reach an object in order, so a status call after the drops shows their
 //! effect.
 
 use std::{
@@ -16,11 +16,11 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::run;
 
-/// How many drop at a time, and how often each.
+/// The number of tasks that drop concurrently, and the number of drops of each.
 const TASKS: usize = 4;
 const DROPS: usize = 250;
 
-/// Polls a future for a random while and drops it if it is not ready by then.
+/// Polls a future for a random time and drops it if it is not ready by then.
 async fn poll_a_while<F: Future>(random: &mut StdRng, future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     if random.random_ratio(1, 20) {
@@ -38,7 +38,8 @@ async fn poll_a_while<F: Future>(random: &mut StdRng, future: F) -> Option<F::Ou
     }
 }
 
-/// Runs as many tasks at a time as there are to be, each with chance of its own, and sums up.
+/// Runs `TASKS` tasks concurrently, each with its own random numbers, and returns the sum of their
+/// results.
 async fn many<F>(random: &mut StdRng, task: impl Fn(StdRng) -> F) -> usize
 where
     F: Future<Output = usize> + Send + 'static,
@@ -53,7 +54,7 @@ where
     sum
 }
 
-/// Keeps what was granted for a moment, and counts it.
+/// Keeps a grant for a moment, and counts it.
 async fn keep<T>(random: &mut StdRng, granted: Option<T>) -> usize {
     let Some(granted) = granted else { return 0 };
     if random.random() {
@@ -173,7 +174,7 @@ async fn drop_releases(mut random: StdRng, lock: Lock) -> usize {
             let ticket = guard.into_ticket();
             let adopted = poll_a_while(random, lock.adopt(ticket.clone())).await;
             if adopted.is_none() {
-                // Either the hold has moved and was released, or it is where it was.
+                // Either the hold was adopted and released, or it is unchanged.
                 let _ = lock.release(ticket).await;
             }
         }
@@ -190,12 +191,12 @@ fn dropped_releases_and_adoptions_leave_the_lock_free() {
         let released = many(&mut random, |random| drop_releases(random, lock.clone())).await;
         let status = lock.status().await.unwrap();
         assert_eq!((status.held, status.waiting), (false, 0));
-        assert!(released > 0, "none was waited for to its end");
+        assert!(released > 0, "no release was awaited to its end");
     });
 }
 
 #[test]
-fn dropped_opens_leave_no_call_behind() {
+fn dropped_opens_leave_no_call() {
     run(async {
         let mut random = seeded();
         let manager = Manager::start().await.unwrap();

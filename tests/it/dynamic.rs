@@ -1,4 +1,4 @@
-//! Calls by names and by bytes that are written from PROTOCOL.md.
+//! Untyped calls, by names and by bytes that are written from PROTOCOL.md.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,14 +23,14 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("dynamic::adopter", adopt);
 }
 
-/// Too short for anything to happen.
+/// A timeout that always ends before an event.
 const SHORT: Duration = Duration::from_millis(5);
 
-/// No arguments, and nothing.
+/// Empty arguments, and nil.
 const NONE: &[u8] = &[0x90];
 const NIL: &[u8] = &[0xc0];
 
-/// What a lock and its kin grant: the fence, and who died with it.
+/// The grant of a lock: the fence, and the mark of a dead holder.
 type Granted = (u64, Option<String>);
 
 fn pack(value: impl Serialize) -> Vec<u8> {
@@ -41,18 +41,18 @@ fn bytes(value: &[u8]) -> Vec<u8> {
     [&[0xc4, value.len().try_into().unwrap()], value].concat()
 }
 
-/// An array of values that are packed already.
+/// Makes an array of encoded values.
 fn array(values: &[&[u8]]) -> Vec<u8> {
     let length = 0x90 | u8::try_from(values.len()).unwrap();
     [&[length], values.concat().as_slice()].concat()
 }
 
-/// The reply of an operation.
+/// Returns the reply of an operation.
 async fn ask<T: DeserializeOwned>(object: &Object, operation: &str, arguments: &[u8]) -> T {
     read(&object.call(operation, arguments).await.unwrap())
 }
 
-/// The reply of an operation that names what is held.
+/// Returns the reply of an operation that names a hold.
 async fn act<T: DeserializeOwned>(hold: &Hold, operation: &str, others: &[&[u8]]) -> T {
     let proof = hold.proof();
     let arguments = array(&[&[proof.as_slice()], others].concat());
@@ -278,7 +278,7 @@ fn queues_and_values_keep_bytes() {
 }
 
 #[test]
-fn owners_enter_a_reentrant_lock_each_for_itself() {
+fn owners_acquire_a_reentrant_lock_independently() {
     run(async {
         let builder = Manager::builder().deadlocks(Deadlocks::new());
         let manager = builder.start().await.unwrap();
@@ -315,7 +315,7 @@ fn owners_enter_a_reentrant_lock_each_for_itself() {
 }
 
 #[test]
-fn dropped_call_is_withdrawn_and_a_timeout_is_the_managers() {
+fn dropped_call_is_withdrawn_and_the_manager_enforces_timeouts() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = open(&manager, "lock", &pack("Holder")).await;
@@ -333,7 +333,7 @@ fn dropped_call_is_withdrawn_and_a_timeout_is_the_managers() {
         })
         .await;
         waiting.abort();
-        until("it waits no more", || async {
+        until("the call no longer waits", || async {
             ask::<(bool, u32, u64)>(&lock, "status", NONE).await.2 == 0
         })
         .await;
@@ -347,7 +347,7 @@ fn dropped_call_is_withdrawn_and_a_timeout_is_the_managers() {
 }
 
 #[test]
-fn what_is_wrong_is_told_by_its_name() {
+fn errors_name_the_wrong_kind_operation_or_argument() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let fault = |outcome: Result<(), CallError>| match outcome {
@@ -396,7 +396,7 @@ fn what_is_wrong_is_told_by_its_name() {
     });
 }
 
-/// What a process is told that becomes the holder of a lock.
+/// The configuration of a process that adopts a hold of a lock.
 #[derive(Serialize, Deserialize)]
 struct Adopt {
     address: Address,
@@ -458,7 +458,7 @@ fn killed_manager_ends_calls_and_holds() {
 }
 
 #[test]
-fn object_connects_anew_and_its_hold_does_not() {
+fn object_reconnects_and_its_hold_does_not() {
     run(async {
         let mut host = Host::start(1);
         let manager = reconnecting(&host.path()).await;
@@ -467,7 +467,7 @@ fn object_connects_anew_and_its_hold_does_not() {
         host.restart();
         let new = acquire(&lock, NONE).await;
         assert!(is_disconnected(&old.call("status", NONE).await));
-        // A number of the old session, which may be that of the new hold, goes nowhere.
+        // A call number of the old session may equal that of the new hold, but has no effect.
         old.cast("release", &array(&[&new.proof()])).unwrap();
         assert_eq!(
             ask::<(bool, u32, u64)>(&lock, "status", NONE).await,

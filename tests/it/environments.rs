@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// Enters and leaves, and gives its process.
+/// Acquires and releases a permit, and returns its process id.
 #[derive(Debug, Serialize, Deserialize)]
 struct Enter(Semaphore);
 
@@ -36,7 +36,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("environments::fan_out", fan_out);
 }
 
-/// Tasks that share semaphores of a manager on a thread and of one that is a process.
+/// Runs tasks that share semaphores of a manager on a thread and of a spawned manager.
 async fn fan_out(rounds: u32) {
     for _ in 0..rounds {
         let outcome = async {
@@ -67,7 +67,8 @@ fn this_program() -> Command {
     Command::new(env::current_exe().unwrap())
 }
 
-/// A command that runs this program in namespaces of its own, after a shell command, if this machine has them.
+/// Returns a command that runs this program in new namespaces, after a shell command, if this machine supports
+/// them.
 fn unshared(options: &str, first: &str) -> Option<Command> {
     let shell = format!("{first} exec \"$0\" \"$@\"");
     let command = |program: &Path| {
@@ -85,7 +86,7 @@ fn unshared(options: &str, first: &str) -> Option<Command> {
 }
 
 #[test]
-fn tasks_run_whatever_is_in_the_environment() {
+fn tasks_run_with_any_environment_variables() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let long = folder
@@ -121,7 +122,7 @@ fn tasks_run_in_two_containers_at_a_time_that_share_their_folders() {
         let [Some(mut one), Some(mut other)] = two else {
             return;
         };
-        // As process 1 of each, with workers 2, 3 and so on.
+        // The program is process 1 of each container, with workers 2, 3 and so on.
         let mut programs = [start(&mut one, 5), start(&mut other, 5)];
         for _ in 0..5 {
             for program in &mut programs {
@@ -155,6 +156,10 @@ fn tasks_run_without_proc_and_in_a_folder_that_is_gone() {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{gone} exec \"$0\" \"$@\"")]);
         command.arg(env::current_exe().unwrap());
-        assert_eq!(start(&mut command, 1).next_report(), "done", "in no folder");
+        assert_eq!(
+            start(&mut command, 1).next_report(),
+            "done",
+            "in a removed folder"
+        );
     });
 }

@@ -1,4 +1,4 @@
-//! The promises of an event, through its proxy and from other processes.
+//! The guarantees of an event, through its proxy and from other processes.
 
 use std::{thread, time::Duration};
 
@@ -32,7 +32,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Waits for the event, from inside a pool.
+/// Waits for the event in a pool task.
 #[derive(Serialize, Deserialize)]
 struct Await(Event);
 
@@ -59,7 +59,7 @@ async fn until_waiting(event: &Event, waiting: u64) {
 }
 
 #[test]
-fn set_completes_all_processes_that_wait_even_if_clear_follows_at_once() {
+fn set_wakes_all_waiting_processes_even_if_clear_follows_at_once() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         for generation in 1..=5 {
@@ -91,20 +91,20 @@ fn process_that_follows_by_generation_misses_no_last_pulse() {
 }
 
 #[test]
-fn flag_stays_up_for_whoever_comes_later() {
+fn set_flag_stays_set_for_later_waits() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         assert!(!event.is_set().await.unwrap());
         event.set().await.unwrap();
         assert!(event.is_set().await.unwrap());
         assert_eq!(event.wait().await, Ok(1));
-        assert_eq!(event.set().await, Ok(2), "a set counts while it is up too");
+        assert_eq!(event.set().await, Ok(2), "a set of a set event counts too");
         assert_eq!(event.wait_since(1).await, Ok(2));
     });
 }
 
 #[test]
-fn wait_that_is_over_leaves_nobody_waiting() {
+fn ended_waits_leave_no_waiter() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         let short = Duration::from_millis(5);
@@ -132,7 +132,7 @@ fn wait_that_is_over_leaves_nobody_waiting() {
 }
 
 #[test]
-fn time_too_long_to_count_never_ends() {
+fn timeout_beyond_the_clock_never_ends() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         let mut waiting = Box::pin(event.wait().timeout(Duration::MAX));
@@ -144,7 +144,7 @@ fn time_too_long_to_count_never_ends() {
 }
 
 #[test]
-fn generation_that_has_not_been_is_refused_with_what_is_allowed() {
+fn future_generation_is_refused_with_the_allowed_range() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         let refused = event.wait_since(3).await;
@@ -156,7 +156,7 @@ fn generation_that_has_not_been_is_refused_with_what_is_allowed() {
 }
 
 #[test]
-fn plain_threads_and_pool_tasks_wait_as_well() {
+fn plain_threads_and_pool_tasks_can_wait() {
     run(async {
         let (_manager, event) = manager_and_event().await;
         let thread = {
@@ -188,7 +188,7 @@ fn blocking_inside_an_async_context_panics() {
 }
 
 #[test]
-fn those_who_wait_are_told_when_the_event_or_its_manager_ends() {
+fn waits_fail_when_the_event_or_its_manager_ends() {
     run(async {
         let (manager, event) = manager_and_event().await;
         let mut waiting = Box::pin(event.wait());

@@ -1,5 +1,5 @@
 //! Programs whose executable is deleted, moved or replaced while they run, or that were started in an
-//! unusual way: their workers and spawned managers start all the same, or the error says what is wrong.
+//! unusual way: their workers and spawned managers start anyway, or the error says what is wrong.
 
 use std::{
     env, fs,
@@ -15,10 +15,10 @@ use tempfile::TempDir;
 
 use crate::{pool::basic_tasks::Who, run};
 
-/// What is done to a program, and with which result.
+/// A change to a program's file, and the expected result.
 #[derive(Debug, Serialize, Deserialize)]
 struct Owner {
-    /// The program goes on once this file is there.
+    /// The program continues once this file exists.
     mark: PathBuf,
 }
 
@@ -26,24 +26,25 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("executable::owner", own_children);
 }
 
-/// Has a pool before the mark is there. Afterwards it needs another worker, another pool and a manager.
+/// Starts a pool before the mark exists. Afterwards it starts another worker, another pool and a
+/// manager.
 async fn own_children(Owner { mark }: Owner) {
     let pool = Pool::new(1).await.unwrap();
     report("ready");
-    until("the mark is there", || async { mark.exists() }).await;
+    until("the mark exists", || async { mark.exists() }).await;
     let outcome = async {
         let before = pool.apply(Who).await.map_err(|error| error.to_string())?;
         kill(before);
-        until("the worker is gone", || async { !is_running(before) }).await;
+        until("the worker has ended", || async { !is_running(before) }).await;
         let after = pool.apply(Who).await;
         let after = match after {
-            // The task may have gone to the dead worker.
+            // The task may have been assigned to the dead worker.
             Err(_) => pool.apply(Who).await,
             after => after,
         };
         let after = after.map_err(|error| error.to_string())?;
         let name = fs::read_to_string(format!("/proc/{after}/comm")).unwrap();
-        assert_eq!(name.trim_end(), "program", "as ps shows it");
+        assert_eq!(name.trim_end(), "program", "the name in ps");
         let manager = Manager::spawn().await.map_err(|error| error.to_string())?;
         manager.shutdown().await;
         let other = Pool::new(1).await.map_err(|error| error.to_string())?;
@@ -53,7 +54,7 @@ async fn own_children(Owner { mark }: Owner) {
     report(&outcome.await.unwrap_or_else(|error| error));
 }
 
-/// A copy of this program in a folder of its own.
+/// A copy of this program in its own folder.
 struct Copy {
     folder: TempDir,
     program: PathBuf,
@@ -75,7 +76,7 @@ impl Copy {
         }
     }
 
-    /// Starts the program and does something to its file. Returns what the program tells of it.
+    /// Starts the program and changes its file. Returns the program's report.
     fn run(&self, command: &mut Command, change: impl FnOnce(&Self)) -> String {
         let owner = Owner {
             mark: self.mark.clone(),
@@ -91,7 +92,7 @@ impl Copy {
         self.run(&mut Command::new(&self.program), change)
     }
 
-    /// Puts another program in the place of this one.
+    /// Replaces the copy with another program.
     fn replace(&self) {
         let other = self.folder.path().join("other");
         copy_program(Path::new("/bin/true"), &other);
@@ -99,7 +100,7 @@ impl Copy {
     }
 }
 
-/// The loader of programs on this machine, by which a program can be started.
+/// Returns the path of the system's program loader.
 fn loader() -> Option<PathBuf> {
     let folders = ["/lib64", "/lib"];
     let files = folders
@@ -113,7 +114,7 @@ fn loader() -> Option<PathBuf> {
 }
 
 #[test]
-fn children_start_whatever_has_become_of_the_executable() {
+fn children_start_after_any_change_of_the_executable() {
     run(async {
         let changes: [fn(&Copy); 5] = [
             |copy| fs::remove_file(&copy.program).unwrap(),
@@ -133,7 +134,7 @@ fn children_start_whatever_has_become_of_the_executable() {
 }
 
 #[test]
-fn children_start_where_a_loader_has_started_the_program() {
+fn children_start_if_a_loader_has_started_the_program() {
     let Some(loader) = loader() else {
         return println!("skipped: this machine has no loader at a usual path");
     };
@@ -145,7 +146,8 @@ fn children_start_where_a_loader_has_started_the_program() {
     });
 }
 
-/// By its path alone, as behind a loader, a program that was replaced would start as something else.
+/// A program that was started through a loader starts its children from its path, where a replaced
+/// program would be another one.
 #[test]
 fn child_that_would_be_another_program_is_not_started() {
     let Some(loader) = loader() else {
@@ -174,7 +176,7 @@ fn child_that_would_be_another_program_is_not_started() {
     });
 }
 
-/// What the standard input of a program may be.
+/// Returns different standard inputs of a program.
 fn inputs() -> [(&'static str, Stdio); 3] {
     let (_, socket) = UnixStream::pair().unwrap();
     [
@@ -184,7 +186,8 @@ fn inputs() -> [(&'static str, Stdio); 3] {
     ]
 }
 
-/// The arguments by which the harness runs `children`, and where another stands among them.
+/// Returns the arguments with which the harness runs `children`, with another argument at different
+/// places.
 fn arguments(argument: &str) -> [Vec<&str>; 2] {
     let run = ["--exact", "--nocapture", "children"];
     let first = [&[argument], &run[..]].concat();
@@ -192,7 +195,7 @@ fn arguments(argument: &str) -> [Vec<&str>; 2] {
 }
 
 #[test]
-fn argument_that_looks_like_a_childs_makes_no_child() {
+fn argument_like_a_childs_does_not_make_a_child() {
     let looks = [
         "lockkeeper:child",
         "lockkeeper:child:1",

@@ -1,4 +1,4 @@
-//! The promises of fence files, with writers in processes of their own.
+//! The guarantees of fence files, with writers in other processes.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("fence_file::holder", hold_and_write_late);
 }
 
-/// Raises the mark again and again, and says each token that has passed.
+/// Raises the mark repeatedly, and reports each accepted token.
 async fn raise_on_and_on((mark, first): (PathBuf, u64)) {
     let mark = FenceFile::at(mark);
     for number in first.. {
@@ -27,7 +27,7 @@ async fn raise_on_and_on((mark, first): (PathBuf, u64)) {
     }
 }
 
-/// Writes under tokens round the highest, and says how often it was let.
+/// Writes with tokens near the highest, and reports the number of accepted writes.
 async fn write_at_random((page, seed): (PathBuf, u64)) {
     let mark = FenceFile::beside(&page);
     let mut random = StdRng::seed_from_u64(seed);
@@ -35,7 +35,7 @@ async fn write_at_random((page, seed): (PathBuf, u64)) {
     for _ in 0..60 {
         let highest = mark.highest().unwrap().map_or(5, Fence::number);
         let token = Fence::new(highest + random.random_range(0..4) - 1);
-        // Two that do this at a time would lose a line.
+        // Concurrent writes would lose a line.
         let write = || {
             let before = fs::read_to_string(&page).unwrap_or_default();
             fs::write(&page, format!("{before}{token}\n")).unwrap();
@@ -55,7 +55,8 @@ async fn write_at_random((page, seed): (PathBuf, u64)) {
     report(&format!("{written} {refused}"));
 }
 
-/// Takes the lock, and writes once it is told to, without a look at whether it has the lock still.
+/// Acquires the lock, and writes when the event is set, without checking whether it still holds the
+/// lock.
 async fn hold_and_write_late((lock, page, go): (Lock, PathBuf, Event)) {
     let guard = lock.acquire().await.unwrap();
     let mark = FenceFile::beside(&page);
@@ -83,7 +84,7 @@ fn tokens(page: &Path) -> Vec<u64> {
 }
 
 #[test]
-fn processes_that_write_at_once_never_write_behind_a_higher_token() {
+fn concurrent_processes_never_write_after_a_higher_token() {
     run(async {
         let (_folder, page) = page();
         let mut random = seeded();
@@ -99,16 +100,20 @@ fn processes_that_write_at_once_never_write_behind_a_higher_token() {
         }
         let tokens = tokens(&page);
         assert!(tokens.is_sorted(), "{tokens:?}");
-        assert_eq!(tokens.len(), written, "each write that was let is there");
+        assert_eq!(
+            tokens.len(),
+            written,
+            "the file contains each accepted write"
+        );
         assert_eq!(written + refused, 240);
-        assert!(refused > 0, "there was nothing to refuse");
+        assert!(refused > 0, "no write was refused");
         let highest = FenceFile::beside(&page).highest().unwrap();
         assert_eq!(highest.map(Fence::number), tokens.last().copied());
     });
 }
 
 #[test]
-fn mark_never_falls_when_whoever_raises_it_is_killed() {
+fn mark_never_decreases_when_the_raising_process_is_killed() {
     run(async {
         let (_folder, page) = page();
         let mark = FenceFile::beside(&page);
@@ -120,12 +125,16 @@ fn mark_never_falls_when_whoever_raises_it_is_killed() {
             for _ in 0..random.random_range(1..30) {
                 passed = raiser.next_report().parse().unwrap();
             }
-            // It is in the middle of raising the mark, wherever that is.
+            // The process is killed at any point of raising the mark.
             kill(raiser.pid());
             drop(raiser);
             let highest = mark.highest().unwrap().unwrap();
             assert!(highest.number() >= passed, "{highest} is below {passed}");
-            assert_eq!(mark.check(highest), Ok(()), "its turn ended with it");
+            assert_eq!(
+                mark.check(highest),
+                Ok(()),
+                "its lock ended with the process"
+            );
             next = highest.number() + 1;
         }
     });

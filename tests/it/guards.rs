@@ -14,16 +14,16 @@ use tokio::{runtime::Builder, time::timeout};
 
 use crate::{manager::process::pid_of, program, run};
 
-/// Far above what a loss takes to be told.
+/// Far longer than the report of a loss takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a client reads nothing that the manager is to hang up.
+/// The time after which the manager closes the connection of a client that does not read.
 const UNREAD: Duration = Duration::from_millis(500);
 
-/// A kind that answers with as many bytes as are asked for.
+/// A kind that answers with the requested number of bytes.
 pub(crate) struct Payloads;
 
-/// Asks for them.
+/// Requests a number of bytes.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Fetch {
     pub(crate) bytes: usize,
@@ -53,7 +53,7 @@ impl Serve<Fetch> for Payloads {
     }
 }
 
-/// One of each kind of guard.
+/// A guard of each kind.
 struct Guards {
     lock: LockGuard,
     reentrant: ReentrantGuard,
@@ -100,11 +100,11 @@ impl Guards {
             self.condition.lost().await;
             self.permit.lost().await;
         };
-        timeout(PATIENCE, lost).await.expect("all of them are lost");
+        timeout(PATIENCE, lost).await.expect("all guards are lost");
         assert_eq!(self.are_valid(), [false; 4]);
     }
 
-    /// What a release of each is told.
+    /// Releases each guard, and returns the errors.
     async fn release(self) -> [CallError; 4] {
         [
             self.lock.release().await.unwrap_err(),
@@ -116,7 +116,7 @@ impl Guards {
 }
 
 #[test]
-fn guards_that_outlive_their_manager_are_lost_and_fall_in_silence() {
+fn guards_that_outlive_their_manager_are_lost_and_drop_without_an_error() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let (kept, dropped) = (Guards::take(&manager).await, Guards::take(&manager).await);
@@ -131,13 +131,13 @@ fn guards_that_outlive_their_manager_are_lost_and_fall_in_silence() {
 }
 
 #[test]
-fn guards_of_a_manager_that_is_killed_are_lost_and_fall_in_silence() {
+fn guards_of_a_killed_manager_are_lost_and_drop_without_an_error() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let (kept, dropped) = (Guards::take(&manager).await, Guards::take(&manager).await);
         kill(pid_of(&manager).await);
         kept.are_lost().await;
-        // On a plain thread as well, and beside a runtime.
+        // Also on a plain thread, and outside a runtime.
         thread::spawn(|| drop(dropped)).join().unwrap();
         for error in kept.release().await {
             assert!(matches!(error, CallError::Disconnected { .. }), "{error:?}");
@@ -146,7 +146,7 @@ fn guards_of_a_manager_that_is_killed_are_lost_and_fall_in_silence() {
 }
 
 #[test]
-fn guards_of_objects_that_are_removed_are_lost() {
+fn guards_of_removed_objects_are_lost() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let guards = Guards::take(&manager).await;
@@ -159,7 +159,7 @@ fn guards_of_objects_that_are_removed_are_lost() {
 }
 
 #[test]
-fn guards_outlive_the_runtime_that_they_were_taken_on() {
+fn guards_outlive_the_runtime_on_which_they_were_acquired() {
     program();
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
@@ -175,7 +175,7 @@ fn guards_outlive_the_runtime_that_they_were_taken_on() {
 }
 
 #[test]
-fn loss_of_a_guard_that_is_dropped_here_is_told() {
+fn drop_of_a_guard_completes_its_loss_future() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let guards = Guards::take(&manager).await;
@@ -186,12 +186,14 @@ fn loss_of_a_guard_that_is_dropped_here_is_told() {
             guards.permit.lost().boxed(),
         ]);
         drop(guards);
-        timeout(PATIENCE, lost).await.expect("nothing is held");
+        timeout(PATIENCE, lost)
+            .await
+            .expect("the dropped guard is lost");
     });
 }
 
 #[test]
-fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_in() {
+fn guards_of_a_session_that_the_manager_ends_are_lost_and_the_next_waiters_are_granted() {
     program();
     let _watchdog = Watchdog::start();
     let limits = Limits {
@@ -202,7 +204,7 @@ fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_i
     let manager = block_on(manager.start()).unwrap();
     let guards = block_on(Guards::take(&manager));
     let payloads = block_on(manager.open::<Payloads>(())).unwrap();
-    // The answer is far above what a socket takes, so some of it stays unread for a moment.
+    // The answer is much larger than a socket's buffer, so a part of it stays unread.
     let mut answer = pin!(payloads.call(Fetch { bytes: 32 << 20 }));
     block_on(async {
         assert!(answer.as_mut().now_or_never().is_none());
@@ -221,12 +223,12 @@ fn guards_whose_session_the_manager_ends_are_lost_and_the_next_in_line_are_let_i
 }
 
 #[test]
-fn guard_falls_in_silence_on_a_runtime_without_io() {
+fn guard_drops_without_an_error_on_a_runtime_without_io() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
         let guard = lock.acquire().await.unwrap();
-        // So many wait that frames are gathered.
+        // So many calls wait that frames are combined.
         let waiters = (0..40).map(|_| {
             let waiting = lock.acquire();
             tokio::spawn(async { waiting.await.map(drop) })
@@ -246,8 +248,8 @@ fn guard_falls_in_silence_on_a_runtime_without_io() {
     });
 }
 
-/// Runs an endless future with the guard of a lock while that is lost, and checks that the future was dropped and
-/// that the error names the lock.
+/// Runs an endless future with the guard of a lock, whose hold is lost meanwhile. Checks that the future is
+/// dropped and that the error names the lock.
 async fn is_dropped_at<F: Future>(lock: &Lock, lost: F) {
     let guard = lock.acquire().await.unwrap();
     let kept = Arc::new(());
@@ -279,7 +281,7 @@ fn future_that_a_guard_runs_is_dropped_when_the_hold_is_lost() {
 }
 
 #[test]
-fn future_that_a_guard_runs_gives_its_output_and_leaves_the_lock_held() {
+fn future_that_a_guard_runs_returns_its_output_and_the_lock_stays_held() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let guard = manager.lock().await.unwrap().acquire().await.unwrap();

@@ -1,5 +1,5 @@
-//! Managers in the memory of a test: by the clock of its runtime, which may be paused, and gone when
-//! the test is over.
+//! Managers in the memory of a test. They use the clock of its runtime, which may be paused, and end
+//! with the test.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -30,10 +30,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// The shortest time that a runtime's timer knows.
+/// The resolution of a runtime's timer.
 const TICK: Duration = Duration::from_millis(1);
 
-/// More ticks than the steps of any test are rounded up by.
+/// More than the sum of all rounding in a test.
 const ROUNDING: Duration = Duration::from_millis(20);
 
 pub(crate) fn register(program: Program) -> Program {
@@ -53,21 +53,21 @@ impl Task for Acquire {
     }
 }
 
-/// Asserts that something happened then, by the clock of the runtime.
+/// Asserts that a time has passed, by the clock of the runtime.
 #[track_caller]
 fn assert_took(begun: Instant, time: Duration) {
     let took = begun.elapsed();
     assert!(took >= time && took < time + ROUNDING, "{took:?}");
 }
 
-/// Asserts that a manager is reached no more.
+/// Asserts that a manager cannot be reached any more.
 async fn assert_gone(address: Address) {
     let gone = Manager::connect(address).await.map(drop);
     assert!(matches!(gone, Err(CallError::NoManager { .. })), "{gone:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn timeout_of_an_hour_takes_an_hour_of_the_paused_clock_and_no_time() {
+async fn timeout_of_an_hour_passes_on_the_paused_clock_without_waiting() {
     let real = std::time::Instant::now();
     Manager::in_memory(async |manager| {
         let lock = manager.lock().await.unwrap();
@@ -86,9 +86,9 @@ async fn timeout_of_an_hour_takes_an_hour_of_the_paused_clock_and_no_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_time_passes_while_there_is_something_to_do() {
+async fn paused_clock_does_not_advance_while_there_is_work() {
     let begun = Instant::now();
-    // What the clock goes on to as soon as this runtime waits for another one.
+    // The clock would advance to this timer if the runtime were idle.
     let timer = tokio::spawn(time::sleep(HOUR));
     Manager::in_memory(async |manager| {
         let lock = manager.lock().await.unwrap();
@@ -96,7 +96,7 @@ async fn no_time_passes_while_there_is_something_to_do() {
             let lock = lock.clone();
             tokio::spawn(async move {
                 for _ in 0..20 {
-                    // Its deadline is a timer that an idle runtime would go on to.
+                    // Its deadline is a timer to which an idle runtime would advance.
                     drop(lock.acquire().timeout(HOUR).await.unwrap());
                 }
             })
@@ -139,7 +139,7 @@ async fn release_after_a_minute_grants_after_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_first_by_the_clock_is_first_a_deadline_or_a_grant() {
+async fn deadline_and_grant_happen_in_the_order_of_the_clock() {
     Manager::in_memory(async |manager| {
         let lock = manager.lock().await.unwrap();
         for (held, is_granted) in [(HOUR - 3 * TICK, true), (HOUR + 3 * TICK, false)] {
@@ -186,7 +186,7 @@ async fn time_of_a_call_counts_from_its_first_poll() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_waits_share_one_time() {
+async fn several_waits_share_one_timeout() {
     Manager::in_memory(async |manager| {
         let [first, second] = [manager.lock().await, manager.lock().await].map(Result::unwrap);
         let begun = Instant::now();
@@ -204,12 +204,12 @@ async fn several_waits_share_one_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn barrier_breaks_when_its_time_is_over() {
+async fn barrier_breaks_at_the_timeout() {
     Manager::in_memory(async |manager| {
         let barrier = manager.barrier(2).await.unwrap();
         let begun = Instant::now();
         let late = barrier.wait().timeout(HOUR).await.map(drop);
-        assert!(late.is_err(), "it has waited alone");
+        assert!(late.is_err(), "the other party has not arrived");
         assert_took(begun, HOUR);
         assert!(barrier.status().await.unwrap().broken.is_some());
     })
@@ -218,7 +218,7 @@ async fn barrier_breaks_when_its_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_connects_in_this_process_reaches_the_manager() {
+async fn any_client_in_this_process_reaches_the_manager() {
     Manager::in_memory(async |manager| {
         let address = manager.address().clone();
         assert!(address.to_string().starts_with("memory:"), "{address}");
@@ -320,10 +320,13 @@ async fn manager_has_the_kinds_limits_shards_and_deadlocks_of_its_builder() {
         })
         .await
         .unwrap();
-    assert!(begun.elapsed() > MINUTE, "one held its lock for a minute");
+    assert!(
+        begun.elapsed() > MINUTE,
+        "one caller held its lock for a minute"
+    );
 }
 
-/// Takes two locks one after the other.
+/// Acquires two locks one after the other.
 async fn both(first: Lock, second: Lock) -> Result<(), CallError> {
     tokio::spawn(async move {
         let _first = first.acquire().await?;
@@ -334,7 +337,7 @@ async fn both(first: Lock, second: Lock) -> Result<(), CallError> {
     .unwrap()
 }
 
-/// A number that grows.
+/// A sum.
 struct Sum(u64);
 
 #[derive(Serialize, Deserialize)]
@@ -370,7 +373,7 @@ impl Serve<Add> for Sum {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_managers_know_nothing_of_each_other() {
+async fn two_managers_are_independent() {
     Manager::in_memory(async |one| {
         Manager::in_memory(async |other| {
             assert_ne!(one.address(), other.address());
@@ -389,7 +392,7 @@ async fn two_managers_know_nothing_of_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn manager_is_gone_when_the_test_is_over() {
+async fn manager_ends_with_the_test() {
     let begun = Instant::now();
     let (lock, guard, address) = Manager::in_memory(async |manager| {
         let lock = manager.lock().await.unwrap();
@@ -433,7 +436,7 @@ async fn shutdown_and_the_drop_of_the_last_handle_end_the_manager_within_the_tes
 }
 
 #[tokio::test(start_paused = true)]
-async fn panic_of_the_test_is_the_tests_and_leaves_nothing() {
+async fn panic_of_the_test_fails_only_the_test_and_leaves_no_manager() {
     let address = Address::try_from("memory:panic_of_the_test").unwrap();
     let builder = || Manager::builder().address(address.clone());
     let mut kept = None;
@@ -451,7 +454,7 @@ async fn panic_of_the_test_is_the_tests_and_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_midway_nothing_is_left() {
+async fn runtime_that_is_dropped_at_any_point_leaves_no_manager() {
     let address = Address::try_from("memory:dropped_midway").unwrap();
     let polls = Arc::new(AtomicUsize::new(0));
     for turns in 0..60 {
@@ -478,12 +481,15 @@ async fn dropped_midway_nothing_is_left() {
         drop(test);
         assert_gone(address.clone()).await;
     }
-    assert!(polls.load(Ordering::Relaxed) > 0, "it was dropped too soon");
+    assert!(
+        polls.load(Ordering::Relaxed) > 0,
+        "the future was dropped before a poll"
+    );
 }
 
 #[test]
-fn manager_in_memory_is_reached_from_a_thread_with_a_manager_of_its_own() {
-    // The manager has a thread and a clock of its own, and this runtime's clock stands still.
+fn manager_in_memory_is_reached_from_a_thread_with_its_own_manager() {
+    // The manager has its own thread and clock, and this runtime's clock is paused.
     let _watchdog = Watchdog::start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -512,12 +518,12 @@ fn manager_in_memory_is_reached_from_a_thread_with_a_manager_of_its_own() {
 }
 
 #[test]
-fn worker_of_a_pool_does_not_reach_it_and_is_told_why() {
+fn worker_of_a_pool_cannot_reach_it_and_the_error_says_why() {
     run(Manager::in_memory(async |manager| {
         let lock = manager.lock().await.unwrap();
         let pool = Pool::new(1).await.unwrap();
         let Err(error) = pool.apply(Acquire(lock)).await.unwrap() else {
-            panic!("it is another process");
+            panic!("a worker reached the manager of another process");
         };
         let CallError::NoManager {
             address,
@@ -538,7 +544,7 @@ fn worker_of_a_pool_does_not_reach_it_and_is_told_why() {
 }
 
 #[test]
-fn address_that_does_not_fit_where_the_manager_is_to_be_is_refused() {
+fn address_that_does_not_fit_the_kind_of_manager_is_refused() {
     run(async {
         let unusable = |error: StartError| match error {
             StartError::Unusable(why) => why,

@@ -1,4 +1,4 @@
-//! The promises of a latch, through its proxy and from other processes.
+//! The guarantees of a latch, through its proxy and from other processes.
 
 use std::{future::pending, thread, time::Duration};
 
@@ -64,13 +64,13 @@ pub(crate) async fn until_waiting(latch: &Latch, waiting: u64) {
 fn why<T>(refused: Result<T, CallError>) -> String {
     match refused {
         Err(CallError::Refused(Refusal::Invalid(why), _)) => why,
-        Err(error) => panic!("it failed for another reason: {error}"),
-        Ok(_) => panic!("it was not refused"),
+        Err(error) => panic!("the call failed with another error: {error}"),
+        Ok(_) => panic!("the call was not refused"),
     }
 }
 
 #[test]
-fn last_count_lets_all_processes_pass_that_wait() {
+fn last_count_wakes_all_waiting_processes() {
     run(async {
         let (_manager, latch) = manager_and_latch(3).await;
         let mut waiters = [(); 3].map(|()| Role::start("latch::waiter", &latch));
@@ -101,7 +101,7 @@ fn latch_of_zero_is_open() {
 }
 
 #[test]
-fn more_than_is_left_is_refused_and_counts_nothing() {
+fn count_above_the_rest_is_refused_and_has_no_effect() {
     run(async {
         let (_manager, latch) = manager_and_latch(2).await;
         let refused = why(latch.count_down(3).await);
@@ -117,7 +117,7 @@ fn more_than_is_left_is_refused_and_counts_nothing() {
 }
 
 #[test]
-fn counts_out_of_range_are_refused_with_what_is_allowed() {
+fn counts_out_of_range_are_refused_with_the_allowed_range() {
     run(async {
         let manager = Manager::start().await.unwrap();
         for count in [-1, i64::from(u32::MAX) + 1] {
@@ -136,13 +136,13 @@ fn counts_out_of_range_are_refused_with_what_is_allowed() {
         assert_eq!(
             same.status().await.unwrap().count,
             1,
-            "it is as it has become"
+            "the latch keeps its state"
         );
     });
 }
 
 #[test]
-fn count_of_a_killed_process_stays_given() {
+fn count_of_a_killed_process_stays() {
     run(async {
         let (_manager, latch) = manager_and_latch(3).await;
         let mut counter = Role::start("latch::counter", &latch);
@@ -163,7 +163,7 @@ fn count_of_a_killed_process_stays_given() {
 }
 
 #[test]
-fn wait_that_is_over_leaves_nobody_waiting_and_what_was_counted() {
+fn ended_wait_leaves_no_waiter_and_keeps_its_count() {
     run(async {
         let (_manager, latch) = manager_and_latch(4).await;
         for time in [SHORT, Duration::ZERO] {
@@ -190,7 +190,7 @@ fn wait_that_is_over_leaves_nobody_waiting_and_what_was_counted() {
 }
 
 #[test]
-fn plain_threads_and_pool_tasks_wait_as_well() {
+fn plain_threads_and_pool_tasks_can_wait() {
     run(async {
         let (_manager, latch) = manager_and_latch(4).await;
         let impatient = latch.clone();
@@ -211,7 +211,7 @@ fn plain_threads_and_pool_tasks_wait_as_well() {
         until_waiting(&latch, 2).await;
         let pool = Pool::new(2).await.unwrap();
         let tasks = [(); 2].map(|()| pool.spawn(Arrive(latch.clone())));
-        until("all but one have arrived", || async {
+        until("all parties except one have arrived", || async {
             let status = latch.status().await.unwrap();
             (status.count, status.waiting) == (1, 4)
         })

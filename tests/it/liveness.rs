@@ -1,5 +1,5 @@
-//! Holders that end while another process keeps their socket open: their holds are given back at once,
-//! after the manager has served what they sent before.
+//! Holders that end while another process keeps their socket open: the manager serves the calls that
+//! they sent before, and then releases their holds at once.
 
 use std::{
     fs::{self, File},
@@ -26,20 +26,20 @@ use tempfile::TempDir;
 
 use crate::run;
 
-/// Longer than any test takes.
+/// Longer than every test.
 const LONG: &str = "600";
 
-/// How long a grant may take that does not have to wait. The end of the socket would take [`LONG`].
+/// The time limit of an immediate grant. The end of the socket would take [`LONG`].
 const AT_ONCE: Duration = Duration::from_secs(20);
 
-/// How a process ends.
+/// The way in which a process ends.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum End {
     Exit,
     Abort,
-    /// It kills itself, with threads that run.
+    /// It kills itself while its threads run.
     Kill,
-    /// It is killed by the test.
+    /// The test kills it.
     Killed,
 }
 
@@ -52,7 +52,7 @@ impl Drop for Keeper {
     }
 }
 
-/// Starts a process that inherits all sockets of this one, as a forked child does. Returns its id.
+/// Starts a process that inherits all sockets of this one, like a forked child. Returns its id.
 fn start_keeper() -> u32 {
     let this = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
     let mut copies = Vec::new();
@@ -67,17 +67,17 @@ fn start_keeper() -> u32 {
     }
     let mut sleep = Command::new("sleep");
     sleep.arg(LONG).stdin(Stdio::null()).stdout(Stdio::null());
-    // Not in the group of this process, which a test may kill.
+    // In another process group, because a test may kill that of this process.
     let keeper = sleep.stderr(Stdio::null()).process_group(0).spawn();
     keeper.unwrap().id()
 }
 
 async fn until_exists(path: &Path) {
-    until("the file is there", || async { path.exists() }).await;
+    until("the file exists", || async { path.exists() }).await;
 }
 
-/// Holds locks, has an heir of its sockets, and ends once a file is there. It releases those of `released`
-/// just before.
+/// Holds locks, starts a process that keeps its sockets, and ends once a file exists. It releases the
+/// locks in `released` just before.
 async fn hold((held, released, go, end): (Vec<Lock>, Vec<Lock>, PathBuf, End)) {
     let mut guards = Vec::new();
     for lock in &held {
@@ -129,7 +129,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Holds a lock in a worker, and has an heir of the worker's sockets.
+/// Holds a lock in a worker, and starts a process that keeps the worker's sockets.
 #[derive(Debug, Serialize, Deserialize)]
 struct HoldInWorker(Lock, PathBuf);
 
@@ -160,7 +160,7 @@ async fn named<const N: usize>(manager: &Manager, names: [&str; N]) -> Vec<Lock>
     locks
 }
 
-/// Starts a holder, and returns it with its heir.
+/// Starts a holder, and returns it with the process that keeps its sockets.
 fn start_holder(held: &[Lock], released: &[Lock], go: &Path, end: End) -> (Role, Keeper) {
     let mut holder = Role::start("liveness::hold", &(held, released, go, end));
     let keeper = Keeper(holder.next_report().parse().unwrap());
@@ -175,7 +175,7 @@ async fn until_ended(holder: &mut Role, end: End) {
     until("the holder has ended", || async { !is_running(pid) }).await;
 }
 
-/// The lock is granted at once, with the mark of that holder.
+/// Asserts that the lock is granted at once, with the mark of the holder.
 async fn assert_left_by(lock: &Lock, holder: u32) {
     let guard = lock.acquire().timeout(AT_ONCE).await.unwrap();
     let abandoned = guard.abandoned().expect("the holder has died");
@@ -183,14 +183,14 @@ async fn assert_left_by(lock: &Lock, holder: u32) {
     assert!(abandoned.holder.is_watched);
 }
 
-/// The lock is granted at once, and its last holder has released it.
+/// Asserts that the lock is granted at once, without a mark.
 async fn assert_released(lock: &Lock) {
     let guard = lock.acquire().timeout(AT_ONCE).await.unwrap();
     assert!(guard.abandoned().is_none(), "{:?}", guard.abandoned());
 }
 
 #[test]
-fn holds_of_an_ended_process_are_given_back_while_another_keeps_its_socket() {
+fn holds_of_an_ended_process_are_released_while_another_keeps_its_socket() {
     run(async {
         let manager = Manager::start().await.unwrap();
         for (round, end) in [End::Exit, End::Abort, End::Kill, End::Killed]
@@ -206,7 +206,7 @@ fn holds_of_an_ended_process_are_given_back_while_another_keeps_its_socket() {
             assert!(next.as_mut().now_or_never().is_none(), "{end:?}");
             fs::write(&go, "").unwrap();
             if matches!(end, End::Killed) {
-                // The holder has released the lock by then.
+                // The holder has released this lock before its end.
                 assert_released(&locks[1]).await;
             }
             until_ended(&mut holder, end).await;
@@ -220,7 +220,7 @@ fn holds_of_an_ended_process_are_given_back_while_another_keeps_its_socket() {
 }
 
 #[test]
-fn what_a_holder_sent_before_its_end_is_read_before_its_hang_up() {
+fn calls_that_a_holder_sent_before_its_end_are_served_before_its_hang_up() {
     run(async {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("manager.sock");
@@ -236,7 +236,7 @@ fn what_a_holder_sent_before_its_end_is_read_before_its_hang_up() {
             }
             let (held, released) = locks.split_at(1);
             let (mut holder, _heir) = start_holder(held, released, &go, end);
-            // The manager learns of all that is left and of the end at the same moment.
+            // The manager notices the unread calls and the end at the same time.
             stop(host.pid()).await;
             fs::write(&go, "").unwrap();
             until_ended(&mut holder, end).await;
@@ -250,7 +250,7 @@ fn what_a_holder_sent_before_its_end_is_read_before_its_hang_up() {
 }
 
 #[test]
-fn end_of_a_holder_counts_at_each_shard() {
+fn end_of_a_holder_is_noticed_by_each_shard() {
     run(async {
         let manager = Manager::builder().shards(3).start().await.unwrap();
         let locks = named(&manager, ["a", "b", "c", "d", "e", "f"]).await;
@@ -264,7 +264,7 @@ fn end_of_a_holder_counts_at_each_shard() {
 }
 
 #[test]
-fn holds_of_an_ended_worker_are_given_back_while_another_keeps_its_sockets() {
+fn holds_of_an_ended_worker_are_released_while_another_keeps_its_sockets() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
@@ -294,7 +294,7 @@ fn holds_of_an_ended_worker_are_given_back_while_another_keeps_its_sockets() {
 }
 
 #[test]
-fn clients_are_let_in_and_marked_where_no_descriptor_is_left_to_watch_them() {
+fn clients_are_accepted_and_marked_if_no_descriptor_is_left_to_watch_them() {
     run(async {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("manager.sock");
@@ -330,7 +330,7 @@ fn clients_are_let_in_and_marked_where_no_descriptor_is_left_to_watch_them() {
     });
 }
 
-/// Whether namespaces can be had. If not, says that the calling test is skipped.
+/// Returns whether the system supports namespaces. If not, prints that the calling test is skipped.
 fn may_unshare() -> bool {
     let tried = Command::new("unshare").args(["-rpf", "true"]).output();
     let may = tried.is_ok_and(|output| output.status.success());
@@ -341,7 +341,7 @@ fn may_unshare() -> bool {
 }
 
 #[test]
-fn end_of_a_holder_in_another_pid_namespace_counts() {
+fn end_of_a_holder_in_another_pid_namespace_is_noticed() {
     if !may_unshare() {
         return;
     }

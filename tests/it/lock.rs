@@ -1,4 +1,4 @@
-//! The promises of a lock, through its proxy and from other processes.
+//! The guarantees of a lock, through its proxy and from other processes.
 
 pub(crate) mod keyed;
 pub(crate) mod keyed_scale;
@@ -37,7 +37,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     });
 }
 
-/// Takes the lock over and keeps it.
+/// Adopts the hold and keeps it.
 async fn adopt((lock, ticket): (Lock, Ticket)) {
     let guard = lock.adopt(ticket.clone()).await.unwrap();
     assert!(guard.is_valid() && guard.fence() > ticket.fence());
@@ -45,7 +45,7 @@ async fn adopt((lock, ticket): (Lock, Ticket)) {
     std::future::pending::<()>().await;
 }
 
-/// Takes the lock and keeps it until it is taken away.
+/// Acquires the lock and keeps it until the hold is lost.
 async fn hold(lock: Lock) {
     let guard = lock.acquire().await.unwrap();
     assert!(guard.is_valid());
@@ -67,7 +67,7 @@ async fn is_free(lock: &Lock) -> bool {
     !status.held && status.waiting == 0
 }
 
-/// Has another process take the lock and die with it.
+/// Makes another process acquire the lock and die with it.
 async fn die_inside(lock: &Lock) -> u32 {
     let mut holder = Role::start("lock::holder", lock);
     assert_eq!(holder.next_report(), "held");
@@ -86,7 +86,7 @@ fn lock_is_granted_in_order_of_arrival_and_a_try_never_overtakes() {
             assert!(call.now_or_never().is_none());
         }
         assert!(lock.try_acquire().await.unwrap().is_none());
-        // The try is behind the release, and behind those who wait.
+        // The try call is sent after the release, and comes after the waiters.
         drop(guard);
         assert!(lock.try_acquire().await.unwrap().is_none());
         let mut last = None;
@@ -101,7 +101,7 @@ fn lock_is_granted_in_order_of_arrival_and_a_try_never_overtakes() {
 }
 
 #[test]
-fn waiter_is_granted_though_others_have_come_and_gone() {
+fn waiter_is_granted_although_others_have_left() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         for _ in 0..100 {
@@ -115,11 +115,11 @@ fn waiter_is_granted_though_others_have_come_and_gone() {
 }
 
 #[test]
-fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
+fn manager_enforces_the_timeout_and_nothing_is_left() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let guard = lock.acquire().await.unwrap();
-        // The time itself is what is tested.
+        // This test measures time.
         let (begin, patience) = (Instant::now(), Duration::from_millis(30));
         let outcome = lock.acquire().timeout(patience).await.map(drop);
         assert_eq!(outcome, Err(CallError::timed_out()));
@@ -152,7 +152,7 @@ fn owned_futures_can_be_spawned_and_aborted() {
 }
 
 #[test]
-fn abandoned_lock_says_who_left_it_until_somebody_declares_it_consistent() {
+fn abandoned_lock_reports_the_dead_holder_until_marked_consistent() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let begin = Instant::now();
@@ -173,10 +173,10 @@ fn abandoned_lock_says_who_left_it_until_somebody_declares_it_consistent() {
     });
 }
 
-/// The guard of a strict wait that found the mark of a dead holder.
+/// Returns the guard of a strict wait that found the mark of a dead holder.
 fn marked<G>(outcome: Result<G, AbandonedGuard<G>>, dead: u32) -> G {
     let Err(error) = outcome else {
-        panic!("it is not marked");
+        panic!("the guard has no mark");
     };
     assert_eq!(error.abandoned().holder.pid, dead);
     let shown = error.to_string();
@@ -214,7 +214,7 @@ fn strict_guard_of_an_abandoned_lock_is_an_error_that_holds_it() {
 }
 
 #[test]
-fn strict_permit_of_a_semaphore_where_somebody_died_is_an_error_that_holds_it() {
+fn strict_permit_of_an_abandoned_semaphore_is_an_error_that_holds_it() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let semaphore = manager.semaphore(2).await.unwrap();
@@ -232,7 +232,7 @@ fn strict_permit_of_a_semaphore_where_somebody_died_is_an_error_that_holds_it() 
 }
 
 #[test]
-fn release_that_the_manager_does_not_take_is_left_to_the_drop() {
+fn drop_releases_after_a_refused_release() {
     run(async {
         let limits = Limits {
             calls_in_flight: 1,
@@ -257,7 +257,7 @@ fn release_that_is_dropped_at_any_point_frees_the_lock_once() {
         drop(lock.acquire().await.unwrap().release());
         assert!(is_free(&lock).await);
         let mut begun = Box::pin(lock.acquire().await.unwrap().release());
-        // Polled once it is on its way, or done already.
+        // After one poll the release is sent or already complete.
         let _ = (&mut begun).now_or_never();
         let next = lock.acquire().await.unwrap();
         drop(begun);
@@ -266,7 +266,7 @@ fn release_that_is_dropped_at_any_point_frees_the_lock_once() {
 }
 
 #[test]
-fn ticket_outlives_an_adoption_that_never_began() {
+fn ticket_is_still_valid_after_an_unpolled_adoption() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let ticket = lock.acquire().await.unwrap().into_ticket();
@@ -279,7 +279,7 @@ fn ticket_outlives_an_adoption_that_never_began() {
 }
 
 #[test]
-fn lock_that_was_released_before_its_holder_died_bears_no_mark() {
+fn lock_that_was_released_before_its_holder_died_has_no_mark() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let ticket = lock.acquire().await.unwrap().into_ticket();
@@ -293,7 +293,7 @@ fn lock_that_was_released_before_its_holder_died_bears_no_mark() {
 }
 
 #[test]
-fn another_process_may_adopt_a_hold_and_then_it_is_its_own() {
+fn another_process_may_adopt_a_hold() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let ticket = lock.acquire().await.unwrap().into_ticket();
@@ -309,7 +309,7 @@ fn another_process_may_adopt_a_hold_and_then_it_is_its_own() {
 }
 
 #[test]
-fn ticket_that_nobody_takes_holds_the_lock_for_the_session() {
+fn unused_ticket_holds_the_lock_until_the_session_ends() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let ticket = lock.acquire().await.unwrap().into_ticket();
@@ -323,7 +323,7 @@ fn ticket_that_nobody_takes_holds_the_lock_for_the_session() {
 }
 
 #[test]
-fn force_unlock_takes_the_lock_from_its_holder_for_the_next_in_line() {
+fn force_unlock_ends_the_hold_and_grants_the_next_waiter() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         assert!(!lock.force_unlock().await.unwrap());
@@ -343,7 +343,7 @@ fn force_unlock_takes_the_lock_from_its_holder_for_the_next_in_line() {
 }
 
 #[test]
-fn late_drop_of_a_lost_guard_frees_nobody_elses_lock() {
+fn late_drop_of_a_lost_guard_does_not_release_the_next_hold() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let guard = lock.acquire().await.unwrap();
@@ -356,7 +356,7 @@ fn late_drop_of_a_lost_guard_frees_nobody_elses_lock() {
 }
 
 #[test]
-fn process_whose_lock_is_taken_away_is_told() {
+fn process_learns_that_its_hold_was_ended_by_force() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let mut holder = Role::start("lock::holder", &lock);
@@ -368,7 +368,7 @@ fn process_whose_lock_is_taken_away_is_told() {
 }
 
 #[test]
-fn clones_and_deserialized_proxies_are_one_lock() {
+fn clones_and_deserialized_proxies_refer_to_one_lock() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let token = serde_json::to_string(&lock).unwrap();

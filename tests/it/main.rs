@@ -1,8 +1,8 @@
 //! The integration tests, in one binary with a module for each subject.
 //!
-//! Tests of one kind have its name, and tests with killed processes are in `deaths` below it. A
-//! test of this binary shares its process with others: one that needs the process to itself runs
-//! `in_own_process`.
+//! Tests of one kind are in the module with its name, and tests with killed processes are in its
+//! `deaths` module. The tests of this binary share a process: a test that needs its own process
+//! uses `in_own_process`.
 
 mod access;
 mod addresses;
@@ -49,7 +49,8 @@ use std::future::Future;
 use lockkeeper::builders::Program;
 use lockkeeper_test_support::Roles;
 
-/// Each adds the tasks, kinds and transports of a module. Their names are unique in this binary.
+/// Each function adds the tasks, kinds and transports of a module. Their names are unique in this
+/// binary.
 const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     barrier::register,
     client::register,
@@ -91,7 +92,7 @@ const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     waits::register,
 ];
 
-/// Each adds the child roles of a module. Their names begin with the module's path.
+/// Each function adds the child roles of a module. Their names begin with the module's path.
 const ROLES: &[fn(&mut Roles)] = &[
     access::roles,
     addresses::roles,
@@ -138,7 +139,7 @@ const ROLES: &[fn(&mut Roles)] = &[
     wants::roles,
 ];
 
-/// Makes pools and spawned managers work in the calling test: its child processes run `children`.
+/// Enables pools and spawned managers in the calling test: its child processes run `children`.
 fn program() {
     let mut program = lockkeeper::program();
     for register in TASKS_AND_KINDS {
@@ -153,11 +154,11 @@ fn run<F: Future>(test: F) -> F::Output {
     lockkeeper_test_support::run(test)
 }
 
-/// What child processes run: a worker, a manager, or a role of a test.
+/// The entry of child processes: a worker, a manager, or a role of a test.
 #[test]
 fn children() {
     let mut roles = Roles::new();
-    // These roles are of programs that do not call `lockkeeper::program()`.
+    // These are roles of programs that do not call `lockkeeper::program()`.
     not_a_program::roles(&mut roles);
     program();
     for add in ROLES {

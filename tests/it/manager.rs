@@ -1,4 +1,5 @@
-//! How a manager starts and ends, in this process and in its own, and which manager has an address.
+//! The start and the end of managers, in this process and in their own, and the managers of
+//! addresses.
 //!
 //! Clients of a manager that is killed are tested in `deaths`.
 
@@ -19,32 +20,32 @@ use tokio::net::UnixStream;
 
 use crate::run;
 
-/// An address in a folder of its own.
+/// Returns an address in a new folder.
 fn address_in(folder: &TempDir) -> Address {
     let path = folder.path().join("run").join("locks.sock");
     Address::try_from(path).unwrap()
 }
 
-/// The process that listens at an address.
+/// Returns the process that listens at an address.
 async fn pid_at(address: &Address) -> u32 {
     let stream = UnixStream::connect(address.path().unwrap()).await.unwrap();
     let pid = stream.peer_cred().unwrap().pid().unwrap();
     pid.try_into().unwrap()
 }
 
-/// Whether nothing of a manager is left in the folder of its socket.
+/// Returns whether the folder of a manager's socket has no files of the manager.
 fn is_clean(address: &Address) -> bool {
     let folder = address.path().unwrap().parent().unwrap();
     fs::read_dir(folder).unwrap().next().is_none()
 }
 
-/// The permissions of a file.
+/// Returns the permissions of a file.
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
 #[test]
-fn started_manager_lives_here_and_shuts_down_without_a_trace() {
+fn started_manager_runs_in_this_process_and_shuts_down_without_leftovers() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -64,7 +65,7 @@ fn started_manager_lives_here_and_shuts_down_without_a_trace() {
 }
 
 #[test]
-fn spawned_manager_is_a_process_and_shuts_down_without_a_trace() {
+fn spawned_manager_is_a_process_and_shuts_down_without_leftovers() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -117,7 +118,7 @@ fn anonymous_managers_leave_nothing_in_the_users_folder() {
 }
 
 #[test]
-fn waiting_clients_are_told_when_the_manager_ends() {
+fn waits_fail_when_the_manager_ends() {
     run(async {
         for is_process in [false, true] {
             let builder = Manager::builder();
@@ -168,7 +169,7 @@ fn address_without_a_manager_is_an_error_that_names_it() {
             CallError::NoManager { address: there, .. } => assert_eq!(there, address),
             other => panic!("{other:?}"),
         }
-        // Nor is a file one that is no socket.
+        // A file that is not a socket is refused too.
         fs::create_dir(address.path().unwrap().parent().unwrap()).unwrap();
         fs::write(address.path().unwrap(), "").unwrap();
         let error = Manager::connect(address.clone()).await.map(drop);
@@ -203,7 +204,7 @@ fn address_of_a_live_manager_is_never_taken() {
 }
 
 #[test]
-fn socket_of_a_killed_manager_is_taken_over_and_fences_go_on() {
+fn new_manager_replaces_the_socket_of_a_killed_one_and_fences_increase() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -223,7 +224,7 @@ fn socket_of_a_killed_manager_is_taken_over_and_fences_go_on() {
                 guard.lost().await;
                 assert!(
                     address.path().unwrap().exists(),
-                    "the killed one cannot tidy up"
+                    "a killed manager leaves its files"
                 );
             }
         }
@@ -232,7 +233,7 @@ fn socket_of_a_killed_manager_is_taken_over_and_fences_go_on() {
 }
 
 #[test]
-fn many_who_start_a_manager_at_one_address_are_one() {
+fn concurrent_starts_at_one_address_make_one_manager() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -245,7 +246,7 @@ fn many_who_start_a_manager_at_one_address_are_one() {
 }
 
 #[test]
-fn socket_and_its_folder_are_for_their_user_alone() {
+fn socket_and_its_folder_are_accessible_only_to_their_user() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -259,7 +260,7 @@ fn socket_and_its_folder_are_for_their_user_alone() {
 }
 
 #[test]
-fn address_that_cannot_be_is_refused() {
+fn impossible_address_is_refused() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let long = folder.path().join("x".repeat(100));
@@ -287,7 +288,7 @@ fn address_that_cannot_be_is_refused() {
 }
 
 #[test]
-fn manager_that_lets_nobody_in_does_not_start() {
+fn manager_with_a_limit_of_zero_sessions_does_not_start() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);

@@ -1,7 +1,7 @@
-//! Programs that do not call `lockkeeper::program()`, and programs whose children do not: pools and
-//! spawned managers fail with an error, and no process is left.
+//! Programs that do not call `lockkeeper::program()`, and programs whose children do not call it:
+//! pools and spawned managers fail with an error, and no process is left.
 //!
-//! So no test and no role here calls [`crate::program`].
+//! No test and no role in this file calls [`crate::program`].
 
 use std::future::pending;
 
@@ -31,14 +31,14 @@ fn why(started: Result<(), StartError>) -> String {
 }
 
 #[test]
-fn program_that_forgot_the_call_starts_no_process() {
+fn program_without_the_call_starts_no_process() {
     in_own_process(|| {
         run(async {
             let spawned = Manager::spawn().await.map(drop);
             assert_eq!(spawned, Err(StartError::NotAProgram));
             let pool = Pool::new(3).await.map(drop);
             assert_eq!(pool, Err(StartError::NotAProgram));
-            // What needs no child process works.
+            // A manager on a thread needs no child process.
             let manager = Manager::start().await.unwrap();
             drop(manager.lock().await.unwrap().acquire().await.unwrap());
 
@@ -55,7 +55,7 @@ fn program_that_forgot_the_call_starts_no_process() {
     });
 }
 
-/// Why no children start of a program that calls `in_test` with that name.
+/// Returns the errors of a program that calls `in_test` with a wrong name.
 async fn whys_of_misnamed(test: &str) -> [String; 2] {
     let mut misnamed = Role::start("not_a_program::misnamed", &test);
     let whys = [misnamed.next_report(), misnamed.next_report()];
@@ -68,7 +68,7 @@ async fn whys_of_misnamed(test: &str) -> [String; 2] {
 }
 
 #[test]
-fn program_whose_children_do_not_make_the_call_is_told_so() {
+fn error_says_that_the_children_do_not_make_the_call() {
     run(async {
         let test = "not_a_program::does_something_else";
         for why in whys_of_misnamed(test).await {
@@ -80,9 +80,9 @@ fn program_whose_children_do_not_make_the_call_is_told_so() {
 }
 
 #[test]
-fn program_whose_test_has_another_name_is_told_so() {
+fn error_says_that_the_test_does_not_exist() {
     run(async {
-        // That of none, of a module, a part of a name, and one in another place.
+        // An unknown name, a module, a part of a name, and a name in another module.
         for test in ["no_such_test", "not_a_program", "child", "tests::children"] {
             for why in whys_of_misnamed(test).await {
                 assert!(why.contains("ended before it was ready"), "{why}");

@@ -1,6 +1,6 @@
 //! The events and spans of managers, sessions, objects, calls, clients and pools.
 //!
-//! The subscriber is global, so each test runs in a process of its own.
+//! The subscriber is global, so each test runs in its own process.
 
 pub(crate) mod numbers;
 pub(crate) mod recorded;
@@ -33,7 +33,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<Double>().kind::<Fragile>()
 }
 
-/// Runs a test with a subscriber that is the process's, so each test has a process of its own.
+/// Runs a test in its own process, with a subscriber.
 fn run<F: Future>(test: F) -> F::Output {
     start_recording();
     crate::run(test)
@@ -103,7 +103,7 @@ impl Serve<Break> for Fragile {
     }
 }
 
-/// Whether an event is of the object of that name.
+/// Returns a filter for events of the object with a name.
 fn of(name: &str) -> impl Fn(&Recorded) -> bool {
     move |recorded| recorded.field("name") == name
 }
@@ -118,7 +118,7 @@ fn assert_is(recorded: &Recorded, level: Level, target: &str) {
     assert_eq!(
         (recorded.level, &*recorded.target),
         (level, target),
-        "{recorded:?} is not that"
+        "{recorded:?} is another event"
     );
 }
 
@@ -143,7 +143,7 @@ fn manager_of_several_shards_begins_and_ends_once() {
 }
 
 #[test]
-fn manager_and_its_client_tell_how_they_begin_and_end() {
+fn begin_and_end_of_a_manager_and_its_client_are_recorded() {
     in_own_process(|| {
         run(async {
             let manager = Manager::start().await.unwrap();
@@ -191,7 +191,7 @@ fn manager_and_its_client_tell_how_they_begin_and_end() {
 }
 
 #[test]
-fn connection_that_nobody_uses_any_more_is_told_as_closed() {
+fn unused_connection_is_recorded_as_closed() {
     in_own_process(|| {
         run(async {
             let manager = Manager::start().await.unwrap();
@@ -205,7 +205,7 @@ fn connection_that_nobody_uses_any_more_is_told_as_closed() {
 }
 
 #[test]
-fn dead_holder_is_told_with_what_it_held_and_who_it_was() {
+fn dead_holder_is_recorded_with_its_process_and_its_hold() {
     in_own_process(|| {
         run(async {
             let manager = Manager::start().await.unwrap();
@@ -255,14 +255,14 @@ fn holds_that_a_session_leaves_in_one_object_are_one_event() {
             let abandoned = recorded("hold abandoned", session);
             assert_eq!(abandoned.len(), 1, "{abandoned:?}");
             assert_eq!(abandoned[0].number("holds"), 3);
-            // The first of them was held for the longest time.
+            // The first hold was the longest.
             assert!(abandoned[0].number("fence") <= mark.fence.number());
         });
     });
 }
 
 #[test]
-fn object_tells_its_making_its_removal_and_what_an_administrator_does_to_it() {
+fn creation_removal_and_administration_of_an_object_are_recorded() {
     in_own_process(|| {
         run(async {
             let manager = Manager::start().await.unwrap();
@@ -294,7 +294,7 @@ fn object_tells_its_making_its_removal_and_what_an_administrator_does_to_it() {
 }
 
 #[test]
-fn object_whose_code_panics_is_told_with_the_words_of_the_panic() {
+fn panic_of_an_object_is_recorded_with_its_message() {
     in_own_process(|| {
         run(async {
             let manager = Manager::start().await.unwrap();
@@ -306,7 +306,7 @@ fn object_whose_code_panics_is_told_with_the_words_of_the_panic() {
                 (failed.field("kind"), failed.field("why")),
                 ("fragile", "it is broken")
             );
-            // It is over already when it is removed.
+            // The object has already ended when it is removed.
             manager.remove("frail").await.unwrap();
             assert_eq!(fragile.call(Break).await, Err(CallError::gone()));
             assert!(recorded("object removed", of("frail")).is_empty());
@@ -343,7 +343,7 @@ fn call_is_a_span_at_its_caller_and_an_event_at_the_manager_with_the_same_number
 }
 
 #[test]
-fn call_that_is_not_granted_is_told_with_the_reason_on_both_sides() {
+fn failed_call_is_recorded_with_the_reason_on_both_sides() {
     in_own_process(|| {
         run(async {
             let manager = Manager::start().await.unwrap();
@@ -378,7 +378,7 @@ fn call_that_is_not_granted_is_told_with_the_reason_on_both_sides() {
             let refused = lock.release(ticket).await.unwrap_err();
             let shown = recorded_once("call refused", of("contended")).await;
             assert_is(&shown, Level::DEBUG, "lockkeeper::call");
-            // The manager tells what it has refused, and the error also at which object.
+            // The manager records the refusal, and the error also names the object.
             let why = shown.field("why");
             assert!(refused.to_string().ends_with(why), "{refused}");
 
@@ -389,7 +389,7 @@ fn call_that_is_not_granted_is_told_with_the_reason_on_both_sides() {
 }
 
 #[test]
-fn client_that_is_sent_away_is_told_with_the_reason() {
+fn refused_client_is_recorded_with_the_reason() {
     in_own_process(|| {
         run(async {
             let limits = Limits {
@@ -408,7 +408,7 @@ fn client_that_is_sent_away_is_told_with_the_reason() {
             let refused = recorded_once("client refused", reason("bad frame")).await;
             assert_is(&refused, Level::WARN, "lockkeeper::session");
 
-            // The same from one that has a session, which begins as the document shows.
+            // The same for a client with a session, which begins as in PROTOCOL.md.
             let mut stream = UnixStream::connect(path).unwrap();
             let hello = b"\0\0\0\x15\x96\x01\xaalockkeeper\x01\x07\xa4rude\xa0";
             stream.write_all(hello).unwrap();
@@ -423,9 +423,9 @@ fn client_that_is_sent_away_is_told_with_the_reason() {
 
             let _silent = UnixStream::connect(path).unwrap();
             let is_full = reason("at most 2 sessions");
-            until("there is no room", || async {
+            until("the manager has no room", || async {
                 let mut third = UnixStream::connect(path).unwrap();
-                // One that is let in is not answered before it has said hello.
+                // An accepted client gets no answer before its hello.
                 third
                     .set_read_timeout(Some(Duration::from_millis(10)))
                     .unwrap();
@@ -439,7 +439,7 @@ fn client_that_is_sent_away_is_told_with_the_reason() {
 }
 
 #[test]
-fn pool_tells_of_its_workers_and_of_tasks_that_failed() {
+fn workers_and_failed_tasks_of_a_pool_are_recorded() {
     in_own_process(|| {
         run(async {
             let pool = Pool::builder(1).retries(1).start().await.unwrap();
@@ -472,7 +472,7 @@ fn pool_tells_of_its_workers_and_of_tasks_that_failed() {
             );
             let failed = recorded_once("task failed: its worker died", |_| true).await;
             assert_is(&failed, Level::WARN, "lockkeeper::pool");
-            assert_ne!(failed.field("pid"), pid, "it was the second worker");
+            assert_ne!(failed.field("pid"), pid, "the second worker died too");
 
             pool.join().await.unwrap();
             let ended = recorded_once("worker ended", |_| true).await;
@@ -482,13 +482,13 @@ fn pool_tells_of_its_workers_and_of_tasks_that_failed() {
     });
 }
 
-/// The texts of a source that stand between quotation marks, in order.
+/// Returns the string literals of a source, in order.
 fn texts(source: &str) -> impl Iterator<Item = &str> {
     source.split('"').skip(1).step_by(2)
 }
 
 #[test]
-fn document_lists_each_event_and_each_number_and_no_others() {
+fn document_lists_exactly_the_events_and_numbers_of_the_code() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| fs::read_to_string(root.join(path)).unwrap();
     let telemetry = fs::read_dir(root.join("src/telemetry")).unwrap();

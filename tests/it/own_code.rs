@@ -1,7 +1,7 @@
-//! A kind of a program's own whose operations and replies fail or panic while they are encoded and decoded.
+//! A custom kind whose operations and replies fail or panic while they are encoded and decoded.
 //!
-//! Each error fails one call alone: the object, its state and its waiting callers stay, in every process
-//! and on every shard.
+//! Each error fails only one call: the object, its state and its waiting callers are unaffected, in
+//! every process and on every shard.
 
 use std::panic::panic_any;
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 
 use crate::run;
 
-/// What a piece of data does.
+/// The behaviour of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Behaviour {
     FailsToEncode,
@@ -30,11 +30,11 @@ struct Twice;
 
 impl Drop for Twice {
     fn drop(&mut self) {
-        panic!("the panic is not to be dropped");
+        panic!("the drop of the panic panics");
     }
 }
 
-/// Data that does something, and is as long as it says.
+/// A value with a behaviour and a length.
 #[derive(Debug)]
 struct Data(Behaviour, usize);
 
@@ -66,7 +66,7 @@ impl<'de> Deserialize<'de> for Data {
     }
 }
 
-/// Sends data.
+/// Sends a value.
 #[derive(Debug, Serialize, Deserialize)]
 struct Send(Data);
 
@@ -75,7 +75,7 @@ impl Operation for Send {
     type Reply = ();
 }
 
-/// Asks for data.
+/// Requests a value.
 #[derive(Debug, Serialize, Deserialize)]
 struct Ask(Behaviour, usize);
 
@@ -159,7 +159,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.kind::<Counter>()
 }
 
-/// Checks an error's words, and that they name no other class of error.
+/// Checks the message of an error, and that it names no other class of errors.
 fn assert_message(error: &CallError, words: &[&str]) {
     let shown = error.to_string();
     for words in words {
@@ -167,13 +167,13 @@ fn assert_message(error: &CallError, words: &[&str]) {
     }
 }
 
-/// Has everything go wrong at an object that a caller waits at.
+/// Causes every error at an object with a waiting caller.
 async fn each_error_is_of_its_call_alone(manager: &Manager) {
     let counter: Proxy<Counter> = manager.open(()).await.unwrap();
     let waiting = counter.call(Wait);
     let all = async {
         let send = async |behaviour| counter.call(Send(Data(behaviour, 1))).await.unwrap_err();
-        // In the caller.
+        // Errors in the caller.
         let type_name = "own_code::Send cannot be encoded";
         assert_message(
             &send(Behaviour::FailsToEncode).await,
@@ -183,7 +183,7 @@ async fn each_error_is_of_its_call_alone(manager: &Manager) {
             &send(Behaviour::PanicsInEncode).await,
             &[type_name, "it is not to be written"],
         );
-        // In the manager.
+        // Errors in the manager.
         for (behaviour, words) in [
             (Behaviour::FailsToDecode, "it cannot be read"),
             (
@@ -202,11 +202,15 @@ async fn each_error_is_of_its_call_alone(manager: &Manager) {
             );
             assert_message(&error, &[words]);
         }
-        assert_eq!(counter.call(Count).await, Ok(1), "none of them was served");
+        assert_eq!(
+            counter.call(Count).await,
+            Ok(1),
+            "no failed call was served"
+        );
         let mut served = 1;
         for length in [1, 1000, 1 << 20] {
             let ask = async |behaviour| counter.call(Ask(behaviour, length)).await.unwrap_err();
-            // In the manager.
+            // Errors in the manager.
             for (behaviour, words) in [
                 (Behaviour::FailsToEncode, "it cannot be written"),
                 (
@@ -221,7 +225,7 @@ async fn each_error_is_of_its_call_alone(manager: &Manager) {
                 );
                 assert_message(&error, &[words]);
             }
-            // In the caller.
+            // Errors in the caller.
             for (behaviour, words) in [
                 (Behaviour::FailsToDecode, "it cannot be read"),
                 (
@@ -248,15 +252,11 @@ async fn each_error_is_of_its_call_alone(manager: &Manager) {
         }
     };
     let (first, ()) = tokio::join!(waiting, all);
-    assert_eq!(
-        first,
-        Ok(1),
-        "the caller that waited was not told of any error"
-    );
+    assert_eq!(first, Ok(1), "the waiting caller got no error");
 }
 
 #[test]
-fn error_or_panic_of_an_own_kinds_data_is_the_error_of_its_call_alone() {
+fn error_or_panic_of_a_custom_kinds_data_fails_only_its_call() {
     run(async {
         let manager = Manager::start().await.unwrap();
         each_error_is_of_its_call_alone(&manager).await;
@@ -268,7 +268,7 @@ fn error_or_panic_of_an_own_kinds_data_is_the_error_of_its_call_alone() {
 }
 
 #[test]
-fn own_kind_without_a_survey_shows_dashes_for_what_it_does_not_tell() {
+fn custom_kind_without_a_survey_shows_dashes() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let counter = manager.named("mine").open::<Counter>(()).await.unwrap();

@@ -1,7 +1,7 @@
-//! A hosted kind of a program's own, whole in this file: a rack of numbered devices.
+//! A complete custom kind in this file: a rack of numbered devices.
 //!
-//! A semaphore tells that a device is free, and the rack tells which. A caller waits in line, with a
-//! time limit if it wants; the device of a process that dies goes to the next caller.
+//! A semaphore only counts free devices, and the rack returns a number. A caller waits in line,
+//! optionally with a timeout. The device of a dead process goes to the next caller.
 
 use std::{collections::HashMap, fs::File, path::PathBuf, time::Duration};
 
@@ -19,15 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// The kind: a state machine without a thread, a clock or a socket.
+/// The hosted object: a state machine without threads, clocks or sockets.
 struct Rack {
     free: Vec<u32>,
-    /// Each device that is out, by the call that took it.
+    /// The taken devices, with the call that took each.
     taken: HashMap<u32, CallId>,
     waiting: WaitQueue<Call<u32>>,
 }
 
-/// Takes a device, and waits for one if there is none.
+/// Takes a device, and waits if none is free.
 #[derive(Serialize, Deserialize)]
 struct Take;
 
@@ -36,7 +36,7 @@ impl Operation for Take {
     type Reply = u32;
 }
 
-/// Gives back what a call took.
+/// Returns the device that a call took.
 #[derive(Serialize, Deserialize)]
 struct GiveBack(Proof);
 
@@ -46,7 +46,7 @@ impl Operation for GiveBack {
 }
 
 impl Rack {
-    /// Hands devices out while there are some and a caller waits.
+    /// Grants free devices to waiting calls.
     fn hand_out(&mut self) {
         while let Some(&device) = self.free.last()
             && let Some(call) = self.waiting.pop_front()
@@ -57,7 +57,7 @@ impl Rack {
         }
     }
 
-    /// Takes devices back, and hands them on.
+    /// Takes devices back, and grants them to waiting calls.
     fn take_back(&mut self, is_over: impl Fn(CallId) -> bool) {
         let back = self.taken.extract_if(|_, taker| is_over(*taker));
         self.free.extend(back.map(|(device, _)| device));
@@ -112,19 +112,19 @@ impl Serve<GiveBack> for Rack {
     }
 }
 
-/// The rack, as its users see it.
+/// The proxy of a rack.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Devices(Proxy<Rack>);
 
 impl Devices {
-    /// Waits for a device, for so long at the most.
+    /// Waits for a device with a timeout.
     async fn take(&self, timeout: Duration) -> Result<Device, CallError> {
         let (number, grant) = self.0.hold(Take).timeout(timeout).await?;
         Ok(Device { number, grant })
     }
 }
 
-/// A device, given back on drop.
+/// A device. Dropping it returns the device to the rack.
 struct Device {
     number: u32,
     grant: Grant<Rack>,
@@ -136,7 +136,7 @@ impl Drop for Device {
     }
 }
 
-/// Longer than any test waits.
+/// Longer than every test.
 const LONG: Duration = Duration::from_secs(3600);
 
 pub(crate) fn register(program: Program) -> Program {
@@ -158,7 +158,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Uses a device in a worker process, with a lock file that no two have at a time.
+/// Uses a device in a worker process, and checks with a file lock that no other process has it.
 #[derive(Debug, Serialize, Deserialize)]
 struct Use {
     devices: Devices,
@@ -172,8 +172,8 @@ impl Task for Use {
     async fn run(self) -> Self::Output {
         let device = self.devices.take(LONG).await?;
         let witness = File::create(self.folder.join(device.number.to_string())).unwrap();
-        witness.try_lock().expect("nobody else has the device");
-        // So long another holder of the device would be seen.
+        witness.try_lock().expect("no other process has the device");
+        // Long enough to detect another holder of the device.
         tokio::time::sleep(Duration::from_millis(1)).await;
         drop(witness);
         Ok(device.number)
@@ -202,7 +202,7 @@ fn spawned_manager_hosts_it_for_the_workers_of_a_pool() {
 }
 
 #[test]
-fn device_of_a_killed_process_goes_to_the_next_in_line() {
+fn device_of_a_killed_process_goes_to_the_next_waiter() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let devices = Devices(manager.open(1).await.unwrap());
@@ -215,7 +215,7 @@ fn device_of_a_killed_process_goes_to_the_next_in_line() {
 }
 
 #[test]
-fn another_process_gives_a_device_back_by_a_ticket_and_not_by_the_number_of_a_call() {
+fn another_process_returns_a_device_with_a_ticket_and_not_with_a_call_number() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let devices = Devices(manager.open(1).await.unwrap());
@@ -233,7 +233,7 @@ fn another_process_gives_a_device_back_by_a_ticket_and_not_by_the_number_of_a_ca
 }
 
 #[tokio::test(start_paused = true)]
-async fn caller_whose_time_is_over_has_no_device_and_the_next_has_it() {
+async fn caller_that_timed_out_has_no_device_and_the_next_gets_it() {
     Manager::in_memory(async |manager| {
         let devices = Devices(manager.open(1).await.unwrap());
         let device = devices.take(LONG).await.unwrap();

@@ -1,4 +1,4 @@
-//! Arrivals at a barrier, their outcomes in words, and the state of the barrier.
+//! Arrivals at a barrier, their outcomes as text, and the state of the barrier.
 
 use std::{cell::Cell, future::pending, pin::pin};
 
@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 
 pub(crate) type Outcome = Result<Passed, ActionError<()>>;
 
-/// Waits with an action that takes some turns, or without one.
+/// Waits with an action that takes some turns, or without an action.
 pub(crate) async fn wait(barrier: &Barrier, acts: bool) -> Outcome {
     if acts {
         barrier.wait_with(act).await
@@ -23,7 +23,7 @@ pub(crate) async fn wait(barrier: &Barrier, acts: bool) -> Outcome {
 }
 
 thread_local! {
-    /// How often the action was run to its end on this thread: each test has one of its own.
+    /// The number of completed actions on this thread. Each test has its own thread.
     pub(crate) static ACTIONS: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn act() -> Result<(), ()> {
     Ok(())
 }
 
-/// What became of a wait, in words.
+/// Describes the outcome of a wait.
 pub(crate) fn describe(outcome: Outcome) -> String {
     match outcome {
         Ok(passed) => format!("{} in {}", passed.index, passed.generation),
@@ -46,13 +46,14 @@ pub(crate) fn describe(outcome: Outcome) -> String {
     }
 }
 
-/// How many have arrived, and the generation.
+/// Returns the number of arrivals, and the generation.
 pub(crate) async fn state(barrier: &Barrier) -> (u64, u64) {
     let status = barrier.status().await.unwrap();
     (status.arrived, status.generation)
 }
 
-/// A task that waits at the barrier, before all that this process sends later, and tells.
+/// Starts a task that waits at the barrier and returns the outcome. Its call is sent before all
+/// later calls of this process.
 pub(crate) async fn arrived(barrier: &Barrier) -> JoinHandle<String> {
     let (tell, heard) = oneshot::channel();
     let barrier = barrier.clone();

@@ -1,5 +1,5 @@
-//! Barriers whose parties are killed or stopped: while they wait, while they act, or after the
-//! release and before they hear of it.
+//! Barriers whose parties are killed or stopped: while they wait, while they run the action, or
+//! between the release and its answer.
 
 use std::{future::pending, pin::pin, process, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     program, run,
 };
 
-/// How many processes may be alive.
+/// The maximum number of processes at a time.
 const MAX_PROCESSES: u32 = 10;
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -50,10 +50,11 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("barrier::deaths::hasty", die_after);
 }
 
-/// A barrier, and what is held by a process until its death is known.
+/// A barrier, and a semaphore of which each process holds a permit until the manager notices its
+/// death.
 type Tracked = (Barrier, Semaphore);
 
-/// Dies after so many turns of its wait, or when it has passed.
+/// Dies after `turns` turns of its wait, or when it has passed.
 async fn die_after(((barrier, alive), turns, acts): (Tracked, u32, bool)) {
     let _life = alive.acquire().await.unwrap();
     report("comes");
@@ -70,9 +71,9 @@ async fn manager_and_barrier(spec: impl Into<BarrierSpec>) -> (Manager, Tracked)
     (manager, (barrier, alive))
 }
 
-/// Waits until it is known that no process lives any more.
+/// Waits until the manager has noticed the deaths of all processes.
 async fn until_dead(alive: &Semaphore) {
-    until("their deaths are known", || async {
+    until("the manager has noticed all deaths", || async {
         alive.status().await.unwrap().available == u64::from(MAX_PROCESSES)
     })
     .await;
@@ -83,7 +84,7 @@ fn retracting(parties: u32) -> BarrierSpec {
 }
 
 async fn until_arrived(barrier: &Barrier, arrived: u64) {
-    until("they have arrived, or left", || async {
+    until("the parties have arrived or left", || async {
         state(barrier).await.0 == arrived
     })
     .await;
@@ -96,7 +97,7 @@ async fn until_broken(barrier: &Barrier) {
     .await;
 }
 
-/// A party that has arrived and is stopped.
+/// Starts a party that arrives and is then stopped.
 async fn stopped_party(tracked: &Tracked) -> Role {
     let barrier = &tracked.0;
     let (arrived, _) = state(barrier).await;
@@ -124,7 +125,7 @@ fn killed_party_breaks_the_barrier_at_every_place_in_the_order() {
             for mut party in parties {
                 signal(party.pid(), Signal::CONT);
                 assert_eq!(party.next_report(), why);
-                // Whom the barrier turned away is no party any more.
+                // A refused call is no longer a party.
                 party.kill();
             }
             barrier.reset().await.unwrap();
@@ -134,7 +135,7 @@ fn killed_party_breaks_the_barrier_at_every_place_in_the_order() {
 }
 
 #[test]
-fn places_of_killed_parties_that_retract_are_taken_by_those_behind_them() {
+fn later_parties_replace_killed_parties_that_withdraw() {
     run(async {
         let (_manager, tracked) = manager_and_barrier(retracting(4)).await;
         let barrier = tracked.0.clone();
@@ -165,7 +166,7 @@ fn party_that_is_killed_after_the_release_breaks_nothing() {
         let (_manager, tracked) = manager_and_barrier(2).await;
         let (barrier, alive) = &tracked;
         let mut stopped = stopped_party(&tracked).await;
-        assert_eq!(barrier.wait().await.unwrap().index, 1, "it has arrived");
+        assert_eq!(barrier.wait().await.unwrap().index, 1, "the party counts");
         let waiting = arrived(barrier).await;
         stopped.kill();
         until_dead(alive).await;
@@ -176,7 +177,7 @@ fn party_that_is_killed_after_the_release_breaks_nothing() {
 }
 
 #[test]
-fn party_that_is_told_to_act_while_it_is_stopped_breaks_the_barrier_when_it_is_killed() {
+fn stopped_party_with_the_action_breaks_the_barrier_when_it_is_killed() {
     run(async {
         for spec in [2.into(), retracting(2)] {
             let (_manager, (barrier, _)) = manager_and_barrier(spec).await;
@@ -192,7 +193,7 @@ fn party_that_is_told_to_act_while_it_is_stopped_breaks_the_barrier_when_it_is_k
             assert_eq!(
                 state(&barrier).await,
                 (2, 1),
-                "it is the turn of the stopped one"
+                "the stopped party has to run the action"
             );
             actor.kill();
             let why = format!("broken by the death of {}", actor.pid());
@@ -201,7 +202,7 @@ fn party_that_is_told_to_act_while_it_is_stopped_breaks_the_barrier_when_it_is_k
     });
 }
 
-/// A task that runs its action until it is told to end that.
+/// Starts a task whose action runs until the sender is used.
 async fn acting(barrier: &Barrier) -> (oneshot::Sender<()>, JoinHandle<String>) {
     let (end, ended) = oneshot::channel();
     let (tell, begun) = oneshot::channel();
@@ -227,7 +228,7 @@ fn party_that_is_killed_during_the_action_of_another_breaks_or_is_replaced() {
             until_dead(&tracked.1).await;
             end.send(()).unwrap();
             if spec == retracting(2) {
-                let other = barrier.wait_with(async || panic!("it has been run"));
+                let other = barrier.wait_with(async || panic!("the action has already run"));
                 assert_eq!(describe(other.await), "1 in 0");
                 assert_eq!(acting.await.unwrap(), "0 in 0");
             } else {
@@ -239,7 +240,7 @@ fn party_that_is_killed_during_the_action_of_another_breaks_or_is_replaced() {
 }
 
 #[test]
-fn actor_that_was_given_up_is_no_party_any_more() {
+fn dropped_actor_is_no_longer_a_party() {
     run(async {
         let (_manager, tracked) = manager_and_barrier(2).await;
         let (barrier, alive) = &tracked;
@@ -259,7 +260,7 @@ fn actor_that_was_given_up_is_no_party_any_more() {
 }
 
 #[test]
-fn process_that_dies_at_any_turn_of_its_wait_lets_all_others_pass_or_none() {
+fn death_at_any_turn_of_a_wait_lets_all_other_parties_pass_or_none() {
     program();
     run_in_turns(async {
         for (spec, acts) in [

@@ -1,4 +1,4 @@
-//! Barriers whose waits are dropped, time out, are reset and aborted while other parties arrive.
+//! Barriers whose waits are dropped, time out, or are reset and aborted while other parties arrive.
 
 use std::{collections::BTreeMap, future::pending, mem, time::Duration};
 
@@ -30,7 +30,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Passes so many generations, in different ways, whatever else breaks the barrier meanwhile.
+/// Passes `laps` generations in different ways, while other processes break the barrier.
 async fn lap((barrier, laps): (Barrier, u64)) {
     let (mut lap, mut fails) = (0, true);
     while lap < laps {
@@ -65,13 +65,13 @@ async fn manager_and_barrier(parties: u32) -> (Manager, Barrier) {
     (manager, barrier)
 }
 
-/// Lets others have so many turns.
+/// Yields `turns` times.
 async fn pass_turns(turns: u32) {
     for_turns(turns, pending::<()>()).await;
 }
 
 #[test]
-fn wait_that_is_dropped_at_any_turn_has_passed_or_takes_its_arrival_back() {
+fn wait_that_is_dropped_at_any_turn_has_passed_or_withdraws_its_arrival() {
     program();
     run_in_turns(async {
         let (_manager, barrier) = manager_and_barrier(3).await;
@@ -90,7 +90,7 @@ fn wait_that_is_dropped_at_any_turn_has_passed_or_takes_its_arrival_back() {
                 let (arrived, reached) = state(&barrier).await;
                 let mut words: Vec<_> = passed.into_iter().map(describe).collect();
                 if arrived == 2 {
-                    assert_eq!(reached, generation, "it is not counted");
+                    assert_eq!(reached, generation, "the dropped wait does not count");
                     words.push(describe(wait(&barrier, false).await));
                 }
                 for other in others {
@@ -107,7 +107,7 @@ fn wait_that_is_dropped_at_any_turn_has_passed_or_takes_its_arrival_back() {
                         "{words:?}"
                     );
                     words.dedup();
-                    // Who was dropped and has passed was not told.
+                    // A dropped wait that has passed got no answer.
                     let is_told = has_passed || arrived == 2;
                     assert_eq!(words.len(), if is_told { 3 } else { 2 });
                 }
@@ -120,7 +120,7 @@ fn wait_that_is_dropped_at_any_turn_has_passed_or_takes_its_arrival_back() {
 }
 
 #[test]
-fn action_is_run_once_a_generation_at_whatever_turn_another_party_is_dropped() {
+fn action_runs_once_per_generation_if_another_party_is_dropped_at_any_turn() {
     program();
     run_in_turns(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
@@ -137,7 +137,7 @@ fn action_is_run_once_a_generation_at_whatever_turn_another_party_is_dropped() {
             let (passed, [actor]) = tokio::join!(hasty, act);
             let (_, reached) = state(&barrier).await;
             if reached == generation {
-                assert_eq!(passed, None, "it is not counted");
+                assert_eq!(passed, None, "the dropped wait does not count");
                 describe(wait(&barrier, true).await);
             }
             assert!(actor.await.unwrap().ends_with(&format!("in {generation}")));
@@ -150,7 +150,7 @@ fn action_is_run_once_a_generation_at_whatever_turn_another_party_is_dropped() {
 }
 
 #[test]
-fn action_that_was_run_is_not_run_again_at_whatever_turn_its_party_is_dropped() {
+fn action_does_not_run_again_if_its_party_is_dropped_at_any_turn() {
     program();
     run_in_turns(async {
         let (_manager, barrier) = manager_and_barrier(3).await;
@@ -159,7 +159,7 @@ fn action_that_was_run_is_not_run_again_at_whatever_turn_its_party_is_dropped() 
             let mut leaver = Box::pin(barrier.wait());
             assert!((&mut leaver).now_or_never().is_none());
             let other = arrived(&barrier).await;
-            // From then on the generation lacks a party.
+            // After this the generation lacks a party.
             let act_and_leave = async move || {
                 ACTIONS.set(ACTIONS.get() + 1);
                 drop(leaver);
@@ -167,7 +167,7 @@ fn action_that_was_run_is_not_run_again_at_whatever_turn_its_party_is_dropped() 
             };
             let passed = for_turns(turns, barrier.wait_with(act_and_leave)).await;
             assert_eq!(passed, None);
-            assert_eq!(state(&barrier).await.0, 1, "one is left");
+            assert_eq!(state(&barrier).await.0, 1, "one arrival is left");
             let has_acted = ACTIONS.get() > before;
             let (second, third) = tokio::join!(wait(&barrier, true), wait(&barrier, true));
             let generation = third.unwrap().generation;
@@ -181,7 +181,7 @@ fn action_that_was_run_is_not_run_again_at_whatever_turn_its_party_is_dropped() 
 }
 
 #[test]
-fn early_party_takes_over_at_whatever_turn_the_one_that_is_to_act_is_dropped() {
+fn early_party_runs_the_action_if_the_acting_party_is_dropped_at_any_turn() {
     program();
     run_in_turns(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
@@ -219,7 +219,7 @@ fn early_party_takes_over_at_whatever_turn_the_one_that_is_to_act_is_dropped() {
 }
 
 #[test]
-fn time_that_runs_out_as_another_arrives_lets_both_pass_or_none() {
+fn timeout_at_the_moment_of_another_arrival_lets_both_pass_or_none() {
     program();
     run_in_turns(async {
         let (_manager, barrier) = manager_and_barrier(2).await;
@@ -246,7 +246,7 @@ fn time_that_runs_out_as_another_arrives_lets_both_pass_or_none() {
 }
 
 #[test]
-fn processes_lap_each_other_although_the_barrier_breaks_and_is_mended_all_the_time() {
+fn processes_pass_generations_while_the_barrier_breaks_and_is_reset() {
     const LAPS: u64 = 300;
     run(async {
         let (_manager, barrier) = manager_and_barrier(3).await;
@@ -271,7 +271,7 @@ fn processes_lap_each_other_although_the_barrier_breaks_and_is_mended_all_the_ti
 }
 
 #[test]
-fn each_generation_has_its_parties_where_more_processes_than_those_lap_each_other() {
+fn each_generation_has_its_parties_with_more_processes_than_parties() {
     const LAPS: u64 = 2_000;
     run(async {
         let (_manager, barrier) = manager_and_barrier(2).await;

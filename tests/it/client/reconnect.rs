@@ -1,4 +1,4 @@
-//! Proxies whose manager is killed and started again at the same address, with and without reconnection.
+//! Proxies whose manager is killed and restarted at the same address, with and without reconnection.
 
 use std::{
     path::{Path, PathBuf},
@@ -31,7 +31,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("client::reconnect::host", host);
 }
 
-/// Hosts a manager of that many shards at a path, until the process is killed.
+/// Hosts a manager with `shards` shards at a path until the process is killed.
 async fn host((path, shards): (PathBuf, usize)) {
     let builder = Manager::builder().address(path).shards(shards);
     let _manager = builder.start().await.unwrap();
@@ -39,7 +39,7 @@ async fn host((path, shards): (PathBuf, usize)) {
     std::future::pending::<()>().await;
 }
 
-/// A manager in a process of its own, which can be killed and started again at the same address.
+/// A manager in its own process, which can be killed and restarted at the same address.
 pub(crate) struct Host {
     folder: TempDir,
     shards: usize,
@@ -83,13 +83,13 @@ pub(crate) async fn reconnecting(path: &Path) -> Manager {
     client.connect(path).await.unwrap()
 }
 
-/// Makes a proxy as one that another process has sent.
+/// Serializes and deserializes a proxy, as if another process had sent it.
 fn sent<T: Serialize + for<'a> Deserialize<'a>>(proxy: &T) -> T {
     serde_json::from_str(&serde_json::to_string(proxy).unwrap()).unwrap()
 }
 
 #[test]
-fn next_call_of_a_proxy_connects_anew_only_if_that_was_chosen() {
+fn next_call_of_a_proxy_reconnects_only_if_enabled() {
     run(async {
         let [mut plain, mut chosen] = [Host::start(1), Host::start(1)];
         let here = Manager::connect(plain.path()).await.unwrap();
@@ -120,11 +120,11 @@ fn next_call_of_a_proxy_connects_anew_only_if_that_was_chosen() {
             assert_eq!(event.status().await.unwrap().generation, 0);
             assert!(matches!(nameless.acquire().await, Err(CallError::Gone(_))));
             assert!(matches!(nameless.info().await, Err(CallError::Gone(_))));
-            // The old hold has nothing to do with the new one.
+            // The old hold does not affect the new one.
             assert!(!guard.is_valid() && again.is_valid());
             assert!(
                 is_disconnected(&there.lock().await),
-                "a handle is of one run"
+                "a handle belongs to one run of a manager"
             );
         }
         assert!(is_disconnected(&guard.release().await));
@@ -132,7 +132,7 @@ fn next_call_of_a_proxy_connects_anew_only_if_that_was_chosen() {
 }
 
 #[test]
-fn rounds_of_one_call_end_with_the_connection_that_they_began_on() {
+fn repeated_requests_of_one_call_end_with_their_connection() {
     run(async {
         let mut host = Host::start(1);
         let manager = reconnecting(&host.path()).await;
@@ -151,7 +151,7 @@ fn rounds_of_one_call_end_with_the_connection_that_they_began_on() {
 }
 
 #[test]
-fn plain_thread_that_has_not_noticed_the_loss_calls_the_new_manager() {
+fn plain_thread_calls_the_new_manager_after_an_unnoticed_loss() {
     program();
     let _watchdog = Watchdog::start();
     let mut host = Host::start(1);
@@ -167,14 +167,14 @@ fn plain_thread_that_has_not_noticed_the_loss_calls_the_new_manager() {
             1 => queue.put(5).blocking().unwrap(),
             _ => drop(block_on(value.set(2)).unwrap()),
         }
-        // A look is a call too.
+        // Reading the status is a call too.
         host.restart();
         assert_eq!(block_on(lock.info()).unwrap().name, "jobs");
     }
 }
 
 #[test]
-fn call_under_way_and_hold_end_with_the_connection() {
+fn running_call_and_hold_end_with_the_connection() {
     run(async {
         let mut host = Host::start(1);
         let manager = reconnecting(&host.path()).await;
@@ -186,7 +186,7 @@ fn call_under_way_and_hold_end_with_the_connection() {
         host.restart();
         assert!(is_disconnected(&waiting.await.unwrap()));
         lost.await.unwrap();
-        // The drop of the old guard must not release what the proxy has acquired since.
+        // Dropping the old guard must not release the proxy's new hold.
         let again = lock.acquire().await.unwrap();
         drop(guard);
         assert!(lock.try_acquire().await.unwrap().is_none());
@@ -195,7 +195,7 @@ fn call_under_way_and_hold_end_with_the_connection() {
 }
 
 #[test]
-fn dead_manager_is_told_by_each_call_at_once() {
+fn each_call_to_a_dead_manager_fails_at_once() {
     run(async {
         let mut host = Host::start(1);
         let manager = reconnecting(&host.path()).await;
@@ -228,7 +228,7 @@ fn dead_manager_is_told_by_each_call_at_once() {
 }
 
 #[test]
-fn proxies_of_all_shards_connect_anew() {
+fn proxies_of_all_shards_reconnect() {
     run(async {
         let mut host = Host::start(2);
         let manager = reconnecting(&host.path()).await;
@@ -252,7 +252,7 @@ fn proxies_of_all_shards_connect_anew() {
 }
 
 #[test]
-fn proxy_that_was_sent_finds_its_object_by_name_once_there_is_one() {
+fn sent_proxy_finds_its_object_by_name_once_it_exists() {
     run(async {
         let mut host = Host::start(1);
         let manager = reconnecting(&host.path()).await;
@@ -298,7 +298,7 @@ fn new_object_agrees_to_the_schema_id_before_a_value_is_sent() {
     });
 }
 
-/// Has a worker connect anew after losses.
+/// Enables reconnection in a worker.
 #[derive(Debug, Serialize, Deserialize)]
 struct Settle(Address);
 
@@ -312,10 +312,10 @@ impl Task for Settle {
     }
 }
 
-/// The proxy that the tasks of a worker share.
+/// The proxy that a worker's tasks share.
 static KEPT: Mutex<Option<Lock>> = Mutex::new(None);
 
-/// Uses a lock and keeps its proxy for other tasks of the worker.
+/// Uses a lock and keeps its proxy for later tasks of the worker.
 #[derive(Debug, Serialize, Deserialize)]
 struct Keep(Lock);
 
@@ -329,7 +329,7 @@ impl Task for Keep {
     }
 }
 
-/// Uses the proxy that was kept.
+/// Uses the kept proxy.
 #[derive(Debug, Serialize, Deserialize)]
 struct Use;
 
@@ -344,7 +344,7 @@ impl Task for Use {
 }
 
 #[test]
-fn proxy_that_a_worker_keeps_connects_anew_with_the_settings_of_its_initializer() {
+fn kept_proxy_of_a_worker_reconnects_with_the_settings_of_its_initializer() {
     run(async {
         let mut host = Host::start(1);
         let manager = reconnecting(&host.path()).await;
@@ -354,7 +354,7 @@ fn proxy_that_a_worker_keeps_connects_anew_with_the_settings_of_its_initializer(
         assert_eq!(pool.apply(Keep(lock.clone())).await.unwrap(), "worker");
         for _ in 0..2 {
             host.restart();
-            // It makes the object in the new manager.
+            // This creates the object in the new manager.
             drop(lock.acquire().await.unwrap());
             assert_eq!(pool.apply(Use).await.unwrap(), "worker");
         }

@@ -1,4 +1,4 @@
-//! Conditions whose sleepers, notifiers and holders are killed or stopped, or drop their waits.
+//! Conditions whose sleepers, notifiers and holders are killed, stopped, or drop their waits.
 
 use std::{future::pending, pin::pin, process, time::Duration};
 
@@ -90,10 +90,10 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// How many are to be notified; without a number all.
+/// The number of sleepers to notify, or all.
 type Notice = (Condition, Option<u64>);
 
-/// Each permit is a notification to be given.
+/// Each permit requests a notification.
 type Cries = (Condition, Semaphore);
 
 async fn notify(condition: &Condition, guard: &ConditionGuard, most: Option<u64>) -> u64 {
@@ -111,7 +111,7 @@ async fn manager_and_condition() -> (Manager, Condition) {
 }
 
 async fn until_state(condition: &Condition, expected: (u64, u64)) {
-    until("they sleep and wait as they should", || async {
+    until("the expected numbers sleep and wait", || async {
         state(condition).await == expected
     })
     .await;
@@ -124,7 +124,7 @@ async fn until_free(condition: &Condition) {
     .await;
 }
 
-/// Starts a process that sleeps, stands still, and so never sees what it is granted.
+/// Starts a process that sleeps, and stops it, so that it never notices its grant.
 async fn stopped_sleeper(condition: &Condition) -> Role {
     let (asleep, waiting) = state(condition).await;
     let sleeper = Role::start("condition::deaths::sleeper", condition);
@@ -133,7 +133,7 @@ async fn stopped_sleeper(condition: &Condition) -> Role {
     sleeper
 }
 
-/// Waits until the sleeper is inside, and makes good what a dead one left there.
+/// Waits until the sleeper holds the lock, and marks the state of a dead holder as consistent.
 async fn woken_after(sleeper: Sleeper, dead: Option<u32>) -> ConditionGuard {
     let mut guard = sleeper.await.unwrap().unwrap();
     assert_eq!(guard.abandoned().map(|left| left.holder.pid), dead);
@@ -141,7 +141,7 @@ async fn woken_after(sleeper: Sleeper, dead: Option<u32>) -> ConditionGuard {
     guard
 }
 
-/// All orders of three.
+/// Returns all orders of three.
 fn orders() -> impl Iterator<Item = [usize; 3]> {
     let last = |last| [[1, 2], [2, 1]].map(|[a, b]| [(last + a) % 3, (last + b) % 3, last]);
     (0..3).flat_map(last)
@@ -163,12 +163,12 @@ fn sleepers_and_their_notifier_die_in_any_order_and_the_last_sleeper_is_woken() 
                 for dying in order {
                     let before = state(&condition).await;
                     mortals[dying].kill();
-                    until("its death is known", || async {
+                    until("the manager has noticed the death", || async {
                         state(&condition).await != before
                     })
                     .await;
                 }
-                // Each is inside when it dies, if all that were before it are dead.
+                // Each process holds the lock when it dies, if all earlier ones are dead.
                 let last = mortals[order[2]].pid();
                 let guard = woken_after(patient, Some(last)).await;
                 assert_eq!(state(&condition).await, (0, 0), "{most:?}, {order:?}");
@@ -179,7 +179,7 @@ fn sleepers_and_their_notifier_die_in_any_order_and_the_last_sleeper_is_woken() 
 }
 
 #[test]
-fn sleepers_and_their_notifier_that_die_at_once_strand_nobody() {
+fn simultaneous_deaths_of_sleepers_and_notifier_leave_no_sleeper_behind() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         for _ in 0..20 {
@@ -197,7 +197,7 @@ fn sleepers_and_their_notifier_that_die_at_once_strand_nobody() {
 }
 
 #[test]
-fn what_a_stopped_sleeper_was_granted_is_its_own_until_it_dies() {
+fn grant_of_a_stopped_sleeper_stays_until_it_dies() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         for dies in [false, true] {
@@ -207,7 +207,7 @@ fn what_a_stopped_sleeper_was_granted_is_its_own_until_it_dies() {
             assert_eq!(condition.notify_one(&guard).await, Ok(1));
             guard.release().await.unwrap();
             assert!(condition.try_acquire().await.unwrap().is_none());
-            assert_eq!(state(&condition).await, (1, 0), "one is inside");
+            assert_eq!(state(&condition).await, (1, 0), "one call holds the lock");
             if !dies {
                 signal(stopped.pid(), Signal::CONT);
                 assert_eq!(stopped.next_report(), "woken");
@@ -220,13 +220,14 @@ fn what_a_stopped_sleeper_was_granted_is_its_own_until_it_dies() {
 }
 
 #[test]
-fn one_that_was_woken_with_all_others_hands_nothing_on() {
+fn sleeper_that_was_woken_with_all_others_passes_nothing_on() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         for most in [Some(1), None] {
             let mut stopped = stopped_sleeper(&condition).await;
             let guard = condition.acquire().await.unwrap();
-            // It comes before the sleeper is notified, and sleeps before that one is let in.
+            // It arrives before the sleeper is notified, and sleeps before that one is granted the
+            // lock.
             let patient = tokio::spawn({
                 let condition = condition.clone();
                 async move {
@@ -241,7 +242,7 @@ fn one_that_was_woken_with_all_others_hands_nothing_on() {
             stopped.kill();
             if most.is_none() {
                 until_free(&condition).await;
-                assert_eq!(state(&condition).await, (1, 0), "it sleeps still");
+                assert_eq!(state(&condition).await, (1, 0), "it still sleeps");
                 let guard = condition.acquire().await.unwrap();
                 assert_eq!(condition.notify_all(&guard).await, Ok(1));
             }
@@ -251,7 +252,7 @@ fn one_that_was_woken_with_all_others_hands_nothing_on() {
 }
 
 #[test]
-fn sleeper_that_dies_after_its_time_hands_nothing_on() {
+fn sleeper_that_dies_after_its_timeout_passes_nothing_on() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let patient = asleep(&condition).await;
@@ -268,7 +269,7 @@ fn sleeper_that_dies_after_its_time_hands_nothing_on() {
 }
 
 #[test]
-fn woken_notifier_that_dies_inside_has_notified_and_hands_on_what_woke_it() {
+fn dead_notifier_has_notified_and_its_own_notification_is_passed_on() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let mut notifier = Role::start("condition::deaths::woken_notifier", &condition);
@@ -289,7 +290,7 @@ fn woken_notifier_that_dies_inside_has_notified_and_hands_on_what_woke_it() {
 }
 
 #[test]
-fn death_of_a_holder_wakes_nobody_who_sleeps() {
+fn death_of_a_holder_wakes_no_sleeper() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         let mut sleeper = Role::start("condition::deaths::sleeper", &condition);
@@ -300,7 +301,7 @@ fn death_of_a_holder_wakes_nobody_who_sleeps() {
         stop(holder.pid()).await;
         let mut next = pin!(condition.acquire());
         assert!(next.as_mut().now_or_never().is_none());
-        assert_eq!(state(&condition).await, (2, 1), "it is waited for");
+        assert_eq!(state(&condition).await, (2, 1), "a call waits for the lock");
         holder.kill();
         let mut guard = next.await.unwrap();
         assert_eq!(guard.abandoned().unwrap().holder.pid, holder.pid());
@@ -314,7 +315,7 @@ fn death_of_a_holder_wakes_nobody_who_sleeps() {
 }
 
 #[test]
-fn waits_are_dropped_at_any_turn_while_another_process_notifies_and_none_is_lost() {
+fn no_notification_is_lost_while_waits_are_dropped_at_any_turn() {
     program();
     run_in_turns(async {
         let (manager, condition) = manager_and_condition().await;
@@ -335,7 +336,7 @@ fn waits_are_dropped_at_any_turn_while_another_process_notifies_and_none_is_lost
                 let has_completed = woken.is_some();
                 if let Some(guard) = woken {
                     let woken = condition.notify_one(&guard).await;
-                    assert_eq!(woken, Ok(1), "it has had the second");
+                    assert_eq!(woken, Ok(1), "the dropped wait consumed the second one");
                 }
                 drop(after.await.unwrap().unwrap());
                 assert_eq!(state(&condition).await, (0, 0));
@@ -366,7 +367,7 @@ async fn wait(way: u32, condition: &Condition, guard: ConditionGuard) -> Conditi
 }
 
 #[test]
-fn process_that_dies_at_any_turn_of_its_wait_takes_no_notification_along() {
+fn death_at_any_turn_of_a_wait_loses_no_notification() {
     run(async {
         let (_manager, condition) = manager_and_condition().await;
         sweep(async |turns| {

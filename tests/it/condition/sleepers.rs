@@ -1,4 +1,4 @@
-//! Tasks that sleep in a condition, and how many there are.
+//! Tasks that wait for a condition, and their number.
 
 use std::pin::pin;
 
@@ -6,10 +6,11 @@ use futures::FutureExt;
 use lockkeeper::{CallError, Condition, ConditionGuard};
 use tokio::task::JoinHandle;
 
-/// What gives the guard of one who slept.
+/// A task that returns the guard after its wait.
 pub(crate) type Sleeper = JoinHandle<Result<ConditionGuard, CallError>>;
 
-/// A task of this process that sleeps, before all that this process sends later.
+/// Starts a task that waits for the condition. Its call is sent before all later calls of this
+/// process.
 pub(crate) async fn asleep(condition: &Condition) -> Sleeper {
     let guard = condition.acquire().await.unwrap();
     let condition = condition.clone();
@@ -27,7 +28,7 @@ pub(crate) async fn asleep(condition: &Condition) -> Sleeper {
     sleeper
 }
 
-/// How many sleep, and how many wait for the lock.
+/// Returns the number of sleepers, and of waiters for the lock.
 pub(crate) async fn state(condition: &Condition) -> (u64, u64) {
     let waiting = condition.status().await.unwrap().waiting;
     (condition.sleepers().await.unwrap(), waiting)

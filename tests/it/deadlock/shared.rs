@@ -1,4 +1,4 @@
-//! A user-defined kind with readers and writers that answers surveys.
+//! A custom kind with readers and writers that implements `survey`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,11 +11,11 @@ use lockkeeper::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Waits to read, beside other readers.
+/// Acquires for reading, together with other readers.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Read;
 
-/// Waits to write, alone.
+/// Acquires for writing, exclusively.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Write;
 
@@ -56,7 +56,7 @@ impl Parked for Want {
     }
 }
 
-/// A writer holds all units, a reader one.
+/// A writer holds all units, and a reader holds one.
 fn mode(units: u64) -> &'static str {
     if units == 1 { "read" } else { "write" }
 }

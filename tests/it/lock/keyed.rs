@@ -1,4 +1,4 @@
-//! The promises of keyed locks and keyed semaphores, through their proxies and from other
+//! The guarantees of keyed locks and keyed semaphores, through their proxies and from other
 //! processes.
 
 use std::{thread, time::Duration};
@@ -45,7 +45,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Takes some keys and keeps them until they are taken away.
+/// Acquires some keys and keeps them until the holds are lost.
 async fn hold((locks, keys): (KeyedLock, Vec<String>)) {
     let mut guards = Vec::new();
     for key in keys {
@@ -77,7 +77,7 @@ async fn is_empty(locks: &KeyedLock) -> bool {
     (count.keys, count.grants, count.waiting) == (0, 0, 0)
 }
 
-/// Has another process take keys.
+/// Starts a process that acquires keys.
 fn holder(locks: &KeyedLock, keys: &[&str]) -> Role {
     let mut holder = Role::start("lock::keyed::holder", &(locks, keys));
     assert_eq!(holder.next_report(), "held");
@@ -110,7 +110,7 @@ fn each_key_is_granted_in_order_of_arrival_and_a_try_never_overtakes() {
 }
 
 #[test]
-fn entry_is_there_only_while_somebody_holds_or_waits() {
+fn key_has_an_entry_only_while_a_call_holds_it_or_waits() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let long = "x".repeat(255);
@@ -127,7 +127,7 @@ fn entry_is_there_only_while_somebody_holds_or_waits() {
         assert_eq!((count.keys, count.grants, count.waiting), (4, 4, 1));
         guards.clear();
         drop(waiting.await.unwrap().unwrap());
-        until("all are forgotten", || is_empty(&locks)).await;
+        until("all entries are removed", || is_empty(&locks)).await;
         assert_eq!(locks.keys().await.unwrap(), []);
         assert_eq!(locks.status().await.unwrap().abandoned, 0);
     });
@@ -150,7 +150,7 @@ fn key_of_more_than_255_bytes_is_refused_with_the_limit() {
 }
 
 #[test]
-fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
+fn manager_enforces_the_timeout_and_nothing_is_left() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let guard = locks.acquire("a").await.unwrap();
@@ -166,7 +166,7 @@ fn timeout_is_kept_by_the_manager_and_leaves_nothing() {
 }
 
 #[test]
-fn wait_that_is_dropped_holds_nothing_and_takes_nobodys_turn() {
+fn dropped_wait_holds_nothing_and_delays_no_other() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let guard = locks.acquire("a").await.unwrap();
@@ -179,7 +179,7 @@ fn wait_that_is_dropped_holds_nothing_and_takes_nobodys_turn() {
         until_waiting(&locks, "a", 1).await;
         drop(guard);
         drop(next.await.unwrap().unwrap());
-        // Dropped once the grant may be on its way.
+        // The wait is dropped when the grant may be on its way.
         for _ in 0..100 {
             let mut call = Box::pin(locks.acquire("a"));
             let _ = (&mut call).now_or_never();
@@ -214,7 +214,7 @@ fn plain_threads_have_all_forms() {
 }
 
 #[test]
-fn killed_holders_keys_are_passed_on_at_once_and_each_is_marked_until_declared_consistent() {
+fn keys_of_a_killed_holder_are_granted_at_once_and_marked_until_consistent() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let mut holder = holder(&locks, &["a", "b"]);
@@ -241,9 +241,9 @@ fn killed_holders_keys_are_passed_on_at_once_and_each_is_marked_until_declared_c
         assert!(!locks.key_status("b").await.unwrap().abandoned);
         assert!(
             locks.key_status("a").await.unwrap().abandoned,
-            "its own mark"
+            "the key's own mark"
         );
-        // A key that the dead one did not hold was never marked.
+        // A key that the dead process did not hold has no mark.
         assert_eq!(dead(&locks.acquire("c").await.unwrap()), None);
     });
 }
@@ -266,7 +266,7 @@ fn killed_waiter_is_never_granted_a_key() {
 }
 
 #[test]
-fn another_process_may_adopt_a_key_and_then_it_is_its_own() {
+fn another_process_may_adopt_a_key() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let ticket = locks.acquire("stock").await.unwrap().into_ticket();
@@ -285,7 +285,7 @@ fn another_process_may_adopt_a_key_and_then_it_is_its_own() {
 }
 
 #[test]
-fn late_or_second_release_frees_nobody_elses_key() {
+fn late_or_second_release_does_not_release_the_next_hold() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let ticket = locks.acquire("a").await.unwrap().into_ticket();
@@ -297,7 +297,7 @@ fn late_or_second_release_frees_nobody_elses_key() {
 }
 
 #[test]
-fn process_whose_key_is_taken_away_is_told_and_keeps_its_other_keys() {
+fn process_learns_that_a_key_was_ended_by_force_and_keeps_its_other_keys() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         assert!(!locks.force_unlock("a").await.unwrap());
@@ -334,7 +334,7 @@ fn names_and_copies_are_one_object_and_another_spec_is_not() {
 }
 
 #[test]
-fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_dies() {
+fn permits_of_a_key_are_granted_up_to_the_number_and_released_at_a_death() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let permits = manager.keyed_semaphore(3).await.unwrap();
@@ -352,8 +352,11 @@ fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_die
         .await;
         seated.kill();
         let status = || async { permits.key_status("a").await.unwrap() };
-        until("they came back", || async { status().await.available == 2 }).await;
-        // The first in line wants more, and no later caller overtakes it.
+        until("the permits are released", || async {
+            status().await.available == 2
+        })
+        .await;
+        // The first waiter requests more permits, and no later caller overtakes it.
         let behind = permits
             .acquire_many("a", 1)
             .timeout(Duration::from_millis(5));
@@ -362,12 +365,15 @@ fn permits_of_a_key_are_let_in_up_to_the_number_and_come_back_when_a_process_die
         let all = all.await.unwrap().unwrap();
         assert_eq!(all.abandoned().unwrap().holder.pid, seated.pid());
         drop(all);
-        until("all are free", || async { status().await.held == 0 }).await;
+        until("all permits are free", || async {
+            status().await.held == 0
+        })
+        .await;
     });
 }
 
 #[test]
-fn more_permits_than_a_key_has_and_none_at_all_are_refused_at_once() {
+fn zero_permits_and_more_than_a_key_has_are_refused_at_once() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let permits = manager.keyed_semaphore(3).await.unwrap();
@@ -381,7 +387,7 @@ fn more_permits_than_a_key_has_and_none_at_all_are_refused_at_once() {
 }
 
 #[test]
-fn all_who_wait_are_told_when_the_manager_is_killed_and_guards_are_lost() {
+fn waits_fail_and_guards_are_lost_when_the_manager_is_killed() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let locks = manager.keyed_lock().await.unwrap();
@@ -415,7 +421,7 @@ fn all_who_wait_are_told_when_the_manager_is_killed_and_guards_are_lost() {
 }
 
 #[test]
-fn guards_of_a_removed_object_are_lost_and_its_waiters_told() {
+fn guards_of_a_removed_object_are_lost_and_its_waits_fail() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = manager.named("records").keyed_lock().await.unwrap();

@@ -1,5 +1,5 @@
-//! The cost of very many keys: the memory of the manager for each key, and the time until the keys
-//! of a killed process are passed on.
+//! The cost of very many keys: the manager's memory for each key, and the time until the keys of a
+//! killed process are granted to others.
 
 use std::{
     fs,
@@ -12,13 +12,13 @@ use lockkeeper_test_support::{Role, Roles, report, until};
 
 use crate::{manager::process::pid_of, run};
 
-/// The table of keys has just grown at this number, and is as empty as it ever gets.
+/// At this number the table of keys has just grown, so it has the most unused memory.
 const KEYS: usize = 115_000;
 
-/// How many are acquired in one go.
+/// The number of keys that are acquired at a time.
 const BATCH: usize = 5_000;
 
-/// What a held key may take of the manager's memory, all included.
+/// The limit of the manager's memory for one held key.
 const MOST_BYTES: usize = 128;
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -32,11 +32,11 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Takes keys and keeps them for as long as the session lasts.
+/// Acquires keys and keeps them until the session ends.
 async fn acquire_keys(locks: &KeyedLock, first: usize, last: usize) {
     for start in (first..last).step_by(BATCH) {
         let keys = start..last.min(start + BATCH);
-        // 22 bytes, the longest that stand in place.
+        // Keys of 22 bytes, the longest that are stored inline.
         let keys = keys.map(|n| format!("/corpus/record/{n:07}"));
         let guards = try_join_all(keys.map(|key| locks.acquire(key))).await;
         for guard in guards.unwrap() {
@@ -45,7 +45,7 @@ async fn acquire_keys(locks: &KeyedLock, first: usize, last: usize) {
     }
 }
 
-/// The bytes of memory that a process has in use.
+/// Returns the resident bytes of a process.
 fn resident(process: u32) -> usize {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -59,7 +59,7 @@ fn held_key_takes_few_bytes_of_the_manager() {
         let manager = Manager::spawn().await.unwrap();
         let process = pid_of(&manager).await;
         let locks = manager.keyed_lock().await.unwrap();
-        // What a manager takes for its first calls is not what it takes for each key.
+        // The first calls of a manager allocate memory that does not belong to the keys.
         acquire_keys(&locks, 0, BATCH).await;
         let before = resident(process);
         acquire_keys(&locks, BATCH, BATCH + KEYS).await;
@@ -69,15 +69,12 @@ fn held_key_takes_few_bytes_of_the_manager() {
             locks.status().await.unwrap().keys,
             u64::try_from(BATCH + KEYS).unwrap()
         );
-        assert!(
-            each > 40,
-            "{each} bytes are less than what is kept of a key"
-        );
+        assert!(each > 40, "{each} bytes are less than the data of a key");
         assert!(each <= MOST_BYTES, "{each} bytes a key");
     });
 }
 
-/// How long it takes until all keys of a killed process are passed on or marked.
+/// Returns the time until all keys of a killed process are granted to others or marked.
 async fn time_of_death(manager: &Manager, keys: usize) -> Duration {
     let locks = manager.keyed_lock().await.unwrap();
     let mut hoarder = Role::start("lock::keyed_scale::hoarder", &(&locks, keys));
@@ -106,8 +103,8 @@ fn death_of_a_holder_of_very_many_keys_takes_no_quadratic_step() {
         let few = time_of_death(&manager, KEYS / 50).await;
         let many = time_of_death(&manager, KEYS).await;
         println!("{few:?} for a fiftieth, {many:?} for all");
-        // Fifty times as many would take 2,500 times as long. What a death takes of itself is the
-        // most of the shorter one.
+        // With a quadratic step, fifty times as many keys would take 2,500 times as long. The fixed
+        // cost of a death dominates the shorter time, so that has a lower bound.
         let linear = few.max(Duration::from_millis(10)) * 50;
         assert!(
             many < linear * 4,

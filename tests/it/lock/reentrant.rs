@@ -1,4 +1,4 @@
-//! The promises of a reentrant lock, through its proxy and from other processes.
+//! The guarantees of a reentrant lock, through its proxy and from other processes.
 
 use std::{sync::mpsc, thread, time::Duration};
 
@@ -40,7 +40,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Enters twice from inside a pool, and tells how deep it was.
+/// Acquires twice in a pool task, and returns the depth.
 #[derive(Serialize, Deserialize)]
 struct Enter(ReentrantLock);
 
@@ -66,7 +66,7 @@ async fn depth(lock: &ReentrantLock) -> u64 {
     lock.status().await.unwrap().depth
 }
 
-/// Whether another task could enter.
+/// Returns whether another task could acquire the lock.
 async fn admits_another_task(lock: &ReentrantLock) -> bool {
     let lock = lock.clone();
     let entered = tokio::spawn(async move { lock.try_acquire().await.unwrap().is_some() });
@@ -74,7 +74,7 @@ async fn admits_another_task(lock: &ReentrantLock) -> bool {
 }
 
 #[test]
-fn task_enters_again_and_others_do_not() {
+fn task_acquires_again_and_others_do_not() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let outer = lock.acquire().await.unwrap();
@@ -85,7 +85,7 @@ fn task_enters_again_and_others_do_not() {
         drop(outer);
         assert!(
             !admits_another_task(&lock).await,
-            "in whatever order they leave"
+            "the release order does not matter"
         );
         drop(inner);
         assert!(admits_another_task(&lock).await);
@@ -93,7 +93,7 @@ fn task_enters_again_and_others_do_not() {
 }
 
 #[test]
-fn task_is_the_same_owner_on_whichever_thread_it_goes_on() {
+fn task_is_the_same_owner_on_every_thread() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let tasks = [(); 4].map(|()| {
@@ -115,7 +115,7 @@ fn task_is_the_same_owner_on_whichever_thread_it_goes_on() {
 }
 
 #[test]
-fn plain_thread_enters_again_and_others_wait() {
+fn plain_thread_acquires_again_and_others_wait() {
     program();
     let _watchdog = Watchdog::start();
     let (_manager, lock) = block_on(manager_and_lock());
@@ -139,7 +139,7 @@ fn plain_thread_enters_again_and_others_wait() {
 }
 
 #[test]
-fn owner_that_is_handed_over_enters_from_any_task_and_two_owners_of_one_task_do_not() {
+fn explicit_owner_acquires_from_any_task_and_two_owners_of_one_task_exclude_each_other() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let [left, right] = [(); 2].map(|()| lock.owned_by(Owner::new()));
@@ -160,7 +160,7 @@ fn owner_that_is_handed_over_enters_from_any_task_and_two_owners_of_one_task_do_
 }
 
 #[test]
-fn owner_does_not_travel_to_another_process() {
+fn owner_cannot_be_sent_to_another_process() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let mine = lock.owned_by(Owner::new());
@@ -171,20 +171,24 @@ fn owner_does_not_travel_to_another_process() {
 }
 
 #[test]
-fn dead_owners_lock_is_never_entered_by_the_next_process() {
+fn lock_of_a_dead_owner_is_never_reentered_by_the_next_process() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let mut last: Option<u32> = None;
         for _ in 0..10 {
-            // As the one before it, it calls for the first time: from the same thread, with the
-            // same number of its own.
+            // Like the dead process, this one makes its first call, on its first thread, so its
+            // owner number is the same.
             let mut nested = Role::start("lock::reentrant::deep", &lock);
             assert_eq!(nested.next_report(), "inside");
             assert_eq!(depth(&lock).await, 2);
             nested.kill();
             let guard = lock.acquire().await.unwrap();
             assert_eq!(depth(&lock).await, 1);
-            let left = guard.abandoned().expect("it died inside").holder.pid;
+            let left = guard
+                .abandoned()
+                .expect("the process died with the lock")
+                .holder
+                .pid;
             assert_eq!(left, nested.pid());
             assert_ne!(last.replace(left), Some(left));
         }
@@ -192,7 +196,7 @@ fn dead_owners_lock_is_never_entered_by_the_next_process() {
 }
 
 #[test]
-fn hold_is_handed_to_another_process_once_its_owner_is_inside_once() {
+fn hold_with_one_entry_can_be_given_to_another_process() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let outer = lock.acquire().await.unwrap();
@@ -211,7 +215,7 @@ fn hold_is_handed_to_another_process_once_its_owner_is_inside_once() {
 }
 
 #[test]
-fn owner_that_is_too_deep_is_refused_and_stays_inside() {
+fn owner_beyond_the_maximum_depth_is_refused_and_keeps_the_lock() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let lock = lock.owned_by(Owner::new());
@@ -245,11 +249,11 @@ fn force_unlock_loses_every_guard() {
 }
 
 #[test]
-fn entry_that_is_dropped_on_its_way_undoes_itself_alone() {
+fn dropped_entry_undoes_only_itself() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let outer = lock.acquire().await.unwrap();
-        // Sent, and dropped with its answer or without it.
+        // The call is sent, and dropped with or without its answer.
         drop(lock.acquire().now_or_never());
         assert_eq!(depth(&lock).await, 1);
         assert!(outer.is_valid());
@@ -257,7 +261,7 @@ fn entry_that_is_dropped_on_its_way_undoes_itself_alone() {
 }
 
 #[test]
-fn tasks_of_a_pool_are_owners_each() {
+fn each_task_of_a_pool_is_an_owner() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let pool = Pool::builder(2).start().await.unwrap();
@@ -269,7 +273,7 @@ fn tasks_of_a_pool_are_owners_each() {
 }
 
 #[test]
-fn owner_that_waits_twice_at_once_enters_twice() {
+fn owner_that_waits_twice_is_granted_twice() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let holder = lock.owned_by(Owner::new()).acquire().await.unwrap();
@@ -291,7 +295,7 @@ fn owner_that_waits_twice_at_once_enters_twice() {
 }
 
 #[test]
-fn task_that_has_made_a_ticket_of_its_hold_is_its_owner_still() {
+fn task_is_still_the_owner_after_into_ticket() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let entered = tokio::spawn(async move {

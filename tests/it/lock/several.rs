@@ -1,4 +1,4 @@
-//! Several locks at once: all or none are held, no caller deadlocks, and nothing stays held.
+//! Several locks at once: all or none are held, no caller deadlocks, and no lock stays held.
 
 use std::{
     fs::File,
@@ -27,7 +27,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("lock::several::crosser", cross);
 }
 
-/// Locks whose names are in order.
+/// Returns locks whose names are in order.
 async fn locks(manager: &Manager, number: usize) -> Vec<Lock> {
     let names: Vec<String> = (0..number).map(|n| format!("lock {n:02}")).collect();
     let opened = names.iter().map(|name| manager.named(name).lock());
@@ -38,7 +38,7 @@ async fn is_held(lock: &Lock) -> bool {
     lock.status().await.unwrap().held
 }
 
-/// Which of them are held.
+/// Returns the indices of the held locks.
 async fn held(locks: &[Lock]) -> Vec<usize> {
     let mut held = Vec::new();
     for (place, lock) in locks.iter().enumerate() {
@@ -62,17 +62,17 @@ async fn until_all_are_free(locks: &[Lock]) {
     .await;
 }
 
-/// Why something was refused.
+/// Returns the reason of a refusal.
 fn why<T>(outcome: Result<T, CallError>) -> String {
     match outcome {
         Err(CallError::Refused(Refusal::Invalid(why), _)) => why,
-        Err(other) => panic!("it failed otherwise: {other:?}"),
-        Ok(_) => panic!("it was not refused"),
+        Err(other) => panic!("the call failed with another error: {other:?}"),
+        Ok(_) => panic!("the call was not refused"),
     }
 }
 
 #[test]
-fn one_lock_by_two_addresses_of_its_manager_is_named_twice() {
+fn one_lock_through_two_addresses_counts_as_named_twice() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("locks.sock");
@@ -88,14 +88,17 @@ fn one_lock_by_two_addresses_of_its_manager_is_named_twice() {
 }
 
 #[test]
-fn all_are_held_by_guards_in_the_order_asked_for_until_they_are_dropped() {
+fn guards_are_in_the_requested_order_and_hold_until_they_are_dropped() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 4).await;
         let mut guards = lock_all([&locks[2], &locks[0], &locks[3]]).await.unwrap();
         assert_eq!(held(&locks).await, [0, 2, 3]);
         drop(guards.remove(1));
-        until("the first is free", || async { !is_held(&locks[0]).await }).await;
+        until("the first lock is free", || async {
+            !is_held(&locks[0]).await
+        })
+        .await;
         assert_eq!(held(&locks).await, [2, 3]);
         drop(guards.remove(1));
         until("the last is free", || async { !is_held(&locks[3]).await }).await;
@@ -124,7 +127,7 @@ fn lock_that_is_named_twice_is_an_error_that_names_it_and_nothing_is_held() {
 }
 
 #[test]
-fn numbers_that_cannot_be_had_are_refused_with_what_can() {
+fn impossible_numbers_are_refused_with_the_allowed_range() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
@@ -139,7 +142,7 @@ fn numbers_that_cannot_be_had_are_refused_with_what_can() {
 }
 
 #[test]
-fn all_wait_for_the_one_that_is_busy_and_hold_nothing_that_comes_behind_it() {
+fn lock_all_waits_for_the_held_lock_and_holds_no_later_one() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 4).await;
@@ -149,7 +152,7 @@ fn all_wait_for_the_one_that_is_busy_and_hold_nothing_that_comes_behind_it() {
             async move { lock_all(&locks).await }
         });
         until_waiting(&locks[1], 1).await;
-        // What comes before is kept, and what comes behind is free for others.
+        // Earlier locks are kept, and later ones are free for others.
         assert_eq!(held(&locks).await, [0, 1]);
         let behind = locks[3].acquire().await.unwrap();
         drop(busy);
@@ -162,7 +165,7 @@ fn all_wait_for_the_one_that_is_busy_and_hold_nothing_that_comes_behind_it() {
 }
 
 #[test]
-fn some_are_those_that_are_free_and_the_first_that_is_not_if_those_are_too_few() {
+fn lock_some_takes_free_locks_and_waits_for_the_first_held_one_if_they_are_too_few() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 5).await;
@@ -179,10 +182,10 @@ fn some_are_those_that_are_free_and_the_first_that_is_not_if_those_are_too_few()
             async move { lock_some(3, &locks).await }
         });
         until_waiting(&locks[1], 1).await;
-        // It holds what comes before the one that it waits for.
+        // It holds the locks before the one that it waits for.
         assert_eq!(held(&locks).await, [0, 1, 3, 4]);
         let another = locks[2].acquire().await.unwrap();
-        // That another one becomes free does not help it.
+        // It does not take another lock that becomes free.
         drop(busy.pop());
         until("the last is free", || async { !is_held(&locks[4]).await }).await;
         assert!(!three.is_finished());
@@ -196,7 +199,7 @@ fn some_are_those_that_are_free_and_the_first_that_is_not_if_those_are_too_few()
 }
 
 #[test]
-fn a_try_takes_all_or_none() {
+fn try_acquires_all_or_none() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
@@ -207,7 +210,7 @@ fn a_try_takes_all_or_none() {
         until_all_are_free(&locks).await;
         let busy = locks[1].acquire().await.unwrap();
         assert!(try_lock_all(several()).await.unwrap().is_none());
-        until("the others are given back", || async {
+        until("the other locks are free", || async {
             held(&locks).await == [1]
         })
         .await;
@@ -218,12 +221,13 @@ fn a_try_takes_all_or_none() {
 }
 
 #[test]
-fn timeout_bounds_the_whole_and_leaves_nothing() {
+fn timeout_limits_the_whole_call_and_nothing_is_left() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
         let several = || locks.iter();
-        // The time itself is what is tested: the first wait ends half way, the second never.
+        // This test measures time: the first wait ends at half of the timeout, and the second never
+        // ends.
         let patience = Duration::from_secs(1);
         let (first, second) = (locks[0].acquire().await.unwrap(), locks[2].acquire().await);
         let begin = Instant::now();
@@ -236,7 +240,7 @@ fn timeout_bounds_the_whole_and_leaves_nothing() {
         assert_eq!(outcome, Err(CallError::timed_out()));
         assert!(taken >= patience && taken < patience * 29 / 20, "{taken:?}");
         late.await.unwrap();
-        until("what was held is given back", || async {
+        until("the held locks are free", || async {
             held(&locks).await == [2]
         })
         .await;
@@ -272,7 +276,7 @@ fn plain_threads_have_all_forms() {
 }
 
 #[test]
-fn error_of_one_gives_all_others_back() {
+fn error_of_one_lock_releases_all_others() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
@@ -285,7 +289,7 @@ fn error_of_one_gives_all_others_back() {
 }
 
 #[test]
-fn other_kinds_and_other_managers_have_their_place_in_the_order_too() {
+fn other_kinds_and_managers_are_ordered_too() {
     run(async {
         let managers = [
             Manager::start().await.unwrap(),
@@ -294,7 +298,7 @@ fn other_kinds_and_other_managers_have_their_place_in_the_order_too() {
         let reentrant = try_join_all(managers.iter().map(Manager::reentrant_lock));
         let reentrant = reentrant.await.unwrap();
         let both = lock_all(&reentrant).await.unwrap();
-        // Its owner enters again.
+        // The owner acquires again.
         let again = lock_all(reentrant.iter().rev()).await.unwrap();
         drop((both, again));
         let conditions = try_join_all(managers.iter().map(Manager::condition));
@@ -304,7 +308,7 @@ fn other_kinds_and_other_managers_have_their_place_in_the_order_too() {
     });
 }
 
-/// Polls a future so often, and then drops it.
+/// Polls a future `polls` times, and then drops it.
 async fn poll_and_drop(future: impl Future, polls: usize) -> bool {
     let mut future = Box::pin(future);
     for _ in 0..polls {
@@ -316,8 +320,8 @@ async fn poll_and_drop(future: impl Future, polls: usize) -> bool {
     false
 }
 
-/// Drops waits at every point, until one of them gets through. Its answers may all come while it is
-/// polled for the first time; so it is tried again until one was dropped on its way.
+/// Drops waits at every point until one completes. All answers may arrive during the first poll, so
+/// this repeats until a wait was dropped before it completed.
 async fn drop_anywhere<T>(lock: impl Fn() -> Wait<T>) {
     for _ in 0..1000 {
         let mut polls = 0;
@@ -328,11 +332,11 @@ async fn drop_anywhere<T>(lock: impl Fn() -> Wait<T>) {
             return;
         }
     }
-    panic!("it was never dropped on its way");
+    panic!("no wait was dropped before it completed");
 }
 
 #[test]
-fn dropped_at_any_point_everything_is_given_back() {
+fn call_that_is_dropped_at_any_point_releases_everything() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 5).await;
@@ -341,12 +345,12 @@ fn dropped_at_any_point_everything_is_given_back() {
             drop_anywhere(|| lock_some(wanted, several())).await;
             until_all_are_free(&locks).await;
         }
-        // The same where it has to wait half way.
+        // The same with a wait for a held lock.
         let busy = locks[2].acquire().await.unwrap();
         for polls in 0..200 {
             assert!(!poll_and_drop(lock_all(several()), polls).await);
         }
-        until("only that one is held", || async {
+        until("only the busy lock is held", || async {
             held(&locks).await == [2] && locks[2].status().await.unwrap().waiting == 0
         })
         .await;
@@ -360,7 +364,7 @@ fn dropped_at_any_point_everything_is_given_back() {
     });
 }
 
-/// How many are inside of what each lock protects.
+/// The critical section of each lock, and whether a task is in it.
 #[derive(Clone)]
 struct Sections(Arc<Vec<AtomicBool>>);
 
@@ -375,7 +379,7 @@ impl Sections {
         for section in sections {
             assert!(
                 !self.0[*section].swap(true, Ordering::SeqCst),
-                "two are inside"
+                "two tasks are in one section"
             );
         }
         tokio::task::yield_now().await;
@@ -385,7 +389,7 @@ impl Sections {
     }
 }
 
-/// Some of so many, in any order.
+/// Draws some indices in random order.
 fn any_of(number: usize, random: &mut StdRng) -> Vec<usize> {
     let mut all: Vec<usize> = (0..number).collect();
     all.shuffle(random);
@@ -394,7 +398,7 @@ fn any_of(number: usize, random: &mut StdRng) -> Vec<usize> {
 }
 
 #[test]
-fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
+fn tasks_with_random_sets_in_random_order_all_complete_and_exclude_each_other() {
     const LOCKS: usize = 6;
     const ROUNDS: usize = 60;
     run(async {
@@ -446,7 +450,7 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
         for task in tasks.collect::<Vec<_>>() {
             task.await.unwrap();
         }
-        assert!(dropped.load(Ordering::Relaxed) > 0, "none was dropped");
+        assert!(dropped.load(Ordering::Relaxed) > 0, "no call was dropped");
         until_all_are_free(&locks).await;
         until("no key is held", || async {
             keys.status().await.unwrap().keys == 0
@@ -455,7 +459,7 @@ fn tasks_that_want_any_sets_in_any_order_all_get_through_and_never_meet() {
     });
 }
 
-/// What a process needs that takes sets of locks again and again.
+/// The configuration of a process that acquires sets of locks repeatedly.
 #[derive(Serialize, Deserialize)]
 struct Crossing {
     locks: Vec<Lock>,
@@ -463,19 +467,20 @@ struct Crossing {
     folder: PathBuf,
     seed: u64,
     rounds: usize,
-    /// Whether it will be killed. The system may notice later than the manager, so it is no witness.
+    /// Whether the process will be killed. The system releases its file locks later than the manager
+    /// its holds, so it does not lock the files.
     is_killed: bool,
 }
 
-/// Takes any sets of locks and keys, and looks whether it is alone with them.
+/// Acquires random sets of locks and keys, and checks that it holds them exclusively.
 async fn cross(crossing: Crossing) {
     let mut random = StdRng::seed_from_u64(crossing.seed);
     for round in 0..crossing.rounds {
         let set = any_of(crossing.locks.len(), &mut random);
-        // A witness that does not rely on the locks: the system locks a file for one at a time.
+        // A check that does not rely on the locks: only one process can lock a file.
         let file_of = |section: String| {
             let file = File::create(crossing.folder.join(section)).unwrap();
-            file.try_lock().expect("nobody else is inside");
+            file.try_lock().expect("no other process is in the section");
             file
         };
         let locks = lock_all(set.iter().map(|n| &crossing.locks[*n]))
@@ -500,7 +505,7 @@ async fn cross(crossing: Crossing) {
 }
 
 #[test]
-fn processes_that_want_any_sets_all_get_through_though_some_are_killed() {
+fn processes_with_random_sets_all_complete_although_some_are_killed() {
     const PROCESSES: usize = 6;
     const KILLED: usize = 2;
     run(async {
@@ -516,7 +521,7 @@ fn processes_that_want_any_sets_all_get_through_though_some_are_killed() {
                     keys: keys.clone(),
                     folder: folder.path().to_owned(),
                     seed: random.random(),
-                    // Those that are killed have not come to their end.
+                    // The processes that are killed must not complete before.
                     rounds: if n < KILLED { 1_000_000 } else { 150 },
                     is_killed: n < KILLED,
                 };
@@ -527,7 +532,7 @@ fn processes_that_want_any_sets_all_get_through_though_some_are_killed() {
         let dead: Vec<u32> = children.iter().map(Role::pid).collect();
         for mut child in survivors {
             assert_eq!(child.next_report(), "half");
-            // Any moment will do, as long as they are in the middle of it.
+            // They are killed at any moment before they complete.
             if let Some(mut victim) = children.pop() {
                 victim.kill();
             }

@@ -1,9 +1,9 @@
-//! Polling the number of callers that wait for a lock.
+//! Polls the number of callers that wait for a lock.
 
 use lockkeeper::Lock;
 use lockkeeper_test_support::until;
 
-/// Waits until so many wait for a lock.
+/// Waits until a number of callers wait for a lock.
 pub(crate) async fn until_waiting(lock: &Lock, waiting: u64) {
     until("they wait", || async {
         lock.status().await.unwrap().waiting == waiting

@@ -1,4 +1,4 @@
-//! A manager that is killed or stopped: no client hangs, and none believes that it still holds.
+//! A manager that is killed or stopped: no client hangs, and no guard stays valid.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("manager::deaths::waiter", wait_in_vain);
 }
 
-/// Owns a spawned manager and tells where it is.
+/// Owns a spawned manager, and reports its address.
 async fn own_a_manager((): ()) {
     let manager = Manager::spawn().await.unwrap();
     report(&manager.address().to_string());
     std::future::pending::<()>().await;
 }
 
-/// Waits for a lock, and tells why it did not get it.
+/// Waits for a lock, and reports the error.
 async fn wait_in_vain(lock: Lock) {
     report(&lock.acquire().await.unwrap_err().to_string());
 }
@@ -69,7 +69,7 @@ fn killed_manager_fails_every_call_and_every_hold_is_lost() {
 }
 
 #[test]
-fn blocked_threads_are_told_as_well() {
+fn blocked_threads_get_the_error_too() {
     program();
     let _watchdog = Watchdog::start();
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -87,7 +87,7 @@ fn blocked_threads_are_told_as_well() {
 }
 
 #[test]
-fn deserialized_proxy_finds_the_manager_that_came_after() {
+fn deserialized_proxy_finds_the_next_manager() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = folder.path().join("locks.sock");
@@ -100,7 +100,7 @@ fn deserialized_proxy_finds_the_manager_that_came_after() {
             [&lock, &anonymous].map(|lock| serde_json::to_string(lock).unwrap());
         kill(pid_of(&first).await);
         guard.lost().await;
-        // It waits for the end of the process, and so of all its sockets.
+        // The drop waits for the end of the process, which closes its sockets.
         drop(first);
 
         let fresh: Lock = serde_json::from_str(&token).unwrap();
@@ -111,7 +111,7 @@ fn deserialized_proxy_finds_the_manager_that_came_after() {
         );
         let second = Manager::builder().address(address).start().await.unwrap();
         assert!(is_disconnected(&lock.acquire().await));
-        // It has to be opened with its kind and spec before a token finds it.
+        // A token finds only an object that was opened with its kind and spec.
         let outcome = fresh.acquire().await.map(drop);
         assert!(matches!(outcome, Err(CallError::Fault(_))), "{outcome:?}");
         second.named("again").lock().await.unwrap();
@@ -135,20 +135,20 @@ fn spawned_manager_ends_with_the_process_that_spawned_it() {
         assert_ne!(pid, owner.pid());
         owner.kill();
         guard.lost().await;
-        until("the manager is gone", || async { !is_running(pid) }).await;
+        until("the manager has ended", || async { !is_running(pid) }).await;
         assert!(!manager.address().path().unwrap().exists());
     });
 }
 
 #[test]
-fn stopped_manager_keeps_nobody_beyond_a_timeout_of_the_caller() {
+fn caller_times_out_although_the_manager_is_stopped() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let lock = manager.lock().await.unwrap();
         let guard = lock.acquire().await.unwrap();
         let pid = pid_of(&manager).await;
         signal(pid, Signal::STOP);
-        // The time itself is what is tested.
+        // This test measures time.
         let begin = Instant::now();
         let patience = Duration::from_millis(50);
         for _ in 0..3 {
@@ -158,7 +158,7 @@ fn stopped_manager_keeps_nobody_beyond_a_timeout_of_the_caller() {
         drop(guard);
         assert!(begin.elapsed() < Duration::from_secs(2));
         signal(pid, Signal::CONT);
-        // What was dropped meanwhile is withdrawn, and what was released is free.
+        // Calls that were dropped meanwhile are withdrawn, and released locks are free.
         lock.acquire().await.unwrap().release().await.unwrap();
         let status = lock.status().await.unwrap();
         assert_eq!((status.held, status.waiting), (false, 0));
@@ -166,7 +166,7 @@ fn stopped_manager_keeps_nobody_beyond_a_timeout_of_the_caller() {
 }
 
 #[test]
-fn client_that_writes_more_than_a_stopped_manager_takes_is_not_blocked() {
+fn client_is_not_blocked_by_a_stopped_manager_that_does_not_read() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let lock = manager.lock().await.unwrap();
@@ -184,13 +184,13 @@ fn client_that_writes_more_than_a_stopped_manager_takes_is_not_blocked() {
 }
 
 #[test]
-fn deadline_passes_also_when_the_manager_is_stopped_and_keeps_no_time() {
+fn deadline_passes_although_the_manager_is_stopped() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let lock = manager.lock().await.unwrap();
         let pid = pid_of(&manager).await;
         signal(pid, Signal::STOP);
-        // Its threads stop one by one.
+        // The threads of a process stop one by one.
         until("the manager is stopped", || async {
             std::fs::read_dir(format!("/proc/{pid}/task"))
                 .unwrap()
@@ -205,13 +205,13 @@ fn deadline_passes_also_when_the_manager_is_stopped_and_keeps_no_time() {
             Ok(false)
         );
         signal(pid, Signal::CONT);
-        // What timed out here is withdrawn there.
+        // The call that timed out is withdrawn in the manager.
         assert!(lock.try_acquire().await.unwrap().is_some());
     });
 }
 
 #[test]
-fn connecting_anew_finds_the_manager_that_came_after_a_killed_one() {
+fn new_connection_finds_the_manager_after_a_killed_one() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = folder.path().join("locks.sock");
@@ -219,7 +219,7 @@ fn connecting_anew_finds_the_manager_that_came_after_a_killed_one() {
         let first = Manager::builder().address(address).spawn().await.unwrap();
         let lock = first.lock().await.unwrap();
         kill(pid_of(&first).await);
-        // Its threads end one by one, and its claim with the last.
+        // The threads of a process end one by one, and its claim ends with the last.
         let _second = loop {
             match Manager::builder().address(address).start().await {
                 Err(StartError::AddressInUse { .. }) => tokio::task::yield_now().await,

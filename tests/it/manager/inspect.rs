@@ -1,4 +1,4 @@
-//! Snapshots of a manager: holders and waiters of its objects, all of one moment.
+//! Snapshots of a manager: the holders and waiters of all objects at one moment.
 
 use std::{process, time::Duration};
 
@@ -19,7 +19,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("manager::inspect::nester", nest);
 }
 
-/// What a process does that takes a lock and waits for a permit, for good.
+/// The configuration of a process that holds a lock and waits for a permit for ever.
 #[derive(Debug, Serialize, Deserialize)]
 struct Config {
     label: String,
@@ -35,7 +35,7 @@ async fn hold(config: Config) {
     let _permits = config.permits.acquire_many(2).await;
 }
 
-/// What a process does that takes a lock within another, by several tasks, until it is told.
+/// The configuration of a process whose tasks acquire two nested locks until the event is set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Nest {
     outer: Lock,
@@ -63,7 +63,7 @@ async fn nest(config: Nest) {
     report("done");
 }
 
-/// The object of that name.
+/// Returns the object of a name.
 fn named<'a>(snapshot: &'a Snapshot, name: &str) -> &'a ObjectInfo {
     let mut objects = snapshot.objects.iter();
     objects
@@ -71,14 +71,14 @@ fn named<'a>(snapshot: &'a Snapshot, name: &str) -> &'a ObjectInfo {
         .unwrap_or_else(|| panic!("no {name:?} in\n{snapshot}"))
 }
 
-/// A task that waits for a lock, and lets it go at once.
+/// Starts a task that acquires and releases a lock.
 fn wait_for(lock: &Lock) -> JoinHandle<Result<(), CallError>> {
     let lock = lock.clone();
     tokio::spawn(async move { lock.acquire().await.map(drop) })
 }
 
 #[test]
-fn holders_and_waiters_are_told_with_their_process_label_fence_and_time() {
+fn holders_and_waiters_are_listed_with_process_label_fence_and_time() {
     run(async {
         let owner = Manager::start().await.unwrap();
         let client = Manager::client().label("the test");
@@ -105,7 +105,7 @@ fn holders_and_waiters_are_told_with_their_process_label_fence_and_time() {
         let jobs = named(&snapshot, "jobs");
         assert_eq!((jobs.kind.as_str(), jobs.state.as_str()), ("lock", "held"));
         let [part_of_it] = jobs.parts.as_slice() else {
-            panic!("a lock is one thing: {jobs}");
+            panic!("a lock has one part: {jobs}");
         };
         assert_eq!(
             (part_of_it.units, part_of_it.held, part_of_it.waiting),
@@ -136,7 +136,7 @@ fn holders_and_waiters_are_told_with_their_process_label_fence_and_time() {
         let info = lock.info().await.unwrap();
         assert_eq!((info.held(), info.waiting()), (0, 0));
         assert_eq!(info.state, "free, abandoned");
-        let stats = info.stats.expect("somebody had to wait");
+        let stats = info.stats.expect("a call had to wait");
         assert_eq!((stats.waits, stats.abandonments), (1, 1));
         assert_eq!((stats.waited.count, stats.held.count), (1, 2));
         assert!(stats.waited.max >= waiter.lasted, "{stats:?}");
@@ -144,7 +144,7 @@ fn holders_and_waiters_are_told_with_their_process_label_fence_and_time() {
 }
 
 #[test]
-fn each_kind_tells_of_itself() {
+fn each_kind_describes_its_state() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let states = [
@@ -204,7 +204,7 @@ fn each_kind_tells_of_itself() {
 }
 
 #[test]
-fn removed_object_is_gone_from_the_snapshot_and_its_info_is_gone() {
+fn removed_object_is_missing_in_the_snapshot_and_its_info_fails() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.named("jobs").lock().await.unwrap();
@@ -218,7 +218,7 @@ fn removed_object_is_gone_from_the_snapshot_and_its_info_is_gone() {
         assert_eq!(
             lock.info().await,
             Err(CallError::gone()),
-            "another has its name"
+            "a new object has the name"
         );
         assert_eq!(other.info().await.unwrap().name, "jobs");
         manager.remove("jobs").await.unwrap();
@@ -233,7 +233,7 @@ fn removed_object_is_gone_from_the_snapshot_and_its_info_is_gone() {
 }
 
 #[test]
-fn contended_objects_are_those_that_somebody_waits_for_now() {
+fn contended_objects_are_those_with_waiters() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let mut locks = Vec::new();
@@ -261,14 +261,17 @@ fn contended_objects_are_those_that_somebody_waits_for_now() {
         assert_eq!(names().await, Vec::<String>::new());
         let held = locks[0].acquire().await.unwrap();
         let again = wait_for(&locks[0]);
-        until("it is listed again", || async { names().await == ["a"] }).await;
+        until("the object is listed again", || async {
+            names().await == ["a"]
+        })
+        .await;
         drop(held);
         again.await.unwrap().unwrap();
     });
 }
 
 #[test]
-fn snapshot_that_is_too_large_for_a_message_comes_in_several() {
+fn large_snapshot_is_sent_in_several_messages() {
     run(async {
         let frame_bytes = 1 << 16;
         let limits = Limits {
@@ -283,10 +286,7 @@ fn snapshot_that_is_too_large_for_a_message_comes_in_several() {
         let snapshot = manager.inspect().await.unwrap();
         assert!(snapshot.moments > 5, "{}", snapshot.moments);
         let shown = snapshot.objects.iter().map(|object| &object.name);
-        assert!(
-            shown.eq(&names),
-            "each object once, in the order of their making"
-        );
+        assert!(shown.eq(&names), "each object once, in order of creation");
 
         let lock = manager.named(&names[0]).lock().await.unwrap();
         let held = lock.acquire().await.unwrap();
@@ -304,7 +304,7 @@ fn snapshot_that_is_too_large_for_a_message_comes_in_several() {
 }
 
 #[test]
-fn more_objects_than_are_asked_at_once_come_in_several_moments_each_once() {
+fn more_objects_than_one_page_are_listed_once_each() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let mut opened = Vec::new();
@@ -315,27 +315,24 @@ fn more_objects_than_are_asked_at_once_come_in_several_moments_each_once() {
         assert_eq!(snapshot.moments, 2);
         let shown = snapshot.objects.iter().map(|object| object.name.as_str());
         let names = opened.iter().map(|lock| lock.token().name());
-        assert!(
-            shown.eq(names),
-            "each object once, in the order of their making"
-        );
+        assert!(shown.eq(names), "each object once, in order of creation");
     });
 }
 
 #[test]
-fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
+fn snapshot_during_a_fan_out_is_consistent() {
     run(async {
-        // It knows which caller holds what.
+        // With deadlock detection the manager knows the callers.
         let builder = Manager::builder().deadlocks(Deadlocks::new());
         let manager = builder.start().await.unwrap();
         let outer = manager.named("outer").lock().await.unwrap();
-        // So that to look at both takes its time.
+        // Many objects, so that inspecting both locks takes some time.
         for _ in 0..100 {
             manager.lock().await.unwrap();
         }
         let inner = manager.named("inner").lock().await.unwrap();
         let done = manager.event().await.unwrap();
-        // Each has a session of its own: the session that asks does nothing else meanwhile.
+        // Each process has its own session: a session that inspects does nothing else meanwhile.
         let config = Nest {
             outer: outer.clone(),
             inner: inner.clone(),
@@ -349,7 +346,10 @@ fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
             let caller = |name: &str| {
                 let holders = &named(&snapshot, name).parts[0].holders;
                 let holder = holders.first()?;
-                Some((holder.process.pid, holder.caller.expect("it is asked")))
+                Some((
+                    holder.process.pid,
+                    holder.caller.expect("the manager knows the caller"),
+                ))
             };
             match (caller("outer"), caller("inner")) {
                 // Each holder of the inner lock holds the outer one too.
@@ -373,7 +373,7 @@ fn snapshot_while_a_fan_out_runs_is_of_one_moment() {
 }
 
 #[test]
-fn snapshot_is_data() {
+fn snapshot_can_be_serialized() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
@@ -389,7 +389,7 @@ fn snapshot_is_data() {
 }
 
 #[test]
-fn of_too_many_keys_the_contended_are_told_and_the_others_counted() {
+fn contended_keys_are_listed_and_the_others_counted_if_there_are_too_many() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = manager.keyed_lock().await.unwrap();
@@ -409,7 +409,7 @@ fn of_too_many_keys_the_contended_are_told_and_the_others_counted() {
         let info = locks.info().await.unwrap();
         assert_eq!((info.held(), info.waiting()), (1_200, 1));
         assert_eq!(info.parts[0].key.as_deref(), Some("1199"));
-        let rest = info.parts.last().expect("there are parts");
+        let rest = info.parts.last().expect("the object has parts");
         assert_eq!(
             (rest.key.as_deref(), rest.held, rest.holders.len()),
             (None, 200, 0)

@@ -1,4 +1,4 @@
-//! Named objects, their removal, and the limits on what a manager accepts from its clients.
+//! Named objects, their removal, and the limits of what a manager accepts from clients.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// A kind of our own that answers with as many bytes as are asked for.
+/// A custom kind that answers with the requested number of bytes.
 struct Bytes;
 
-/// Some bytes, and the call for more of them.
+/// Sends a text, and requests a number of bytes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Swap(String, usize);
 
@@ -73,7 +73,7 @@ fn same_name_is_the_same_object() {
 }
 
 #[test]
-fn anonymous_objects_are_each_their_own() {
+fn anonymous_objects_are_all_different() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let one = manager.lock().await.unwrap();
@@ -136,7 +136,7 @@ fn names_that_are_not_allowed_are_refused() {
 }
 
 #[test]
-fn removed_object_is_gone_for_all_and_its_name_is_free() {
+fn removed_object_is_gone_for_all_clients_and_its_name_is_free() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.named("db").lock().await.unwrap();
@@ -178,7 +178,7 @@ fn anonymous_object_is_removed_by_the_name_in_its_token() {
 }
 
 #[test]
-fn no_more_objects_than_the_limit_until_one_is_removed() {
+fn object_limit_refuses_new_objects_until_one_is_removed() {
     run(async {
         let limits = Limits {
             objects: 2,
@@ -197,7 +197,7 @@ fn no_more_objects_than_the_limit_until_one_is_removed() {
 }
 
 #[test]
-fn call_above_the_limit_in_flight_is_refused_and_the_others_go_on() {
+fn call_above_the_limit_in_flight_is_refused_and_the_others_continue() {
     run(async {
         let limits = Limits {
             calls_in_flight: 2,
@@ -208,7 +208,7 @@ fn call_above_the_limit_in_flight_is_refused_and_the_others_go_on() {
         let guard = lock.acquire().await.unwrap();
         let mut first = Box::pin(lock.acquire());
         let mut second = Box::pin(lock.acquire());
-        // Polled once, they are on their way.
+        // After one poll the calls are sent.
         assert!((&mut first).now_or_never().is_none());
         assert!((&mut second).now_or_never().is_none());
         let limit = CallError::Fault(Fault::limit("calls in flight", 2));
@@ -222,7 +222,7 @@ fn call_above_the_limit_in_flight_is_refused_and_the_others_go_on() {
 }
 
 #[test]
-fn message_above_the_limit_is_refused_on_either_side() {
+fn message_above_the_limit_is_refused_by_client_and_manager() {
     run(async {
         let frame_bytes = 64 << 10;
         let limits = Limits {
@@ -236,7 +236,11 @@ fn message_above_the_limit_is_refused_on_either_side() {
         assert!(reply == below);
         let outcome = bytes.call(Swap("x".repeat(frame_bytes), 1)).await;
         let limit = Fault::limit("bytes in a call", frame_bytes);
-        assert_eq!(outcome, Err(CallError::Fault(limit)), "it was not sent");
+        assert_eq!(
+            outcome,
+            Err(CallError::Fault(limit)),
+            "the call was not sent"
+        );
         let outcome = bytes.call(Swap(String::new(), frame_bytes)).await;
         let limit = Fault::limit("bytes in a message", frame_bytes);
         assert_eq!(outcome, Err(CallError::Fault(limit)));
@@ -245,7 +249,7 @@ fn message_above_the_limit_is_refused_on_either_side() {
 }
 
 #[test]
-fn session_above_the_limit_is_told_so_and_the_others_go_on() {
+fn session_above_the_limit_is_refused_and_the_others_continue() {
     run(async {
         let limits = Limits {
             sessions: 1,
@@ -263,7 +267,7 @@ fn session_above_the_limit_is_told_so_and_the_others_go_on() {
     });
 }
 
-/// The answer of a manager to a client that connects and only listens.
+/// Returns the message of a manager to a client that sends nothing.
 fn last_words(address: &lockkeeper::Address) -> String {
     use std::{io::Read, os::unix::net::UnixStream};
     let mut words = Vec::new();
@@ -275,7 +279,7 @@ fn last_words(address: &lockkeeper::Address) -> String {
 }
 
 #[test]
-fn who_does_not_say_hello_is_hung_up() {
+fn client_without_a_hello_is_disconnected() {
     run(async {
         let limits = Limits {
             hello: Duration::from_millis(50),
@@ -291,7 +295,7 @@ fn who_does_not_say_hello_is_hung_up() {
 }
 
 #[test]
-fn kind_of_our_own_may_refuse_its_spec_and_may_panic() {
+fn custom_kind_may_refuse_its_spec_and_may_panic() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let outcome = manager.open::<Bytes>(10).await.map(drop);
@@ -304,7 +308,7 @@ fn kind_of_our_own_may_refuse_its_spec_and_may_panic() {
         assert_eq!(outcome, Err(CallError::gone()));
         let outcome = bytes.call(Swap(String::new(), 1)).await;
         assert_eq!(outcome, Err(CallError::gone()));
-        assert!(guard.is_valid(), "other objects are as they were");
+        assert!(guard.is_valid(), "other objects are unchanged");
         manager.remove("b").await.unwrap();
         let bytes = manager.named("b").open::<Bytes>(9).await.unwrap();
         assert_eq!(bytes.call(Swap(String::new(), 1)).await.unwrap(), "x");
@@ -312,7 +316,7 @@ fn kind_of_our_own_may_refuse_its_spec_and_may_panic() {
 }
 
 #[test]
-fn kinds_of_the_builder_cannot_go_to_another_process() {
+fn kinds_of_the_builder_cannot_be_used_in_another_process() {
     run(async {
         let builder = Manager::builder().register::<Bytes>();
         let refused = builder.spawn().await.map(drop);

@@ -1,4 +1,4 @@
-//! Operations of user-defined kinds, as a proxy encodes and sends them.
+//! Operations of custom kinds, as a proxy encodes and sends them.
 
 use std::{cell::Cell, collections::HashSet, time::Duration};
 
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize, Serializer, ser::Error};
 
 use crate::run;
 
-/// A number that operations are added to.
+/// A sum.
 struct Sum(u32);
 
-/// A number that is `Send` and not `Sync`, as an operation and a spec may be.
+/// A number that is `Send` but not `Sync`, which operations and specs need not be.
 #[derive(Serialize, Deserialize)]
 struct Add(Cell<u32>);
 
-/// What has no form on the wire.
+/// A value that cannot be encoded.
 #[derive(Deserialize)]
 struct Secret;
 
@@ -64,7 +64,7 @@ impl Serve<Secret> for Sum {
     }
 }
 
-/// A kind that cannot be opened, since its spec cannot be sent.
+/// A kind that cannot be opened, because its spec cannot be encoded.
 struct Vault;
 
 impl Primitive for Vault {
@@ -82,7 +82,7 @@ fn add(number: u32) -> Add {
     Add(Cell::new(number))
 }
 
-/// Compiles for futures that can be spawned.
+/// Compiles only for futures that are `Send`.
 fn assert_send<F: Future + Send>(future: F) -> F {
     future
 }
@@ -110,7 +110,7 @@ fn operation_and_spec_need_not_be_sync_for_a_call_to_be_sent() {
 }
 
 #[test]
-fn what_cannot_be_encoded_is_the_callers_fault_and_not_the_managers() {
+fn encoding_error_is_reported_to_the_caller_and_leaves_the_manager_intact() {
     run(async {
         let manager = manager().await;
         let sum = manager.open::<Sum>(add(0)).await.unwrap();
@@ -127,7 +127,7 @@ fn what_cannot_be_encoded_is_the_callers_fault_and_not_the_managers() {
 }
 
 #[test]
-fn token_is_compared_hashed_and_made_a_proxy_again() {
+fn token_can_be_compared_hashed_and_converted_to_a_proxy() {
     run(async {
         let manager = manager().await;
         let one: Proxy<Sum> = manager.open(add(1)).await.unwrap();

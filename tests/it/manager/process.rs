@@ -3,7 +3,7 @@
 use lockkeeper::Manager;
 use tokio::net::UnixStream;
 
-/// The id of the process that hosts the manager.
+/// Returns the id of the process that hosts a manager.
 pub(crate) async fn pid_of(manager: &Manager) -> u32 {
     let stream = UnixStream::connect(manager.address().path().unwrap())
         .await

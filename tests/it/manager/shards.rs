@@ -1,5 +1,5 @@
-//! Managers of several shards: on which shard an object is, what ends together, and which files are
-//! left.
+//! Managers with several shards: the shard of an object, the common end of all shards, and the
+//! files that are left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,7 +29,7 @@ use tokio::task::JoinHandle;
 
 use crate::{lock::waiting::until_waiting, manager::process::pid_of, run, waits::is_disconnected};
 
-/// A kind that tells which thread serves it.
+/// A kind that returns the thread that serves it.
 struct Spot;
 
 #[derive(Serialize, Deserialize)]
@@ -55,12 +55,12 @@ impl Primitive for Spot {
 
 impl Serve<Where> for Spot {
     fn serve(&mut self, _: Where, call: Call<String>) {
-        let thread = fs::read_link("/proc/thread-self").expect("the system tells its threads");
+        let thread = fs::read_link("/proc/thread-self").expect("the system has /proc");
         call.reply(thread.display().to_string());
     }
 }
 
-/// A kind that has the last handle of its own manager, and drops it when it is called.
+/// A kind that has the last handle of its own manager, and drops it at a call.
 struct Last(Arc<Mutex<Option<Manager>>>);
 
 #[derive(Serialize, Deserialize)]
@@ -76,7 +76,9 @@ impl Primitive for Last {
     type Spec = ();
 
     fn create((): ()) -> Result<Self, Refusal> {
-        Err(Refusal::Invalid("it is made by a closure".to_owned()))
+        Err(Refusal::Invalid(
+            "the builder has a closure for it".to_owned(),
+        ))
     }
 
     fn operations(operations: &mut Operations<Self>) {
@@ -86,7 +88,12 @@ impl Primitive for Last {
 
 impl Serve<DropManager> for Last {
     fn serve(&mut self, _: DropManager, call: Call<()>) {
-        drop(self.0.lock().expect("nobody panics with it").take());
+        drop(
+            self.0
+                .lock()
+                .expect("no thread panics while it holds the mutex")
+                .take(),
+        );
         call.reply(());
     }
 }
@@ -105,7 +112,8 @@ impl Primitive for PanicTrigger {
     fn operations(_: &mut Operations<Self>) {}
 }
 
-/// A recorder that panics once, on the thread of the shard that publishes the number of straws.
+/// A recorder that panics once, on the thread of the shard that publishes the number of
+/// `PanicTrigger` objects.
 struct PanickingRecorder {
     is_well: AtomicBool,
 }
@@ -122,7 +130,7 @@ impl Recorder for PanickingRecorder {
             .labels()
             .any(|label| label.value() == PanicTrigger::KIND);
         let breaks = is_straw && self.is_well.swap(false, Ordering::Relaxed);
-        assert!(!breaks, "it was the last straw");
+        assert!(!breaks, "the recorder panics on purpose");
         Counter::noop()
     }
 
@@ -165,7 +173,7 @@ pub(crate) fn roles(roles: &mut Roles) {
 
 const NAMES: u32 = 40;
 
-/// Where objects of some names are: their address, and the thread that serves them.
+/// Returns the address and the serving thread of objects with some names.
 async fn found(manager: &Manager) -> BTreeMap<String, (String, String)> {
     let mut all = BTreeMap::new();
     for name in (0..NAMES).map(|number| format!("spot/{number}")) {
@@ -177,7 +185,7 @@ async fn found(manager: &Manager) -> BTreeMap<String, (String, String)> {
     all
 }
 
-/// Takes all locks again and again.
+/// Acquires all locks together, repeatedly.
 async fn take_together(locks: &[Lock]) {
     for _ in 0..100 {
         let guards = lock_all(locks).await.unwrap();
@@ -190,7 +198,7 @@ fn address_in(folder: &TempDir) -> Address {
     Address::try_from(path).unwrap()
 }
 
-/// The names of the files in a folder, in order.
+/// Returns the names of the files in a folder, in order.
 fn files(folder: &TempDir) -> Vec<String> {
     let entries = fs::read_dir(folder.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -204,7 +212,7 @@ async fn start(shards: usize) -> Manager {
     manager.unwrap()
 }
 
-/// One lock on each shard.
+/// Makes one lock on each shard.
 async fn a_lock_on_each(manager: &Manager, shards: usize) -> Vec<Lock> {
     let mut locks = Vec::new();
     for _ in 0..shards {
@@ -219,14 +227,14 @@ fn address_of(lock: &Lock) -> String {
     lock.token().address().to_string()
 }
 
-/// Waits for a lock in a task of its own.
+/// Starts a task that waits for a lock.
 fn wait_for(lock: &Lock) -> JoinHandle<Result<(), CallError>> {
     let lock = lock.clone();
     tokio::spawn(async move { lock.acquire().await.map(drop) })
 }
 
 #[test]
-fn names_are_found_on_the_same_thread_by_all_processes_and_all_threads_have_some() {
+fn all_processes_find_a_name_on_the_same_shard_and_each_shard_has_some() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -251,7 +259,7 @@ fn names_are_found_on_the_same_thread_by_all_processes_and_all_threads_have_some
 }
 
 #[test]
-fn objects_without_a_name_are_made_on_each_shard_in_turn() {
+fn anonymous_objects_are_created_on_the_shards_in_turn() {
     run(async {
         let manager = start(3).await;
         let mut threads = Vec::new();
@@ -266,7 +274,7 @@ fn objects_without_a_name_are_made_on_each_shard_in_turn() {
 }
 
 #[test]
-fn one_shard_is_what_there_is_unless_more_are_asked_for() {
+fn manager_has_one_shard_by_default() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -285,7 +293,7 @@ fn one_shard_is_what_there_is_unless_more_are_asked_for() {
 }
 
 #[test]
-fn killed_holder_passes_on_what_it_held_on_each_shard() {
+fn holds_of_a_killed_process_are_released_on_each_shard() {
     run(async {
         let manager = Manager::builder().shards(3).spawn().await.unwrap();
         let locks = a_lock_on_each(&manager, 3).await;
@@ -301,14 +309,14 @@ fn killed_holder_passes_on_what_it_held_on_each_shard() {
         holder.kill();
         for guard in waiting {
             let guard = guard.await.unwrap().unwrap();
-            let abandoned = guard.abandoned().expect("it says who held it");
+            let abandoned = guard.abandoned().expect("the guard names the dead holder");
             assert_eq!(abandoned.holder.pid, holder.pid());
         }
     });
 }
 
 #[test]
-fn locks_of_different_shards_are_had_together_in_whatever_order_they_are_named() {
+fn locks_of_different_shards_are_acquired_together_in_any_order() {
     run(async {
         let manager = start(3).await;
         let mut locks = a_lock_on_each(&manager, 3).await;
@@ -345,7 +353,7 @@ fn snapshot_has_the_objects_of_all_shards_in_order() {
             .iter()
             .map(|object| &*object.name)
             .collect();
-        // Each shard counts by itself: jobs and row/7/7 are objects 2 and 3 of one of them.
+        // Each shard counts its own objects: jobs and row/7/7 are objects 2 and 3 of one shard.
         let own = |number: usize| locks[number].token().name();
         let first = usize::from(!own(0).ends_with(".2"));
         let expected = [own(first), own(1 - first), "stock", "jobs", "a", "row/7/7"];
@@ -375,7 +383,7 @@ fn snapshot_has_the_objects_of_all_shards_in_order() {
 }
 
 #[test]
-fn objects_are_removed_wherever_they_are() {
+fn objects_of_every_shard_can_be_removed() {
     run(async {
         let manager = start(3).await;
         let other = Manager::connect(manager.address().clone()).await.unwrap();
@@ -397,7 +405,7 @@ fn objects_are_removed_wherever_they_are() {
 }
 
 #[test]
-fn name_is_not_to_be_had_of_another_shard() {
+fn other_shards_refuse_a_name() {
     run(async {
         let manager = start(2).await;
         let jobs = manager.named("jobs").lock().await.unwrap();
@@ -428,7 +436,7 @@ fn manager_is_found_by_the_address_of_any_of_its_objects() {
 }
 
 #[test]
-fn shutdown_tells_the_waiters_of_all_shards_and_leaves_no_trace() {
+fn shutdown_fails_the_waits_of_all_shards_and_leaves_no_files() {
     run(async {
         for is_process in [false, true] {
             let folder = tempfile::tempdir().unwrap();
@@ -462,7 +470,7 @@ fn shutdown_tells_the_waiters_of_all_shards_and_leaves_no_trace() {
 }
 
 #[test]
-fn manager_takes_over_all_sockets_of_one_that_was_killed() {
+fn new_manager_replaces_all_sockets_of_a_killed_one() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -504,7 +512,7 @@ fn manager_takes_over_all_sockets_of_one_that_was_killed() {
             fence = Some(guard.fence());
             kill(pid_of(&manager).await);
             guard.lost().await;
-            // It waits for the end of the process.
+            // The drop waits for the end of the process.
             drop(manager);
             assert_eq!(files(&folder), files_then);
         }
@@ -514,7 +522,7 @@ fn manager_takes_over_all_sockets_of_one_that_was_killed() {
 }
 
 #[test]
-fn handle_never_makes_objects_in_the_manager_that_came_after_its_own() {
+fn handle_never_creates_objects_in_the_next_manager() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let address = address_in(&folder);
@@ -542,7 +550,7 @@ fn handle_never_makes_objects_in_the_manager_that_came_after_its_own() {
 }
 
 #[test]
-fn sockets_of_a_killed_manager_without_an_address_are_cleared_by_the_next() {
+fn next_manager_removes_the_sockets_of_a_killed_anonymous_one() {
     run(async {
         let killed = Manager::builder().shards(3).spawn().await.unwrap();
         let sockets = a_lock_on_each(&killed, 3).await;
@@ -558,7 +566,7 @@ fn sockets_of_a_killed_manager_without_an_address_are_cleared_by_the_next() {
 }
 
 #[test]
-fn what_several_shards_cannot_do_is_refused() {
+fn builder_options_that_need_one_shard_are_refused() {
     run(async {
         for shards in [0, 65, usize::MAX] {
             let builder = || Manager::builder().shards(shards);
@@ -607,7 +615,7 @@ fn last_handle_may_be_dropped_on_any_shard() {
             let guards = try_join_all(locks.iter().map(Lock::acquire)).await.unwrap();
             let last: Proxy<Last> = manager.named(name).open(()).await.unwrap();
             *handle.lock().unwrap() = Some(manager);
-            // Whether the answer comes before the end is not said.
+            // The answer may or may not arrive before the end.
             let _ = last.call(DropManager).await;
             for guard in guards {
                 guard.lost().await;
@@ -617,13 +625,13 @@ fn last_handle_may_be_dropped_on_any_shard() {
 }
 
 #[test]
-fn end_of_one_shard_is_the_end_of_the_manager_and_all_are_told() {
+fn end_of_one_shard_ends_the_manager_and_fails_all_waits() {
     in_own_process(|| {
         run(async {
             let recorder = PanickingRecorder {
                 is_well: AtomicBool::new(true),
             };
-            metrics::set_global_recorder(recorder).expect("it is the only one");
+            metrics::set_global_recorder(recorder).expect("no other recorder is set");
             let folder = tempfile::tempdir().unwrap();
             let address = address_in(&folder);
             let builder = || Manager::builder().address(address.clone()).shards(3);
@@ -634,7 +642,8 @@ fn end_of_one_shard_is_the_end_of_the_manager_and_all_are_told() {
             for lock in &locks {
                 until_waiting(lock, 1).await;
             }
-            // It is with the second of three, so it is not the one that waits for the others.
+            // The object is on the second of three shards, so not on the one that waits for the
+            // others.
             let trigger: Proxy<PanicTrigger> = manager.named("jobs").open(()).await.unwrap();
             assert_ne!(trigger.token().address(), manager.address());
             for waiting in waiting {
@@ -647,7 +656,7 @@ fn end_of_one_shard_is_the_end_of_the_manager_and_all_are_told() {
                 assert!(is_disconnected(&manager.lock().await));
             }
             // The address is free although the manager was not shut down.
-            until("its sockets are gone", || async {
+            until("its sockets are removed", || async {
                 files(&folder).is_empty()
             })
             .await;
@@ -659,11 +668,11 @@ fn end_of_one_shard_is_the_end_of_the_manager_and_all_are_told() {
 }
 
 #[test]
-fn manager_leaves_sockets_alone_that_no_manager_has_left() {
+fn manager_does_not_remove_sockets_of_other_programs() {
     run(async {
         let folder = TempDir::new().unwrap();
         let other = folder.path().join("m.sock.1");
-        // Bound, and not listened at yet: another program's.
+        // A socket of another program, which is bound but does not listen yet.
         drop(std::os::unix::net::UnixListener::bind(&other).unwrap());
         let address = folder.path().join("m.sock");
         let address = address.to_str().unwrap();

@@ -1,5 +1,5 @@
-//! Spawned managers as child processes: started without a runtime, and orphaned while they are
-//! busy.
+//! Spawned managers as child processes: started without a runtime, and left by their parent while
+//! they are busy.
 
 use std::{fs, future::pending, path::PathBuf, process, thread, time::Duration};
 
@@ -16,10 +16,10 @@ use tokio::runtime::Builder;
 
 use crate::{program, run};
 
-/// A kind with an operation that ends when it is too late.
+/// A kind with an operation that blocks its manager.
 struct Blocker;
 
-/// Asks for the manager's process.
+/// Returns the manager's process id.
 #[derive(Serialize, Deserialize)]
 struct Who;
 
@@ -28,7 +28,7 @@ impl Operation for Who {
     type Reply = u32;
 }
 
-/// Ends when it is too late. That it has begun is seen by a file of that path.
+/// Blocks for a minute. It creates the file when it begins.
 #[derive(Serialize, Deserialize)]
 struct Block(PathBuf);
 
@@ -62,8 +62,9 @@ impl Serve<Who> for Blocker {
 
 impl Serve<Block> for Blocker {
     fn serve(&mut self, Block(mark): Block, _call: Call<()>) {
-        fs::write(mark, "").expect("the folder is there");
-        // Beyond the patience of any test, and yet no process is left of one that fails.
+        fs::write(mark, "").expect("the folder exists");
+        // Longer than the time limit of every test, but finite, so that a failed test leaves no
+        // process.
         thread::sleep(Duration::from_secs(60));
     }
 }
@@ -76,7 +77,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("manager::spawned::owner", own_a_manager);
 }
 
-/// Owns a spawned manager and tells where the pit is in it.
+/// Owns a spawned manager, and reports the object.
 async fn own_a_manager((): ()) {
     let manager = Manager::spawn().await.unwrap();
     let blocker: Proxy<Blocker> = manager.open(()).await.unwrap();
@@ -85,7 +86,7 @@ async fn own_a_manager((): ()) {
 }
 
 #[test]
-fn manager_is_spawned_where_there_is_no_runtime() {
+fn manager_is_spawned_without_a_runtime() {
     program();
     let _watchdog = Watchdog::start();
     block_on(async {
@@ -106,7 +107,7 @@ fn manager_is_spawned_in_a_runtime_without_a_timer() {
 }
 
 #[test]
-fn spawned_manager_ends_with_its_parent_also_in_an_operation_that_does_not_end() {
+fn spawned_manager_ends_with_its_parent_even_during_a_blocking_operation() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let mark = folder.path().join("mark");
@@ -118,9 +119,9 @@ fn spawned_manager_ends_with_its_parent_also_in_an_operation_that_does_not_end()
             let block = Block(mark.clone());
             async move { blocker.call(block).await }
         });
-        until("it falls", || async { mark.exists() }).await;
+        until("the operation has begun", || async { mark.exists() }).await;
         kill(owner.pid());
-        until("the manager is gone", || async { !is_running(pid) }).await;
+        until("the manager has ended", || async { !is_running(pid) }).await;
         block.await.unwrap().unwrap_err();
     });
 }

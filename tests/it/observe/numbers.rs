@@ -1,7 +1,6 @@
 //! The metrics that a manager and a pool publish.
 //!
-//! The recorder is global and so are its numbers: one test counts all of them, in a process of its
-//! own.
+//! The recorder and its numbers are global, so one test checks all of them, in its own process.
 
 use std::{collections::BTreeMap, future::pending, process, time::Duration};
 
@@ -42,7 +41,7 @@ impl Task for Halve {
     }
 }
 
-/// What was published so far, by name and labels.
+/// The published numbers, by name and labels.
 struct Numbers {
     snapshotter: Snapshotter,
     sums: BTreeMap<String, f64>,
@@ -60,7 +59,7 @@ impl Numbers {
         }
     }
 
-    /// Adds what is new: a snapshot resets all numbers.
+    /// Adds the new numbers: a snapshot resets all of them.
     fn read(&mut self) {
         for (key, _, says, value) in self.snapshotter.snapshot().into_vec() {
             let mut name = key.key().name().to_owned();
@@ -109,7 +108,7 @@ impl Numbers {
 }
 
 #[test]
-fn numbers_are_those_of_what_was_done() {
+fn numbers_match_the_performed_calls() {
     in_own_process(|| {
         program();
         let recorder = DebuggingRecorder::new();
@@ -129,7 +128,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
     let other = manager.lock().await.unwrap();
     manager.remove(other.token().name()).await.unwrap();
 
-    // One that waits for long, one whose time is over, and one that gives up.
+    // One call that waits long, one that times out, and one that is withdrawn.
     let guard = lock.acquire().await.unwrap();
     let next = tokio::spawn(lock.acquire());
     let waits = |many| {
@@ -162,7 +161,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
     drop(guard);
     let guard = next.await.unwrap().unwrap();
 
-    // One refusal, one hold taken by force, and one left by a process that is killed.
+    // One refusal, one hold that is ended by force, and one hold of a killed process.
     let ticket = guard.into_ticket();
     assert!(lock.force_unlock().await.unwrap());
     lock.release(ticket).await.unwrap_err();
@@ -199,11 +198,11 @@ async fn count_a_manager(numbers: &mut Numbers) {
             ("lockkeeper_connects_total", 1),
         ])
         .await;
-    // Whether the last call came to the object or to a session that knew better is open.
+    // The last call may have reached the object, or its session may have refused it.
     assert!(numbers.get("lockkeeper_faults_total lock") <= 1.0);
     assert!(numbers.get("lockkeeper_received_bytes_total") > 100.0);
     assert!(numbers.get("lockkeeper_sent_bytes_total") > 100.0);
-    // The next in line may have waited for the killed one's turn as well.
+    // The next waiter may also have waited for the hold of the killed process.
     let waits = &numbers.waits["lockkeeper_wait_seconds lock"];
     assert!((1..=2).contains(&waits.len()), "{waits:?}");
     let minute = Duration::from_secs(60).as_secs_f64();
@@ -213,7 +212,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
     }
 }
 
-/// Each shard counts by itself, and the numbers are added up.
+/// Each shard counts separately, and the numbers are added up.
 async fn count_several_shards(numbers: &mut Numbers) {
     let manager = Manager::builder().shards(3).start().await.unwrap();
     for _ in 0..6 {

@@ -1,6 +1,6 @@
 //! A subscriber that records events and closed spans.
 //!
-//! It is global, since a manager and a pool have threads of their own. Tests select by the name of
+//! It is global, because a manager and a pool have their own threads. Tests select by the name of
 //! the object and the number of the session.
 
 use std::{
@@ -21,7 +21,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// An event, or a span that was closed.
+/// An event or a closed span.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
     pub(crate) level: Level,
@@ -36,9 +36,9 @@ impl Recorded {
         self.fields.0.get(name).map_or("", String::as_str)
     }
 
-    /// A field that is a number.
+    /// Returns a numeric field.
     pub(crate) fn number(&self, name: &str) -> u64 {
-        self.field(name).parse().expect("it is a number")
+        self.field(name).parse().expect("the field is a number")
     }
 }
 
@@ -69,19 +69,19 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Collector {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let mut fields = Fields::default();
         attributes.record(&mut fields);
-        let span = context.span(id).expect("it is new");
+        let span = context.span(id).expect("the span is new");
         span.extensions_mut().insert(fields);
     }
 
     fn on_record(&self, id: &Id, record: &Record<'_>, context: Context<'_, S>) {
-        let span = context.span(id).expect("it is open");
+        let span = context.span(id).expect("the span is open");
         if let Some(fields) = span.extensions_mut().get_mut::<Fields>() {
             record.record(fields);
         }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        let span = context.span(&id).expect("it is open until now");
+        let span = context.span(&id).expect("the span was open");
         let fields = span.extensions_mut().remove().unwrap_or_default();
         keep(span.metadata(), fields);
     }
@@ -100,16 +100,16 @@ fn keep(metadata: &tracing::Metadata<'_>, mut fields: Fields) {
     }
 }
 
-/// Listens from now on, in the whole process.
+/// Installs the subscriber for the whole process.
 pub(crate) fn start_recording() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let collector = Registry::default().with(Collector);
-        tracing::subscriber::set_global_default(collector).expect("nobody else listens");
+        tracing::subscriber::set_global_default(collector).expect("no other subscriber is set");
     });
 }
 
-/// All that was heard of that sort.
+/// Returns all matching entries.
 pub(crate) fn recorded(message: &str, is_it: impl Fn(&Recorded) -> bool) -> Vec<Recorded> {
     let recorded = RECORDED.lock().unwrap_or_else(PoisonError::into_inner);
     let of_that_sort = recorded
@@ -121,7 +121,7 @@ pub(crate) fn recorded(message: &str, is_it: impl Fn(&Recorded) -> bool) -> Vec<
         .collect()
 }
 
-/// Waits until it was heard once, and that it is told once.
+/// Waits for a matching entry, and asserts that there is only one.
 pub(crate) async fn recorded_once(message: &str, is_it: impl Fn(&Recorded) -> bool) -> Recorded {
     until(message, || async { !recorded(message, &is_it).is_empty() }).await;
     let mut recorded = recorded(message, &is_it);
