@@ -1,7 +1,8 @@
-//! A transport of a program's own, whole in this file: TCP over the loopback device.
+//! A complete custom transport in this file: TCP over the loopback device.
 //!
-//! It has neither authentication nor encryption, which is why lockkeeper has no such transport: whoever
-//! reaches the port is trusted. An address is `tcp:HOST:PORT`, and shard k is at the k-th port above.
+//! It has neither authentication nor encryption, so every client that reaches the port is trusted. This
+//! is why lockkeeper has no such transport. An address is `tcp:HOST:PORT`, and shard k uses port PORT +
+//! k.
 
 use std::{
     io::{self, Read, Write},
@@ -45,7 +46,7 @@ impl Transport for Tcp {
     }
 }
 
-/// The address of a place `HOST:PORT`, or `HOST:PORT.k` of a shard.
+/// Returns the address of a place `HOST:PORT`, or `HOST:PORT.k` for a shard.
 fn socket_address(place: &str) -> io::Result<SocketAddr> {
     let invalid = || io::Error::new(io::ErrorKind::InvalidInput, "it is not HOST:PORT");
     let (place, port) = place.rsplit_once(':').ok_or_else(invalid)?;
@@ -57,7 +58,7 @@ fn socket_address(place: &str) -> io::Result<SocketAddr> {
     (place, port).to_socket_addrs()?.next().ok_or_else(invalid)
 }
 
-/// A connected socket that does not block.
+/// A connected nonblocking socket.
 #[derive(Debug)]
 struct Socket(StdStream);
 
@@ -79,12 +80,12 @@ impl Stream for Socket {
     }
 
     fn shut_down(&self) {
-        // It fails only when the stream has ended already.
+        // This fails only when the stream has already ended.
         let _ = self.0.shutdown(Shutdown::Both);
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
-        // A descriptor is registered with a runtime once, so each attachment has one of its own.
+        // A runtime can register a descriptor only once, so each attachment duplicates it.
         let socket = TcpStream::from_std(self.0.try_clone()?)?;
         Ok(Box::new(AttachedSocket(socket)))
     }
@@ -94,14 +95,14 @@ impl Stream for Socket {
     }
 }
 
-/// A socket as one runtime waits for it.
+/// A socket that is attached to one runtime.
 #[derive(Debug)]
 struct AttachedSocket(TcpStream);
 
 impl AttachedStream for AttachedSocket {
     fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
-            // A runtime that has ended reads nothing; another one does.
+            // This runtime has ended, and another one reads.
             if ready!(self.0.poll_read_ready(task)).is_err() {
                 return Poll::Pending;
             }
@@ -133,7 +134,7 @@ impl Listener for Bound {
     }
 }
 
-/// A bound port to which a runtime is attached.
+/// A bound port that is attached to a runtime.
 #[derive(Debug)]
 struct Accepting(TcpListener);
 
@@ -156,7 +157,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     });
 }
 
-/// Holds a lock for a moment in a worker process.
+/// Acquires and releases a lock in a worker process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hold(Lock);
 
@@ -172,7 +173,7 @@ impl Task for Hold {
     }
 }
 
-/// An address with so many ports that were free a moment ago, below those that the system gives away.
+/// Returns an address with `ports` free ports, below those that the system assigns.
 fn free_address(ports: u16) -> Address {
     loop {
         let port = rand::rng().random_range(10_000..30_000);
@@ -218,7 +219,7 @@ fn manager_serves_its_process_over_it() {
             let joined = tokio::task::spawn_blocking(|| thread.join());
             joined.await.unwrap().unwrap().unwrap();
         }
-        // Larger than what a socket takes.
+        // Larger than a socket's buffer.
         let value = manager.value(vec![7_u8; 8 << 20]).await.unwrap();
         assert_eq!(value.get().await.unwrap().len(), 8 << 20);
         let waiting = tokio::spawn({
@@ -256,7 +257,7 @@ fn spawned_manager_serves_the_workers_of_a_pool_over_it() {
             .await;
         fences.sort_unstable();
         fences.dedup();
-        assert_eq!(fences.len(), 20, "each has held it alone");
+        assert_eq!(fences.len(), 20, "each task has held the lock exclusively");
     });
 }
 
@@ -271,13 +272,13 @@ fn killed_client_frees_its_lock() {
         assert!(lock.try_acquire().await.unwrap().is_none());
         holder.kill();
         let guard = lock.acquire().await.unwrap();
-        let abandoned = guard.abandoned().expect("its holder has died");
+        let abandoned = guard.abandoned().expect("the holder has died");
         assert_eq!(abandoned.holder.pid, holder.pid());
     });
 }
 
 #[test]
-fn shards_are_at_ports_of_their_own() {
+fn shards_have_their_own_ports() {
     run(async {
         let address = free_address(3);
         let manager = Manager::builder().address(address.clone()).shards(3);
@@ -295,7 +296,7 @@ fn shards_are_at_ports_of_their_own() {
 }
 
 #[test]
-fn address_that_is_taken_or_makes_no_sense_is_refused() {
+fn address_that_is_in_use_or_invalid_is_refused() {
     run(async {
         let taken = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = Address::try_from(format!("tcp:{}", taken.local_addr().unwrap())).unwrap();
@@ -313,7 +314,7 @@ fn address_that_is_taken_or_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn scheme_that_cannot_be_or_is_built_in_is_refused() {
+fn invalid_or_built_in_scheme_is_refused() {
     for scheme in ["", "t", "TCP", "tcp2", "tcp:", "unix", "memory"] {
         let add = || lockkeeper::program().transport(scheme, Tcp);
         std::panic::catch_unwind(add).expect_err(scheme);
@@ -322,5 +323,5 @@ fn scheme_that_cannot_be_or_is_built_in_is_refused() {
         let program = lockkeeper::program();
         program.transport("tcp", Tcp).transport("tcp", Tcp)
     };
-    std::panic::catch_unwind(twice).expect_err("the second is refused");
+    std::panic::catch_unwind(twice).expect_err("the second registration panics");
 }

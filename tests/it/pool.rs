@@ -1,4 +1,4 @@
-//! Tasks of a pool and their outcomes, through real worker processes.
+//! Tasks of a pool and their outcomes, in real worker processes.
 //!
 //! The setup of a pool is tested in `setup`, the deaths of its workers in `deaths`, and its end in
 //! `ends`.
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// A number times itself.
+/// Returns the square of a number.
 #[derive(Debug, Serialize, Deserialize)]
 struct Square(u64);
 
@@ -43,7 +43,7 @@ impl Task for Square {
     }
 }
 
-/// A number, told once the lock was had for a moment, by plain code.
+/// Returns a number after it has acquired and released the lock, in plain code.
 #[derive(Debug, Serialize, Deserialize)]
 struct InTurn(u64, Lock);
 
@@ -59,7 +59,7 @@ impl PlainTask for InTurn {
     }
 }
 
-/// A number, told once there is a permit, which is used up.
+/// Returns a number after it has consumed a permit.
 #[derive(Debug, Serialize, Deserialize)]
 struct OnSignal(u64, Semaphore);
 
@@ -73,7 +73,7 @@ impl Task for OnSignal {
     }
 }
 
-/// Panics over odd numbers.
+/// Panics for odd numbers.
 #[derive(Debug, Serialize, Deserialize)]
 struct Even(u64);
 
@@ -87,7 +87,7 @@ impl Task for Even {
     }
 }
 
-/// The same in plain code.
+/// As `Even`, in plain code.
 #[derive(Debug, Serialize, Deserialize)]
 struct PlainEven(u64);
 
@@ -101,7 +101,7 @@ impl PlainTask for PlainEven {
     }
 }
 
-/// A text, that many times.
+/// Repeats a text.
 #[derive(Debug, Serialize, Deserialize)]
 struct Repeat(String, usize);
 
@@ -114,7 +114,7 @@ impl Task for Repeat {
     }
 }
 
-/// Panics when it is written.
+/// Panics when it is encoded.
 #[derive(Debug, Deserialize)]
 struct Secret;
 
@@ -154,7 +154,7 @@ fn map_keeps_the_order_in_chunks_of_any_size() {
 }
 
 #[test]
-fn map_of_nothing_is_nothing() {
+fn map_of_an_empty_iterator_is_empty() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         assert_eq!(pool.map(Vec::<Square>::new()).await.unwrap(), [0; 0]);
@@ -168,7 +168,10 @@ fn imap_yields_in_order_and_takes_only_a_few_ahead() {
         let mut taken = 0;
         let endless = std::iter::from_fn(move || {
             taken += 1;
-            assert!(taken < 600, "far more was taken than was asked for");
+            assert!(
+                taken < 600,
+                "far more tasks were taken than outcomes were read"
+            );
             Some(Square(taken))
         });
         let first: Vec<u64> = pool.imap(endless).take(5).try_collect().await.unwrap();
@@ -177,7 +180,7 @@ fn imap_yields_in_order_and_takes_only_a_few_ahead() {
 }
 
 #[test]
-fn imap_unordered_yields_as_they_come() {
+fn imap_unordered_yields_outcomes_as_they_arrive() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let (never_yet, at_once) = (
@@ -202,7 +205,7 @@ fn imap_unordered_yields_as_they_come() {
 }
 
 #[test]
-fn spawned_task_runs_whether_or_not_it_is_waited_for() {
+fn spawned_task_runs_even_if_its_handle_is_dropped() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let signal = manager.semaphore(0).await.unwrap();
@@ -212,7 +215,7 @@ fn spawned_task_runs_whether_or_not_it_is_waited_for() {
         assert!(!handle.is_finished());
         signal.add_permits(2).await.unwrap();
         assert_eq!(handle.await.unwrap().unwrap(), 7);
-        until("the dropped one has run as well", || async {
+        until("the task of the dropped handle has run", || async {
             signal.status().await.unwrap().available == 0
         })
         .await;
@@ -221,23 +224,23 @@ fn spawned_task_runs_whether_or_not_it_is_waited_for() {
 }
 
 #[test]
-fn cancelled_task_that_no_worker_took_is_not_run() {
+fn cancelled_waiting_task_is_not_run() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let signal = manager.semaphore(0).await.unwrap();
         let pool = Pool::new(1).await.unwrap();
         let first = pool.spawn(OnSignal(1, signal.clone()));
-        until("the first is run", || async {
+        until("the first task runs", || async {
             pool.status().await.unwrap().running == 1
         })
         .await;
         let second = pool.spawn(OnSignal(2, signal.clone()));
-        until("the second waits", || async {
+        until("the second task waits", || async {
             pool.status().await.unwrap().waiting == 1
         })
         .await;
         second.cancel();
-        until("the second is withdrawn", || async {
+        until("the second task is withdrawn", || async {
             pool.status().await.unwrap().waiting == 0
         })
         .await;
@@ -271,7 +274,7 @@ fn plain_tasks_may_block_on_proxies_in_their_arguments() {
 }
 
 #[test]
-fn task_that_panics_fails_alone_with_its_message() {
+fn panic_of_a_task_fails_only_that_task_with_its_message() {
     run(async {
         let odd = |n: u64| TaskError::Failed(TaskFault::Panicked(format!("{n} is odd")));
         for chunk in [1, 3] {
@@ -286,13 +289,13 @@ fn task_that_panics_fails_alone_with_its_message() {
             assert_eq!(outcomes, expected.collect::<Vec<_>>());
             assert_eq!(plain, outcomes);
             assert_eq!(pool.map((0..6).map(Even)).await, Err(odd(1)));
-            assert_eq!(pool.pids().await, pids, "a panic costs no process");
+            assert_eq!(pool.pids().await, pids, "a panic does not end the worker");
         }
     });
 }
 
 #[test]
-fn spawned_task_whose_arguments_panic_when_written_is_unreadable() {
+fn spawned_task_whose_arguments_panic_when_encoded_fails() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         match pool.spawn(Secret).await {
@@ -316,16 +319,16 @@ fn arguments_and_outputs_may_be_megabytes() {
             .map((1..=4).map(|times| Repeat(text.clone(), times)))
             .await;
         for (output, times) in outputs.unwrap().into_iter().zip(1..) {
-            assert!(output == text.repeat(times), "it has changed on its way");
+            assert!(output == text.repeat(times), "the output has changed");
         }
     });
 }
 
 #[test]
-fn task_that_fills_a_message_is_run_although_others_stand_before_it() {
+fn task_that_fills_a_message_runs_although_others_come_before_it() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
-        // Together they are above the limit of a message.
+        // Together the tasks exceed the limit of a message.
         let sizes = [1_000_000, (64 << 20) - (64 << 10) - 100, 1];
         let tasks = sizes.map(|size| Repeat("x".repeat(size), 0));
         let outputs = pool.map(tasks).await.unwrap();
@@ -334,7 +337,7 @@ fn task_that_fills_a_message_is_run_although_others_stand_before_it() {
 }
 
 #[test]
-fn message_above_the_limit_fails_its_task_alone() {
+fn message_above_the_limit_fails_only_its_task() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         let above = 70 << 20;

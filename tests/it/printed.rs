@@ -1,4 +1,4 @@
-//! Text of others, as it is shown to people: one line, without anything that a terminal obeys.
+//! Text from other processes is printed on one line and without control sequences.
 
 use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
@@ -20,13 +20,13 @@ use unicode::is_shown;
 
 use crate::run;
 
-/// What a name may hold that a terminal obeys, that breaks a line, or that is not seen.
+/// A name with terminal control sequences, line breaks and invisible characters.
 const HOSTILE: &str = "a\u{1b}[2J\u{1b}]0;x\u{7}\r\nb\tc\0\u{7f}\u{9b}31m\u{85}\u{202e}d\u{2066}e\u{2028}f\
                        \u{2029}g\u{200b}\u{200d}\u{feff}\u{ad}\u{e0041}h";
 
 mod unicode {
-    /// Returns whether a character is seen, and is neither a control nor a format character nor the end of
-    /// a line: by ranges of Unicode, and not by the code under test.
+    /// Returns whether a character is visible, and is neither a control or format character nor a line
+    /// break. It uses ranges of Unicode, and not the code under test.
     pub(super) fn is_shown(c: char) -> bool {
         !matches!(
             u32::from(c),
@@ -45,12 +45,12 @@ mod unicode {
     }
 }
 
-/// Checks a text that is to be one line, and to show the hostile name.
+/// Checks that a text is one line, and shows the hostile name.
 fn is_one_line(what: &str, shown: &str) {
     has_nothing_hidden(what, shown);
     assert!(
         shown.contains("\\u{202e}"),
-        "{what} shows no name: {shown:?}"
+        "{what} does not show the name: {shown:?}"
     );
 }
 
@@ -80,7 +80,7 @@ fn deadlock() -> Deadlock {
 }
 
 #[test]
-fn reports_on_others_are_one_line_each() {
+fn reports_with_text_of_other_processes_are_one_line_each() {
     let call = {
         let mut call = CallInfo::default();
         (call.process, call.mode) = (peer(), hostile());
@@ -103,7 +103,7 @@ fn reports_on_others_are_one_line_each() {
     is_one_line("a deadlock", &deadlock().to_string());
     is_one_line("a key", &format!("{}", Key::from(HOSTILE)));
     is_one_line("an address", &address("/tmp/").to_string());
-    // An object has its own line, one for its holder, and one for those that are not told.
+    // An object has its own line, one for its holder, and one for the unlisted ones.
     let (object, snapshot) = (object.to_string(), snapshot.to_string());
     assert_eq!((object.lines().count(), snapshot.lines().count()), (3, 7));
     for line in object.lines().chain(snapshot.lines().skip(1)) {
@@ -111,11 +111,11 @@ fn reports_on_others_are_one_line_each() {
     }
 }
 
-/// An address with all that an address may have of the hostile text.
+/// Makes an address with those parts of the hostile text that an address may contain.
 fn address(beginning: &str) -> Address {
     let text = HOSTILE.chars().filter(|letter| !letter.is_control());
     let text = format!("{beginning}{}", text.collect::<String>());
-    text.parse().expect("it has no control character")
+    text.parse().expect("the text has no control character")
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn errors_are_one_line_each() {
     is_one_line("a codec's error", &CodecError::new(why()).to_string());
 }
 
-/// A kind whose state is what somebody stored in it.
+/// A kind whose state is a stored text.
 struct Note(String);
 
 impl Primitive for Note {
@@ -234,10 +234,11 @@ impl Primitive for Note {
     }
 }
 
-/// Says hello as a program of a hostile name, and takes a lock and a key of the objects of those names.
+/// Connects as a program with a hostile name, and acquires a lock and a key of objects with hostile
+/// names.
 fn connect_hostile(manager: &Manager, lock: &str, keyed: &str) -> UnixStream {
     let path = manager.address().path().expect("a socket");
-    let mut stream = UnixStream::connect(path).expect("the manager listens");
+    let mut stream = UnixStream::connect(path).expect("the manager accepts connections");
     let [acquire, key] = [
         lockkeeper_protocol::codec::encode(&Acquire).unwrap(),
         lockkeeper_protocol::codec::encode(&AcquireKey {
@@ -286,21 +287,21 @@ fn inspection_of_hostile_names_is_a_table_with_one_line_for_each_fact() {
         let lock = manager.named(HOSTILE).lock().await.unwrap();
         let keyed_name = format!("k{HOSTILE}");
         let keyed = manager.named(&keyed_name).keyed_lock().await.unwrap();
-        // It would look like a line of a holder.
+        // This name looks like the line of a holder.
         let note_name = format!("    holds process 1 ({HOSTILE})");
         let named = manager.named(&note_name);
         let _note = named.open::<Note>(hostile()).await.unwrap();
         let _intruder = connect_hostile(&manager, HOSTILE, &keyed_name);
-        until("both are held", || async {
+        until("both objects are held", || async {
             keyed.status().await.unwrap().keys == 1 && lock.status().await.unwrap().held
         })
         .await;
 
         let snapshot = manager.inspect().await.unwrap();
-        assert_eq!(snapshot.objects[0].name, HOSTILE, "the data is as it is");
+        assert_eq!(snapshot.objects[0].name, HOSTILE, "the data is unchanged");
         assert_eq!(snapshot.objects[2].state, HOSTILE);
         let table = snapshot.to_string();
-        // A head, three objects and two holders.
+        // A header, three objects and two holders.
         assert_eq!(table.lines().count(), 6, "{table}");
         for line in table.lines().skip(1) {
             is_one_line("a line", line);

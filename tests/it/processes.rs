@@ -1,4 +1,4 @@
-//! Mutual exclusion between real processes, and the survivors when some of them are killed.
+//! Mutual exclusion between real processes, also when some of them are killed.
 //!
 //! The processes write to a file that only the lock protects.
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// What all roles and tasks here use.
+/// The objects that all roles and tasks here share.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Shared {
     lock: Lock,
@@ -37,7 +37,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("processes::toiler", use_objects);
 }
 
-/// Adds to the number in the file, each time within the lock.
+/// Increments the number in the file repeatedly, each time with the lock.
 async fn count(shared: Shared) -> Result<u32, CallError> {
     for _ in 0..shared.cycles {
         let guard = shared.lock.acquire().await?;
@@ -47,7 +47,7 @@ async fn count(shared: Shared) -> Result<u32, CallError> {
     Ok(std::process::id())
 }
 
-/// Reads, changes and writes a number, each in a step of its own, so that any overlap loses some.
+/// Reads, changes and writes a number in separate steps, so that any overlap loses an increment.
 fn add_one(file: &Path) {
     let number: u32 = fs::read_to_string(file).unwrap().parse().unwrap();
     fs::write(file, (number + 1).to_string()).unwrap();
@@ -57,7 +57,7 @@ fn number_in(file: &Path) -> u32 {
     fs::read_to_string(file).unwrap().parse().unwrap()
 }
 
-/// The same as a task.
+/// Runs `count` as a task.
 #[derive(Debug, Serialize, Deserialize)]
 struct Count(Shared);
 
@@ -70,7 +70,7 @@ impl Task for Count {
     }
 }
 
-/// Takes the lock, says who left it, and keeps it.
+/// Acquires the lock, reports the mark, and keeps the lock.
 async fn hold_lock(shared: Shared) {
     let guard = shared.lock.acquire().await.unwrap();
     report(&abandoned_by(&guard));
@@ -84,7 +84,7 @@ fn abandoned_by(guard: &LockGuard) -> String {
     )
 }
 
-/// Takes two permits, says who left some, and keeps them.
+/// Acquires two permits, reports the mark, and keeps the permits.
 async fn hold_permits(shared: Shared) {
     let permit = shared.permits.acquire_many(2).await.unwrap();
     let by = permit.abandoned().map(|abandoned| abandoned.holder.pid);
@@ -92,7 +92,7 @@ async fn hold_permits(shared: Shared) {
     std::future::pending::<()>().await;
 }
 
-/// Takes the lock or permits for a moment, for as long as the file is there.
+/// Acquires and releases the lock or permits repeatedly, while the file exists.
 async fn use_objects(shared: Shared) {
     let mut random = rand::rng();
     report("at work");
@@ -112,7 +112,7 @@ async fn use_objects(shared: Shared) {
     report("done");
 }
 
-/// A manager, and a scene of a lock and three permits with a file that says 0.
+/// Starts a manager, and makes a lock, three permits and a file with the number 0.
 async fn shared(folder: &tempfile::TempDir, cycles: u32) -> (Manager, Shared) {
     let manager = Manager::start().await.unwrap();
     let file = folder.path().join("number");
@@ -162,14 +162,14 @@ fn tasks_of_a_pool_take_turns() {
 }
 
 #[test]
-fn killed_holder_passes_the_lock_on_and_the_next_is_told() {
+fn lock_of_a_killed_holder_is_granted_to_the_next_with_a_mark() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let (_manager, shared) = shared(&folder, 0).await;
         let mut holder = Role::start("processes::lock_holder", &shared);
         assert_eq!(holder.next_report(), "nobody");
         let mut next = Role::start("processes::lock_holder", &shared);
-        until("the next waits", || is_waited_for(&shared.lock, 1)).await;
+        until("the next process waits", || is_waited_for(&shared.lock, 1)).await;
         holder.kill();
         assert_eq!(next.next_report(), holder.pid().to_string());
         next.kill();
@@ -189,11 +189,14 @@ fn killed_waiter_is_never_granted_and_leaves_no_mark() {
         let (_manager, shared) = shared(&folder, 0).await;
         let guard = shared.lock.acquire().await.unwrap();
         let mut victim = Role::start("processes::lock_holder", &shared);
-        until("the doomed one waits", || is_waited_for(&shared.lock, 1)).await;
+        until("the victim waits", || is_waited_for(&shared.lock, 1)).await;
         let mut other = Role::start("processes::lock_holder", &shared);
         until("another waits", || is_waited_for(&shared.lock, 2)).await;
         victim.kill();
-        until("the dead one has left", || is_waited_for(&shared.lock, 1)).await;
+        until("the dead process no longer waits", || {
+            is_waited_for(&shared.lock, 1)
+        })
+        .await;
         drop(guard);
         assert_eq!(other.next_report(), "nobody");
     });
@@ -219,7 +222,7 @@ fn stopped_holder_keeps_the_lock_until_it_is_killed() {
 }
 
 #[test]
-fn killed_holder_of_permits_gives_them_back_and_the_next_is_told() {
+fn permits_of_a_killed_holder_are_granted_to_the_next_with_a_mark() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let (_manager, shared) = shared(&folder, 0).await;
@@ -227,11 +230,11 @@ fn killed_holder_of_permits_gives_them_back_and_the_next_is_told() {
         assert_eq!(holder.next_report(), "nobody");
         assert_eq!(shared.permits.status().await.unwrap().held, 2);
         let mut next = Role::start("processes::permit_holder", &shared);
-        until("the next waits", || async {
+        until("the next process waits", || async {
             shared.permits.status().await.unwrap().waiting == 1
         })
         .await;
-        // The free one belongs to the caller that waits for two.
+        // The free permit is reserved for the caller that waits for two.
         assert!(shared.permits.try_acquire().await.unwrap().is_none());
         holder.kill();
         assert_eq!(next.next_report(), holder.pid().to_string());
@@ -241,12 +244,12 @@ fn killed_holder_of_permits_gives_them_back_and_the_next_is_told() {
     });
 }
 
-/// How many processes toil at a time, and how many are killed.
+/// The number of processes at a time, and the number of killed ones.
 const PROCESSES: usize = 4;
 const ROUNDS: usize = 100;
 
 #[test]
-fn processes_killed_at_random_leave_every_lock_and_permit_behind() {
+fn processes_killed_at_random_keep_no_lock_and_no_permit() {
     run(async {
         let mut random = seeded();
         let folder = tempfile::tempdir().unwrap();
@@ -260,7 +263,7 @@ fn processes_killed_at_random_leave_every_lock_and_permit_behind() {
         let mut killed = Vec::new();
         let (mut locks_left, mut permits_left) = (0, 0);
         for _ in 0..ROUNDS {
-            // The time itself is what is random here.
+            // Only the time is random.
             let moment = Duration::from_micros(random.random_range(0..3000));
             tokio::time::sleep(moment).await;
             let victim = &mut toilers[random.random_range(0..PROCESSES)];
@@ -286,7 +289,10 @@ fn processes_killed_at_random_leave_every_lock_and_permit_behind() {
             victim.next_report();
         }
         println!("{locks_left} died with the lock, {permits_left} with permits");
-        assert!(locks_left > 0 && permits_left > 0, "nobody died inside");
+        assert!(
+            locks_left > 0 && permits_left > 0,
+            "no process died with a hold"
+        );
 
         fs::remove_file(&shared.file).unwrap();
         for toiler in &mut toilers {

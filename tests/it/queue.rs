@@ -1,4 +1,4 @@
-//! The promises of a queue, through its proxy.
+//! The guarantees of a queue, through its proxy.
 //!
 //! Queues whose users are killed are tested in `deaths`.
 
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{program, run};
 
-/// Polls calls once, so that they are on their way and wait.
+/// Polls calls once, so that they are sent and wait.
 fn begin<F: Future + Unpin>(calls: &mut [F]) {
     for call in calls {
         assert!(call.now_or_never().is_none());
@@ -40,13 +40,13 @@ async fn filled(items: u32) -> (Manager, Queue<u32>) {
     (manager, queue)
 }
 
-/// How many items wait, how many are taken, how many puts wait, and how many gets.
+/// Returns the numbers of waiting and taken items, and of waiting puts and gets.
 async fn state(queue: &Queue<u32>) -> [u64; 4] {
     let status = queue.status().await.unwrap();
     [status.len, status.taken, status.putting, status.getting]
 }
 
-/// Takes all that is there, for good.
+/// Takes all items, and reports them as done.
 async fn rest(queue: &Queue<u32>) -> Vec<u32> {
     let mut rest = Vec::new();
     while let Some(item) = queue.try_get().await.unwrap() {
@@ -55,7 +55,7 @@ async fn rest(queue: &Queue<u32>) -> Vec<u32> {
     rest
 }
 
-/// What a get that took nothing was told.
+/// Returns the outcome of a get without the item.
 fn describe<T>(outcome: Result<T, GetError>) -> Result<(), CallError> {
     Ok(outcome.map(drop)?)
 }
@@ -70,7 +70,7 @@ fn closed(item: u32) -> Result<(), PutError<u32>> {
 }
 
 #[test]
-fn items_come_in_the_order_in_which_they_were_put_and_carry_higher_fences() {
+fn items_arrive_in_order_with_increasing_fences() {
     run(async {
         let (_manager, queue) = filled(3).await;
         assert_eq!(
@@ -94,7 +94,7 @@ fn items_come_in_the_order_in_which_they_were_put_and_carry_higher_fences() {
 }
 
 #[test]
-fn put_waits_for_room_in_the_order_of_arrival_and_a_try_never_overtakes() {
+fn puts_wait_for_room_in_order_of_arrival_and_a_try_never_overtakes() {
     run(async {
         let (_manager, queue) = queue(1).await;
         queue.put(1).await.unwrap();
@@ -124,7 +124,7 @@ fn put_waits_for_room_in_the_order_of_arrival_and_a_try_never_overtakes() {
 }
 
 #[test]
-fn who_waits_for_an_item_is_given_it_in_the_order_of_arrival() {
+fn waiting_gets_are_served_in_order_of_arrival() {
     run(async {
         let (_manager, queue) = queue(10).await;
         let mut gets = [(); 3].map(|()| Box::pin(queue.get()));
@@ -136,7 +136,7 @@ fn who_waits_for_an_item_is_given_it_in_the_order_of_arrival() {
             assert_eq!(*get.await.unwrap(), item);
         }
         let late = queue.get().timeout(Duration::from_millis(5)).await;
-        assert_eq!(*late.unwrap(), 1, "it was dropped, and is back");
+        assert_eq!(*late.unwrap(), 1, "the dropped item returned");
         assert_eq!(rest(&queue).await, [1, 2, 3]);
         let none = queue.get().timeout(Duration::from_millis(5)).await;
         assert_eq!(describe(none), Err(CallError::timed_out()));
@@ -156,7 +156,7 @@ fn dropped_item_goes_back_to_its_place_and_counts_its_attempts() {
         for (item, attempts) in [(1, 2), (2, 2), (3, 2), (4, 1)] {
             let taken = queue.get().await.unwrap();
             assert_eq!((*taken, taken.attempts()), (item, attempts));
-            assert!(taken.abandoned().is_none(), "nobody has died");
+            assert!(taken.abandoned().is_none(), "no process has died");
             taken.done().await.unwrap();
         }
     });
@@ -204,7 +204,7 @@ fn join_waits_until_every_item_is_done() {
 }
 
 #[test]
-fn closed_queue_is_emptied_and_then_refuses_and_its_items_are_joined() {
+fn closed_queue_delivers_its_items_and_then_refuses() {
     run(async {
         let (_manager, queue) = queue(1).await;
         queue.put(1).await.unwrap();
@@ -218,7 +218,7 @@ fn closed_queue_is_emptied_and_then_refuses_and_its_items_are_joined() {
         assert_eq!(late, closed(3));
         assert_eq!(queue.try_put(4).await, closed(4));
         let first = queue.get().await.unwrap();
-        // The item may come back, so no waiter is refused.
+        // The item may return, so no waiter is refused.
         assert!(queue.try_get().await.unwrap().is_none());
         let mut gets = [(); 2].map(|()| Box::pin(queue.get()));
         begin(&mut gets);
@@ -246,7 +246,7 @@ fn get_that_is_dropped_at_any_point_takes_nothing() {
             if let Some(taken) = taken {
                 let taken = taken.unwrap();
                 attempts += 1;
-                // Those that were dropped on their way are none.
+                // Deliveries that were dropped on their way do not count as attempts.
                 assert_eq!(taken.attempts(), attempts);
                 assert_eq!(taken.put_back().await, Ok(()));
             }
@@ -272,7 +272,7 @@ fn put_that_is_dropped_at_any_point_puts_nothing() {
 }
 
 #[test]
-fn acknowledgement_that_is_dropped_at_any_point_leaves_the_item_done_or_back() {
+fn done_that_is_dropped_at_any_point_leaves_the_item_done_or_returned() {
     run_in_turns(async {
         let (_manager, queue) = queue(1).await;
         sweep(async |turns| {
@@ -289,13 +289,13 @@ fn acknowledgement_that_is_dropped_at_any_point_leaves_the_item_done_or_back() {
 }
 
 #[test]
-fn room_for_nothing_is_refused_with_what_is_allowed() {
+fn capacity_of_zero_is_refused_with_the_allowed_range() {
     run(async {
         let manager = Manager::start().await.unwrap();
         for capacity in [0, 1_000_000_001] {
             let made = manager.queue::<u32>(capacity).await;
             let Err(CallError::Refused(Refusal::Invalid(why), _)) = made else {
-                panic!("it was not refused: {made:?}");
+                panic!("the capacity was not refused: {made:?}");
             };
             assert!(why.contains("1 to 1000000000 items"), "{why}");
         }
@@ -326,7 +326,7 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         assert_eq!(wrong, Err(spec));
         let unnamed = jobs.schema("").queue::<u32>(7).await.map(drop);
         assert!(unnamed.unwrap_err().to_string().contains("1 to 4096 bytes"));
-        // A proxy can be taken for what it is not; its first use tells.
+        // A proxy can be deserialized as another type, and its first use fails.
         let token = serde_json::to_string(&queue).unwrap();
         let wrong: Queue<String> = serde_json::from_str(&token).unwrap();
         let put = wrong.put("one".to_owned()).await.unwrap_err();
@@ -345,7 +345,7 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
 }
 
 #[test]
-fn item_above_the_limit_of_a_message_is_given_back_and_one_below_goes_through() {
+fn item_above_the_limit_of_a_message_is_returned_and_one_below_is_sent() {
     run(async {
         let frame_bytes = 1 << 16;
         let limits = Limits {
@@ -369,7 +369,7 @@ fn item_above_the_limit_of_a_message_is_given_back_and_one_below_goes_through() 
 }
 
 #[test]
-fn all_who_use_a_queue_are_told_when_it_or_its_manager_ends() {
+fn calls_fail_when_the_queue_or_its_manager_ends() {
     run(async {
         let (manager, queue) = filled(1).await;
         let taken = queue.get().await.unwrap();
@@ -439,12 +439,15 @@ fn plain_threads_put_take_and_join() {
 }
 
 #[test]
-fn a_thousand_takers_are_given_each_item_once() {
+fn a_thousand_takers_get_each_item_once() {
     run(async {
         let (_manager, queue) = queue(10).await;
         let takers = (0..1000).map(|_| tokio::spawn(queue.get()));
         let takers: Vec<_> = takers.collect();
-        until("all wait", || async { state(&queue).await[3] == 1000 }).await;
+        until("all takers wait", || async {
+            state(&queue).await[3] == 1000
+        })
+        .await;
         let puts = (0..1000).map(|item| queue.put(item));
         for put in join_all(puts).await {
             put.unwrap();
@@ -464,7 +467,7 @@ fn a_thousand_takers_are_given_each_item_once() {
 struct Move {
     from: Queue<u32>,
     to: Queue<(u32, Semaphore)>,
-    /// An item may hold proxies as well.
+    /// A task may also have other proxies.
     along: Semaphore,
 }
 

@@ -1,8 +1,8 @@
-//! What a client can have a manager keep, and what is left to others: answers that it does not read, bytes
-//! that it stores, descriptors.
+//! The resources of a manager that a client can use, and their effect on other clients: unread answers,
+//! stored bytes, descriptors.
 //!
-//! The manager is a process of its own, so that its memory and its descriptors can be told from those of
-//! the test. [`Raw`] is a client that says what it wants and reads when it wants.
+//! The manager is a separate process, so its memory and its descriptors are separate from those of the
+//! test. [`Raw`] is a client that sends any bytes and reads at any time.
 
 pub(crate) mod descriptors;
 mod stored;
@@ -39,7 +39,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     });
 }
 
-/// A manager in a process of its own.
+/// A manager in its own process.
 struct Host {
     role: Role,
     address: Address,
@@ -56,7 +56,7 @@ impl Host {
         Manager::connect(self.address.clone()).await.unwrap()
     }
 
-    /// The most memory that the process has had, in bytes.
+    /// Returns the peak memory of the process in bytes.
     fn peak(&self) -> usize {
         let path = format!("/proc/{}/status", self.role.pid());
         let status = fs::read_to_string(path).unwrap();
@@ -66,21 +66,21 @@ impl Host {
     }
 }
 
-/// A client that reads when it is told to.
+/// A client that reads only when a test reads.
 struct Raw {
     stream: UnixStream,
     inbox: Inbox,
     last_seq: u64,
 }
 
-/// How long a client waits for what must come.
+/// The time limit for an expected answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An answer, without what it borrows.
+/// An answer without borrowed data.
 #[derive(Debug)]
 enum Received {
     Opened(u32, Vec<String>),
-    /// The number of the call, and how many bytes the reply has.
+    /// The number of the call, and the number of bytes of the reply.
     Reply(u64, usize),
     Other(#[expect(dead_code, reason = "it is printed")] String),
 }
@@ -110,7 +110,7 @@ impl Raw {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("it is listened to");
+        self.stream.write_all(bytes).expect("the manager reads");
     }
 
     fn seq(&mut self) -> u64 {
@@ -118,7 +118,7 @@ impl Raw {
         self.last_seq
     }
 
-    /// Opens an object that is there, and gives its number and that of an operation.
+    /// Opens an existing object, and returns its number and that of an operation.
     fn open(&mut self, kind: &str, name: &str, operation: &str) -> (u32, u32) {
         let open = Request::Open {
             seq: self.seq(),
@@ -136,7 +136,7 @@ impl Raw {
         (object, u32::try_from(place.unwrap()).unwrap())
     }
 
-    /// Calls as often as that, in one write.
+    /// Sends `count` calls in one write.
     fn call(&mut self, (object, operation): (u32, u32), arguments: &[u8], count: usize) {
         let mut bytes = Vec::new();
         for _ in 0..count {
@@ -152,7 +152,7 @@ impl Raw {
         self.write(&bytes);
     }
 
-    /// Hears the replies to the last calls, in order, and gives the bytes of all.
+    /// Receives the replies to the last calls, in order, and returns the number of bytes of all.
     fn receive_replies(&mut self, count: usize) -> usize {
         let mut all = 0;
         for seq in self.last_seq + 1 - count as u64..=self.last_seq {
@@ -176,7 +176,7 @@ impl Raw {
                     other => Received::Other(format!("{other:?}")),
                 };
             }
-            match self.stream.read(&mut chunk).expect("it is answered") {
+            match self.stream.read(&mut chunk).expect("the manager answers") {
                 0 => return Received::Other("the end".to_owned()),
                 length => self.inbox.feed(&chunk[..length]),
             }

@@ -1,4 +1,4 @@
-//! The runtimes and threads that may use a manager, at once and one after the other.
+//! The runtimes and threads that may use a manager, concurrently and one after the other.
 
 mod blocking;
 pub(crate) mod changes;
@@ -13,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::run;
 
-/// Makes a lock wait for itself and get it, with all that the runtime offers.
+/// Acquires a lock that another task holds, with timers and tasks of the runtime.
 async fn take_turns(lock: &Lock) {
     let guard = lock.acquire().await.unwrap();
     let waiting = tokio::spawn(lock.acquire());
@@ -30,7 +30,7 @@ fn current_thread() -> Runtime {
 }
 
 #[test]
-fn manager_lives_in_a_runtime_of_many_threads() {
+fn manager_runs_in_a_multi_threaded_runtime() {
     run(async {
         let manager = Manager::start().await.unwrap();
         take_turns(&manager.lock().await.unwrap()).await;
@@ -39,16 +39,16 @@ fn manager_lives_in_a_runtime_of_many_threads() {
 }
 
 #[tokio::test]
-async fn manager_lives_in_a_runtime_of_one_thread() {
+async fn manager_runs_in_a_current_thread_runtime() {
     let _watchdog = Watchdog::start();
     let manager = Manager::start().await.unwrap();
     take_turns(&manager.lock().await.unwrap()).await;
-    // Its drop waits for the manager's own thread, not for this one.
+    // The drop waits for the manager's thread, not for this one.
     drop(manager);
 }
 
 #[test]
-fn manager_lives_in_an_actix_system() {
+fn manager_runs_in_an_actix_system() {
     let _watchdog = Watchdog::start();
     actix_rt::System::new().block_on(async {
         let manager = Manager::start().await.unwrap();
@@ -76,7 +76,7 @@ fn plain_threads_use_a_manager_without_a_runtime() {
                 for _ in 0..100 {
                     let _guard = lock.acquire().blocking().unwrap();
                     let permit = permits.try_acquire().blocking().unwrap();
-                    assert!(permit.is_some(), "nobody else has the lock");
+                    assert!(permit.is_some(), "the lock is free");
                 }
             })
         })
@@ -89,7 +89,7 @@ fn plain_threads_use_a_manager_without_a_runtime() {
 }
 
 #[test]
-fn futures_run_where_there_is_no_runtime_at_all() {
+fn futures_run_without_any_runtime() {
     let _watchdog = Watchdog::start();
     futures::executor::block_on(async {
         let manager = Manager::start().await.unwrap();
@@ -125,8 +125,8 @@ fn connection_outlives_the_runtime_that_made_it() {
     }));
     first.shutdown_timeout(Duration::from_secs(5));
 
-    // Its call went with it, and what was held is held.
-    second.block_on(until("nobody waits", || async {
+    // The runtime's call ended with it, and the hold still exists.
+    second.block_on(until("no call waits", || async {
         lock.status().await.unwrap().waiting == 0
     }));
     assert!(guard.is_valid());
@@ -161,7 +161,7 @@ fn call_may_move_from_one_runtime_to_another() {
 }
 
 #[test]
-fn runtime_that_stands_still_holds_up_no_other() {
+fn blocked_runtime_delays_no_other() {
     let _watchdog = Watchdog::start();
     let (still, other) = (current_thread(), Runtime::new().unwrap());
     let manager = still.block_on(Manager::start()).unwrap();
@@ -171,10 +171,10 @@ fn runtime_that_stands_still_holds_up_no_other() {
     still.block_on(until("it waits", || async {
         lock.status().await.unwrap().waiting == 1
     }));
-    // The lock is granted to a task whose runtime stands still.
+    // The lock is granted to a task whose runtime is blocked.
     drop(guard);
     let waiting = other.spawn(lock.acquire());
-    other.block_on(until("the other waits behind it", || async {
+    other.block_on(until("the other task waits after it", || async {
         let status = lock.status().await.unwrap();
         status.held && status.waiting == 1
     }));

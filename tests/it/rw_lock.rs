@@ -1,4 +1,4 @@
-//! The promises of a readers-writer lock, through its proxy.
+//! The guarantees of a readers-writer lock, through its proxy.
 
 pub(crate) mod deaths;
 pub(crate) mod status;
@@ -33,7 +33,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<Look>()
 }
 
-/// Reads, and tells how many do.
+/// Acquires for reading, and returns the number of readers.
 #[derive(Serialize, Deserialize)]
 struct Look(RwLock);
 
@@ -53,15 +53,15 @@ async fn manager_and_lock() -> (Manager, RwLock) {
     (manager, lock)
 }
 
-/// A call that is on its way before all that is called later, and waits.
+/// Polls a call once, so that it is sent before all later calls, and checks that it waits.
 fn waiting<'a, T>(call: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
     let mut call = Box::pin(call);
-    assert!((&mut call).now_or_never().is_none(), "it should wait");
+    assert!((&mut call).now_or_never().is_none(), "the call should wait");
     call
 }
 
 #[test]
-fn readers_enter_together_and_none_overtakes_a_writer_that_waits() {
+fn readers_share_the_lock_and_none_overtakes_a_waiting_writer() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let first: RwLockReadGuard = lock.read().await.unwrap();
@@ -98,7 +98,7 @@ fn one_reader_at_a_time_may_upgrade() {
         assert!(lock.try_upgradable_read().await.unwrap().is_none());
         let second = waiting(lock.upgradable_read());
         assert_eq!(state(&lock).await, (2, true, false, 1));
-        // The right goes on to the next, and the first one reads on.
+        // The next caller may upgrade now, and the first one keeps reading.
         let first = first.downgrade().await.unwrap();
         let second = second.await.unwrap();
         assert_eq!(state(&lock).await, (3, true, false, 0));
@@ -109,7 +109,7 @@ fn one_reader_at_a_time_may_upgrade() {
 }
 
 #[test]
-fn upgrade_waits_for_the_readers_before_all_others_and_lets_none_in() {
+fn upgrade_waits_for_the_readers_before_all_others_and_admits_none() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let reader = lock.read().await.unwrap();
@@ -133,7 +133,7 @@ fn upgrade_waits_for_the_readers_before_all_others_and_lets_none_in() {
 }
 
 #[test]
-fn upgrade_that_is_not_granted_in_time_gives_the_guard_back() {
+fn upgrade_that_times_out_returns_the_guard() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let reader = lock.read().await.unwrap();
@@ -180,7 +180,7 @@ fn upgrade_that_is_dropped_holds_nothing() {
         assert_eq!(state(&lock).await, (1, false, false, 0));
         drop(lock.upgradable_read().await.unwrap().upgrade());
         assert_eq!(state(&lock).await, (1, false, false, 0));
-        // A timeout is an error as any other: the guard went with the call.
+        // A timeout is an error, and the guard was consumed by the call.
         let upgradable = lock.upgradable_read().await.unwrap();
         let late = upgradable.upgrade().timeout(SHORT).await.map(drop);
         assert!(late.unwrap_err().is_timeout());
@@ -190,7 +190,7 @@ fn upgrade_that_is_dropped_holds_nothing() {
 }
 
 #[test]
-fn downgrade_lets_the_readers_at_the_head_in_and_no_writer_between() {
+fn downgrade_admits_waiting_readers_and_no_writer_before_them() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let writer = lock.write().await.unwrap();
@@ -203,7 +203,7 @@ fn downgrade_lets_the_readers_at_the_head_in_and_no_writer_between() {
         for other in readers {
             assert!(other.await.unwrap().fence() > fence);
         }
-        // What was asked of the writer's guard goes for the reader's.
+        // The loss future of the writer's guard applies to the reader's guard.
         assert!((&mut lost).now_or_never().is_none());
         reader.release().await.unwrap();
         lost.await;
@@ -217,7 +217,7 @@ fn downgrade_lets_the_readers_at_the_head_in_and_no_writer_between() {
 }
 
 #[test]
-fn times_are_kept_by_the_manager_and_leave_nothing() {
+fn manager_enforces_timeouts_and_nothing_is_left() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let writer = lock.write().await.unwrap();
@@ -229,7 +229,7 @@ fn times_are_kept_by_the_manager_and_leave_nothing() {
             assert_eq!(lock.write().timeout(time).await.map(drop), timed_out);
         }
         assert_eq!(state(&lock).await, (0, false, true, 0));
-        // Those behind a writer whose time is over enter.
+        // Readers after a writer that timed out are granted.
         drop(writer);
         let reader = lock.read().timeout(Duration::MAX).await.unwrap();
         let writer = waiting(lock.write().timeout(SHORT * 10));
@@ -243,7 +243,7 @@ fn times_are_kept_by_the_manager_and_leave_nothing() {
 }
 
 #[test]
-fn each_writer_has_a_fence_above_all_before() {
+fn each_writer_has_a_higher_fence_than_all_before() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let mut last = Fence::new(0);
@@ -261,7 +261,7 @@ fn each_writer_has_a_fence_above_all_before() {
 }
 
 #[test]
-fn force_unlock_takes_the_lock_from_all_who_hold_it() {
+fn force_unlock_ends_all_holds() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         assert!(!lock.force_unlock().await.unwrap());
@@ -280,7 +280,7 @@ fn force_unlock_takes_the_lock_from_all_who_hold_it() {
         assert!(lock.force_unlock().await.unwrap());
         assert_eq!(next.downgrade().await.map(drop), Err(NOT_HELD));
 
-        // One that waits to be the writer is told.
+        // A waiting upgrade fails.
         let reader = lock.read().await.unwrap();
         let upgrade = waiting(lock.upgradable_read().await.unwrap().upgrade());
         assert!(lock.force_unlock().await.unwrap());
@@ -293,13 +293,13 @@ fn force_unlock_takes_the_lock_from_all_who_hold_it() {
 fn why<T>(refused: Result<T, Refusal>) -> String {
     match refused {
         Err(Refusal::Invalid(why)) => why,
-        Err(refusal) => panic!("it was refused for another reason: {refusal}"),
-        Ok(_) => panic!("it was not refused"),
+        Err(refusal) => panic!("the call was refused for another reason: {refusal}"),
+        Ok(_) => panic!("the call was not refused"),
     }
 }
 
 #[test]
-fn what_no_guard_allows_is_refused_with_what_is_allowed() {
+fn impossible_changes_of_mode_are_refused_with_the_allowed_ones() {
     run(async {
         let (manager, _) = manager_and_lock().await;
         let raw = manager
@@ -336,7 +336,7 @@ fn what_no_guard_allows_is_refused_with_what_is_allowed() {
 }
 
 #[test]
-fn plain_threads_pool_tasks_and_spawned_futures_hold_it_as_well() {
+fn plain_threads_pool_tasks_and_spawned_futures_can_hold_it() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let thread = {
@@ -394,7 +394,7 @@ fn blocking_inside_an_async_context_panics() {
 }
 
 #[test]
-fn clones_and_deserialized_proxies_are_one_lock() {
+fn clones_and_deserialized_proxies_refer_to_one_lock() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let token = serde_json::to_string(&lock).unwrap();

@@ -1,4 +1,4 @@
-//! The promises of semaphores, through their proxies.
+//! The guarantees of semaphores, through their proxies.
 //!
 //! Permits whose holder is killed are tested in `processes`.
 
@@ -14,14 +14,14 @@ use lockkeeper_test_support::Watchdog;
 
 use crate::run;
 
-/// Polls calls once, so that they are on their way and wait.
+/// Polls calls once, so that they are sent and wait.
 fn begin<F: Future + Unpin>(calls: &mut [F]) {
     for call in calls {
         assert!(call.now_or_never().is_none());
     }
 }
 
-/// The status of an open semaphore without waiters.
+/// Returns the status of an open semaphore without waiters.
 fn status(available: u64, held: u64) -> SemaphoreStatus {
     let mut status = SemaphoreStatus::default();
     (status.available, status.held) = (available, held);
@@ -45,7 +45,7 @@ fn refused<T>(refusal: Refusal) -> Result<T, CallError> {
 }
 
 #[test]
-fn no_more_permits_are_held_than_there_are() {
+fn no_more_permits_are_held_than_exist() {
     run(async {
         let (_manager, semaphore) = semaphore(3).await;
         let mut first = semaphore.acquire_many(2).await.unwrap();
@@ -71,7 +71,7 @@ fn permits_are_granted_in_order_and_a_try_never_overtakes() {
             Box::pin(semaphore.acquire_many(1)),
         ];
         begin(&mut waiting);
-        // One is free, but a caller waits for two.
+        // One permit is free, but a caller waits for two.
         assert!(semaphore.try_acquire().await.unwrap().is_none());
         drop(one);
         let [first, second] = waiting;
@@ -83,7 +83,7 @@ fn permits_are_granted_in_order_and_a_try_never_overtakes() {
 }
 
 #[test]
-fn head_that_leaves_lets_the_next_in_that_fits() {
+fn next_waiter_that_fits_is_granted_when_the_first_leaves() {
     run(async {
         let (_manager, semaphore) = semaphore(2).await;
         let _one = semaphore.acquire().await.unwrap();
@@ -149,7 +149,7 @@ fn semaphore_without_permits_is_a_signal() {
 }
 
 #[test]
-fn forgotten_permits_do_not_come_back() {
+fn forgotten_permits_are_not_released() {
     run(async {
         let (_manager, semaphore) = semaphore(3).await;
         let mut permit = semaphore.acquire_many(3).await.unwrap();
@@ -194,7 +194,7 @@ fn permits_are_split_and_merged_without_a_loss() {
 }
 
 #[test]
-fn no_permits_are_a_permit_of_their_semaphore_all_the_same() {
+fn permit_of_zero_belongs_to_its_semaphore() {
     run(async {
         let (manager, semaphore) = semaphore(2).await;
         let mut permit = semaphore.acquire().await.unwrap();
@@ -219,7 +219,7 @@ fn no_permits_are_a_permit_of_their_semaphore_all_the_same() {
 }
 
 #[test]
-fn permit_that_is_split_and_merged_again_and_again_does_not_grow() {
+fn repeatedly_split_and_merged_permit_does_not_grow() {
     run(async {
         let (_manager, semaphore) = semaphore(5).await;
         let mut permit = semaphore.acquire_many(3).await.unwrap();
@@ -232,7 +232,7 @@ fn permit_that_is_split_and_merged_again_and_again_does_not_grow() {
         }
         assert_eq!(format!("{permit:?}").len(), size);
         assert_eq!(semaphore.status().await.unwrap(), status(2, 3));
-        // Nor does one that goes on from grant to grant.
+        // A permit that is merged with new grants does not grow either.
         for _ in 0..50 {
             permit.merge(semaphore.acquire().await.unwrap()).unwrap();
             drop(permit.split(1));
@@ -245,7 +245,7 @@ fn permit_that_is_split_and_merged_again_and_again_does_not_grow() {
 }
 
 #[test]
-fn release_that_the_manager_does_not_take_is_left_to_the_drop() {
+fn drop_releases_after_a_refused_release() {
     run(async {
         let limits = Limits {
             calls_in_flight: 1,
@@ -268,14 +268,14 @@ fn release_that_the_manager_does_not_take_is_left_to_the_drop() {
 }
 
 #[test]
-fn release_that_is_dropped_at_any_point_gives_back_its_own_permits_and_no_more() {
+fn release_that_is_dropped_at_any_point_releases_exactly_its_permits() {
     run(async {
         let (_manager, semaphore) = semaphore(4).await;
         let mut permit = semaphore.acquire_many(4).await.unwrap();
         let rest = permit.split(2).unwrap();
         drop(permit.split(1).unwrap().release());
         assert_eq!(semaphore.status().await.unwrap(), status(1, 3));
-        // Polled once it is on its way, or done already; then it is dropped.
+        // After one poll the release is sent or already complete. Then it is dropped.
         let _ = permit.release().now_or_never();
         assert_eq!(semaphore.status().await.unwrap(), status(2, 2));
         rest.release().await.unwrap();
@@ -284,7 +284,7 @@ fn release_that_is_dropped_at_any_point_gives_back_its_own_permits_and_no_more()
 }
 
 #[test]
-fn plain_threads_wait_for_whatever_is_async() {
+fn plain_threads_can_make_all_calls() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let semaphore = block_on(manager.semaphore(0)).unwrap();
@@ -309,14 +309,14 @@ fn plain_threads_wait_for_whatever_is_async() {
 }
 
 #[test]
-fn waiting_like_a_plain_thread_inside_an_async_context_panics() {
+fn blocking_inside_an_async_context_panics() {
     run(async {
         panic::catch_unwind(|| block_on(async {})).unwrap_err();
     });
 }
 
 #[test]
-fn bounded_semaphore_never_has_more_than_it_began_with() {
+fn bounded_semaphore_never_has_more_permits_than_initially() {
     run(async {
         let (_manager, semaphore) = bounded(2).await;
         let over = Refusal::OverRelease { bound: 2 };
@@ -332,7 +332,7 @@ fn bounded_semaphore_never_has_more_than_it_began_with() {
 }
 
 #[test]
-fn more_permits_than_there_can_be_are_refused_at_once() {
+fn acquire_above_the_maximum_is_refused_at_once() {
     run(async {
         let (manager, semaphore) = bounded(2).await;
         let _permit = semaphore.acquire().await.unwrap();
@@ -354,7 +354,7 @@ fn more_permits_than_there_can_be_are_refused_at_once() {
 }
 
 #[test]
-fn closed_semaphore_refuses_all_who_wait_and_all_who_come() {
+fn closed_semaphore_refuses_waiting_and_later_calls() {
     run(async {
         let (_manager, semaphore) = semaphore(1).await;
         let held = semaphore.acquire().await.unwrap();
@@ -393,7 +393,7 @@ fn permits_are_lost_with_their_semaphore() {
 }
 
 #[test]
-fn the_two_kinds_of_semaphore_are_not_one() {
+fn the_two_kinds_of_semaphore_are_different_kinds() {
     run(async {
         let (manager, semaphore) = semaphore(2).await;
         let token = serde_json::to_string(&semaphore).unwrap();

@@ -1,5 +1,5 @@
-//! Signals to all processes of a program, as Ctrl-C and a service manager send them: the program drains its
-//! pool and its spawned manager if it handles them, and all of its processes end if it does not.
+//! Signals to all processes of a program, as from Ctrl-C or a service manager. If the program handles them,
+//! it can drain its pool and use its spawned manager. If it does not, all of its processes end.
 
 use std::{
     env, fs,
@@ -22,7 +22,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::run;
 
-/// Ends once the mark is there, and has had the lock by then. Gives the worker.
+/// Acquires and releases the lock, waits until the mark exists, and returns the worker's process
+/// id.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct WaitForFile {
     lock: Lock,
@@ -42,7 +43,7 @@ impl Task for WaitForFile {
     }
 }
 
-/// The same on a plain thread.
+/// As `WaitForFile`, on a plain thread.
 #[derive(Debug, Serialize, Deserialize)]
 struct PlainWaitForFile(WaitForFile);
 
@@ -59,7 +60,7 @@ impl PlainTask for PlainWaitForFile {
     }
 }
 
-/// Starts a program, and tells which signals it ignores and blocks, as /proc shows them.
+/// Starts a program, and returns its ignored and blocked signals from /proc.
 #[derive(Debug, Serialize, Deserialize)]
 struct Masks;
 
@@ -69,7 +70,8 @@ impl Task for Masks {
 
     async fn run(self) -> Vec<u64> {
         let output = Command::new("cat").arg("/proc/self/status").output();
-        let output = String::from_utf8(output.expect("cat runs").stdout).expect("it is text");
+        let output =
+            String::from_utf8(output.expect("cat runs").stdout).expect("the output is text");
         let masks = output.lines().filter_map(|line| {
             let (name, mask) = line.split_once(":\t")?;
             matches!(name, "SigIgn" | "SigBlk").then(|| u64::from_str_radix(mask, 16).ok())?
@@ -91,7 +93,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("signals::starts", start_under_signals);
 }
 
-/// A pool whose tasks linger, and the spawned manager of their lock.
+/// Starts a pool, and a spawned manager with the lock of its tasks.
 async fn start(mark: &Path) -> (Manager, Pool, WaitForFile) {
     let manager = Manager::spawn().await.unwrap();
     let lock = manager.lock().await.unwrap();
@@ -107,14 +109,14 @@ async fn until_running(pool: &Pool, tasks: u64) {
     .await;
 }
 
-/// Drains its pool after the first signal of each kind, as a program is to.
+/// Drains its pool after the first signal of each kind, as a program should.
 async fn drain((signals, mark): (Vec<i32>, PathBuf)) {
     let mut streams: Vec<_> = signals
         .iter()
         .map(|number| signal(SignalKind::from_raw(*number)).unwrap())
         .collect();
     let (manager, pool, task) = start(&mark).await;
-    // Twice as many as workers: the others are run by workers that start after the signal.
+    // Twice as many tasks as workers: the others are run by workers that start after the signal.
     let tasks: Vec<_> = (0..2).map(|_| pool.spawn(task.clone())).collect();
     let plain_tasks: Vec<_> = (0..2)
         .map(|_| pool.spawn(Plain(PlainWaitForFile(task.clone()))))
@@ -138,7 +140,7 @@ async fn drain((signals, mark): (Vec<i32>, PathBuf)) {
     report(&format!("drained by {} workers", workers.len()));
 }
 
-/// Knows nothing of signals.
+/// Runs without signal handlers.
 async fn run_without_handlers(mark: PathBuf) {
     let (manager, pool, task) = start(&mark).await;
     let _tasks = [pool.spawn(task.clone()), pool.spawn(task)];
@@ -148,7 +150,7 @@ async fn run_without_handlers(mark: PathBuf) {
     pending::<()>().await;
 }
 
-/// Starts pools and managers while signals come.
+/// Starts pools and managers while signals arrive.
 async fn start_under_signals(rounds: u32) {
     let mut signals =
         [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).unwrap());
@@ -168,7 +170,7 @@ async fn start_under_signals(rounds: u32) {
                     let acquired = lock.acquire().await.map(drop);
                     acquired.map_err(|error| error.to_string())
                 }
-                // Each task has a worker of its own, some of which start while signals come.
+                // Each task has its own worker, and some workers start while signals arrive.
                 _ => {
                     let pool = Pool::builder(2).max_tasks_per_child(1).start().await;
                     let pool = pool.map_err(|error| error.to_string())?;
@@ -186,7 +188,7 @@ async fn start_under_signals(rounds: u32) {
     pending::<()>().await;
 }
 
-/// Starts a role as the leader of a process group, as a shell and a service manager do.
+/// Starts a role as the leader of a process group, as shells and service managers do.
 fn start_group(role: &str, argument: &impl Serialize) -> Role {
     let mut command = Command::new(env::current_exe().unwrap());
     Role::start_by(command.process_group(0), role, argument)
@@ -209,7 +211,7 @@ fn program_drains_its_pool_under_signals_to_all_of_its_processes() {
                 signal_group(program.pid(), *signal);
             }
             assert_eq!(program.next_report(), "asked to end");
-            // An impatient user presses it again.
+            // The user presses Ctrl-C again.
             for signal in &signals {
                 signal_group(program.pid(), *signal);
             }
@@ -219,11 +221,11 @@ fn program_drains_its_pool_under_signals_to_all_of_its_processes() {
     });
 }
 
-/// A child whose handlers do not stand yet is ended by the signals.
+/// The signals end a child that has not installed its handlers yet.
 #[test]
-fn children_start_although_signals_come_while_they_do() {
+fn children_start_although_signals_arrive_meanwhile() {
     const ROUNDS: u32 = 9;
-    /// Fewer than the children in a row that may be ended.
+    /// Fewer than the number of consecutive children that may be ended.
     const SIGNALS: u32 = 7;
     run(async {
         let mut random = seeded();
@@ -231,7 +233,7 @@ fn children_start_although_signals_come_while_they_do() {
         for _ in 0..ROUNDS {
             assert_eq!(program.next_report(), "starting");
             for _ in 0..SIGNALS {
-                // The time itself is what is random: where in its start a child is.
+                // Only the time is random, so each child is at a random point of its start.
                 thread::sleep(Duration::from_millis(random.random_range(0..15)));
                 let signal = if random.random() {
                     Signal::INT
@@ -250,7 +252,7 @@ fn children_start_although_signals_come_while_they_do() {
 }
 
 #[test]
-fn processes_of_a_program_that_a_signal_ends_end_with_it() {
+fn all_processes_end_with_a_program_that_a_signal_ends() {
     run(async {
         for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
             let mark = PathBuf::from("/nowhere/mark");
@@ -258,7 +260,7 @@ fn processes_of_a_program_that_a_signal_ends_end_with_it() {
             let workers: Vec<u32> = serde_json::from_str(&program.next_report()).unwrap();
             assert_eq!(workers.len(), 2);
             signal_group(program.pid(), signal);
-            until("all have ended", || async {
+            until("all processes have ended", || async {
                 !workers.iter().any(|pid| is_running(*pid)) && !is_running(program.pid())
             })
             .await;
@@ -267,7 +269,7 @@ fn processes_of_a_program_that_a_signal_ends_end_with_it() {
 }
 
 #[test]
-fn what_a_task_starts_neither_ignores_nor_blocks_the_signals() {
+fn programs_that_a_task_starts_neither_ignore_nor_block_the_signals() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         let masks = pool.apply(Masks).await.unwrap();

@@ -1,5 +1,5 @@
-//! What strangers can do to a process that holds: nothing by guesses, and what a ticket or
-//! `ReleaseBy::Anyone` allows. The strangers are processes that write frames of their own.
+//! Other processes cannot affect a hold by guessing, but only with a ticket or under
+//! `ReleaseBy::Anyone`. The attackers write their own frames.
 
 use std::{
     io::{Read, Write},
@@ -29,7 +29,7 @@ use crate::run;
 
 const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 
-/// A process id that no process has.
+/// A process id without a process.
 const FORGED: u32 = 3_999_999;
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -52,7 +52,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("trust::holder", hold_what_anyone_releases);
 }
 
-/// One of each kind that can be held.
+/// An object of each kind that can be held.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Objects {
     lock: Lock,
@@ -67,7 +67,7 @@ struct Objects {
     over: Event,
 }
 
-/// Holds one of each until the event is set, and must hold them all still.
+/// Holds all objects until the event is set, and then checks that it still holds them.
 async fn hold_all(objects: Objects) {
     let lock = objects.lock.acquire().await.unwrap();
     let reentrant = objects.reentrant.acquire().await.unwrap();
@@ -83,7 +83,7 @@ async fn hold_all(objects: Objects) {
     assert!(lock.is_valid() && reentrant.is_valid() && condition.is_valid());
     assert!(writer.is_valid() && upgradable.is_valid() && permit.is_valid());
     assert!(key.is_valid() && permits.is_valid() && item.is_valid());
-    // The manager agrees: each of them is this process's to give back.
+    // The manager accepts each release.
     lock.release().await.unwrap();
     reentrant.release().await.unwrap();
     condition.release().await.unwrap();
@@ -103,12 +103,12 @@ struct Raw {
     session: SessionId,
     secret: SessionSecret,
     seq: u64,
-    /// The names of the operations of each object.
+    /// The names of each object's operations.
     objects: Vec<Vec<String>>,
 }
 
 impl Raw {
-    /// Says hello as a process that it is not.
+    /// Connects with the process id of another process.
     fn connect(path: &PathBuf) -> Self {
         let mut stream = UnixStream::connect(path).unwrap();
         let mut inbox = Inbox::new(1 << 20);
@@ -167,7 +167,7 @@ impl Raw {
     fn operation(&self, object: u32, name: &str) -> u32 {
         let operations = &self.objects[usize::try_from(object).unwrap()];
         let place = operations.iter().position(|operation| operation == name);
-        u32::try_from(place.expect("the kind has it")).unwrap()
+        u32::try_from(place.expect("the kind has the operation")).unwrap()
     }
 
     fn call(&mut self, object: u32, name: &str, arguments: &[u8]) -> u64 {
@@ -207,7 +207,7 @@ fn receive(stream: &mut UnixStream, inbox: &mut Inbox) -> Vec<u8> {
     }
 }
 
-/// The operations of a kind that name a grant, with that one.
+/// Returns the operations of a kind that name a grant, with the given one.
 fn acts(kind: &str, grant: Proof) -> Vec<(&'static str, Vec<u8>)> {
     fn act<O: Operation>(operation: &O) -> (&'static str, Vec<u8>) {
         (O::NAME, codec::encode(operation).unwrap())
@@ -260,7 +260,7 @@ fn acts(kind: &str, grant: Proof) -> Vec<(&'static str, Vec<u8>)> {
     acts
 }
 
-/// Tries each grant that a session may have had, by its number and with a MAC of the stranger's own.
+/// Tries each grant that a session may have, by its number and with a forged MAC.
 fn attack(path: &PathBuf, objects: &[(String, String)]) {
     let mut attacker = Raw::connect(path);
     let sessions = attacker.session.number().saturating_sub(8)..attacker.session.number();
@@ -291,7 +291,7 @@ fn attack(path: &PathBuf, objects: &[(String, String)]) {
 }
 
 #[test]
-fn a_stranger_that_guesses_takes_nothing_from_a_process_of_any_kind() {
+fn guessed_proofs_end_no_hold_of_any_kind() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let named = |name| manager.named(name);
@@ -334,7 +334,7 @@ fn a_stranger_that_guesses_takes_nothing_from_a_process_of_any_kind() {
 }
 
 #[test]
-fn a_process_that_lies_about_its_id_is_told_of_by_its_own() {
+fn process_with_a_forged_id_is_reported_with_its_real_id() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.named("jobs").lock().await.unwrap();
@@ -353,7 +353,7 @@ fn a_process_that_lies_about_its_id_is_told_of_by_its_own() {
     });
 }
 
-/// Objects that anyone may release.
+/// Objects that any process may release.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Open {
     lock: Lock,
@@ -362,7 +362,7 @@ struct Open {
     keyed: KeyedLock,
 }
 
-/// Holds all until they are taken away.
+/// Holds all objects until the holds are lost.
 async fn hold_what_anyone_releases(objects: Open) {
     let lock = objects.lock.acquire().await.unwrap();
     let writer = objects.readers_writer.write().await.unwrap();
@@ -386,7 +386,7 @@ async fn hold_what_anyone_releases(objects: Open) {
 }
 
 #[test]
-fn any_process_releases_what_was_made_so_and_the_holders_guards_are_lost() {
+fn any_process_may_release_objects_with_that_rule_and_the_guards_are_lost() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let anyone = manager.release_by(ReleaseBy::Anyone);
@@ -412,7 +412,7 @@ fn any_process_releases_what_was_made_so_and_the_holders_guards_are_lost() {
         assert_eq!(objects.readers_writer.release_any().await, Err(NOT_HELD));
         assert_eq!(objects.semaphore.release_any().await, Err(NOT_HELD));
         assert_eq!(objects.keyed.release_any("a").await, Err(NOT_HELD));
-        // What the guards of the holder send late takes nothing from the next one.
+        // Late releases by the holder's guards do not affect the next holder.
         holder.kill();
         until("the holder's session has ended", || async {
             let info = objects.lock.info().await.unwrap();
@@ -425,7 +425,7 @@ fn any_process_releases_what_was_made_so_and_the_holders_guards_are_lost() {
 }
 
 #[test]
-fn all_parts_of_a_grant_that_was_released_are_lost_and_stay_so() {
+fn all_parts_of_a_released_grant_are_lost() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let anyone = manager.release_by(ReleaseBy::Anyone);
@@ -438,13 +438,13 @@ fn all_parts_of_a_grant_that_was_released_are_lost_and_stay_so() {
         semaphore.release_any().await.unwrap();
         tokio::join!(permit.lost(), part.lost());
         drop(part);
-        assert!(!permit.is_valid(), "another part of it was dropped");
-        // A permit of several grants is lost with the first of them.
+        assert!(!permit.is_valid(), "another part of the grant was released");
+        // A permit of several grants is lost with the first lost grant.
         merged.merge(second).unwrap();
         semaphore.release_any().await.unwrap();
         merged.lost().await;
         assert!(!merged.is_valid());
-        // What is dropped gives back what is left of it, and nothing that is another's.
+        // Dropping them releases the remaining permits, and none of another holder.
         drop((permit, merged));
         until("all permits are free", || async {
             semaphore.status().await.unwrap().available == 4
@@ -454,7 +454,7 @@ fn all_parts_of_a_grant_that_was_released_are_lost_and_stay_so() {
 }
 
 #[test]
-fn what_holders_alone_release_says_how_it_is_released() {
+fn refused_release_names_the_release_rule() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.named("jobs").lock().await.unwrap();
@@ -471,7 +471,7 @@ fn what_holders_alone_release_says_how_it_is_released() {
 }
 
 #[test]
-fn a_ticket_is_good_for_one_hold_of_one_manager() {
+fn ticket_is_valid_for_one_hold_of_one_manager() {
     run(async {
         let [one, other] = [
             Manager::start().await.unwrap(),
@@ -487,7 +487,7 @@ fn a_ticket_is_good_for_one_hold_of_one_manager() {
         let again = ours.acquire().await.unwrap();
         assert_eq!(ours.release(ticket.clone()).await, Err(NOT_HELD));
         assert!(again.is_valid());
-        // As text, as other languages may write it, it is the same; one that was changed is not.
+        // A ticket in another text form is accepted, and a changed ticket is refused.
         let ticket = again.into_ticket();
         let text = serde_json::to_string(&ticket).unwrap();
         let read: Ticket = serde_json::from_str(&text).unwrap();
@@ -499,7 +499,7 @@ fn a_ticket_is_good_for_one_hold_of_one_manager() {
         let forged: Ticket = serde_json::from_value(forged).unwrap();
         assert_eq!(ours.release(forged).await, Err(NOT_HELD));
         ours.release(read).await.unwrap();
-        // And nothing of it is printed.
+        // `Debug` does not print the MAC.
         assert!(!format!("{ticket:?}").contains("mac"), "{ticket:?}");
     });
 }

@@ -1,5 +1,5 @@
-//! Items and values that cannot be decoded where they arrive: the error has the bytes and both
-//! types, owns the delivery of an item, and holds nothing up.
+//! Items and values that a process cannot decode: the error has the bytes and both types, owns the
+//! delivery of an item, and blocks no other item.
 
 use std::{fmt, future::pending, time::Duration};
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 
 use crate::run;
 
-/// A number that is not thirteen, written as any other.
+/// A number that is not thirteen, encoded as a plain number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "u32")]
 struct NotThirteen(u32);
@@ -23,13 +23,13 @@ impl TryFrom<u32> for NotThirteen {
 
     fn try_from(number: u32) -> Result<Self, String> {
         match number {
-            13 => Err("thirteen is not lucky".to_owned()),
+            13 => Err("thirteen is refused".to_owned()),
             number => Ok(Self(number)),
         }
     }
 }
 
-/// A number whose code panics at thirteen, when it is read and when it is written.
+/// A number whose encoding and decoding panic at thirteen.
 #[derive(Clone, Debug, PartialEq)]
 struct PanicsAtThirteen(u32);
 
@@ -43,12 +43,12 @@ impl Serialize for PanicsAtThirteen {
 impl<'de> Deserialize<'de> for PanicsAtThirteen {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = u32::deserialize(deserializer)?;
-        assert_ne!(number, 13, "thirteen cannot be read");
+        assert_ne!(number, 13, "thirteen cannot be decoded");
         Ok(Self(number))
     }
 }
 
-/// The errors of types that do not read thirteen.
+/// Checks the error of a type that does not decode thirteen.
 fn is_why<T>(undecoded: &Undecoded, why: &str) {
     let wanted = std::any::type_name::<T>();
     assert_eq!(undecoded.bytes(), [13], "thirteen as MessagePack");
@@ -66,7 +66,7 @@ fn undecoded<T: fmt::Debug>(got: Result<T, GetError>) -> UndecodedItem {
     }
 }
 
-/// A queue of thirteen and fourteen.
+/// Makes a queue with thirteen and fourteen.
 async fn thirteen_and_fourteen(manager: &Manager) -> Queue<u32> {
     let queue = manager.schema("luck").queue(9).await.unwrap();
     for item in [13, 14] {
@@ -75,7 +75,7 @@ async fn thirteen_and_fourteen(manager: &Manager) -> Queue<u32> {
     queue
 }
 
-/// Checks a type that does not read the first of two items.
+/// Checks a type that does not decode the first of two items.
 async fn first_is_owned_by_its_error<T>(why: &str, reads_second: impl Fn(&T) -> bool)
 where
     T: Serialize + DeserializeOwned + fmt::Debug + Send + 'static,
@@ -88,7 +88,7 @@ where
     let item = undecoded(queue.get().await);
     is_why::<T>(&item, why);
     assert_eq!(item.attempts(), 1);
-    // The item is this process's while the error is kept, and other takers get the next one.
+    // The item belongs to this process while the error exists, and other takers get the next one.
     let next = queue.try_get().await.unwrap().expect("the second item");
     assert!(reads_second(&next));
     assert!(numbers.try_get().await.unwrap().is_none());
@@ -98,7 +98,7 @@ where
     let item = undecoded(queue.try_get().await);
     assert_eq!(item.attempts(), 2);
     assert!(item.fence() > fence);
-    // The drop of the error puts the item back.
+    // Dropping the error puts the item back.
     drop(item);
     let item = undecoded(queue.get().timeout(second).await);
     assert_eq!(item.attempts(), 3);
@@ -124,7 +124,7 @@ where
 #[test]
 fn item_that_its_taker_cannot_decode_is_owned_by_the_error() {
     run(async {
-        first_is_owned_by_its_error::<NotThirteen>("thirteen is not lucky", |next| next.0 == 14)
+        first_is_owned_by_its_error::<NotThirteen>("thirteen is refused", |next| next.0 == 14)
             .await;
         let panicked = "its code panicked";
         first_is_owned_by_its_error::<PanicsAtThirteen>(panicked, |next| next.0 == 14).await;
@@ -132,7 +132,7 @@ fn item_that_its_taker_cannot_decode_is_owned_by_the_error() {
 }
 
 #[test]
-fn no_item_of_another_form_holds_up_those_that_can_be_read() {
+fn undecodable_item_does_not_block_later_ones() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let jobs = manager.named("jobs").schema("job");
@@ -207,12 +207,12 @@ fn main_that_returns_an_error_prints_a_sentence() {
 }
 
 #[test]
-fn process_that_dies_with_an_undecoded_item_gives_it_back_and_another_discards_it() {
+fn undecoded_item_of_a_dead_process_returns_and_another_discards_it() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let numbers = thirteen_and_fourteen(&manager).await;
         for attempts in 1..=3 {
-            // The schema id goes along with the proxy.
+            // A serialized proxy contains the schema id.
             let mut consumer = Role::start("undecoded::consumer", &numbers);
             assert_eq!(consumer.next_report(), attempts.to_string());
             consumer.kill();
@@ -224,7 +224,8 @@ fn process_that_dies_with_an_undecoded_item_gives_it_back_and_another_discards_i
     });
 }
 
-/// Checks that every way to read a value fails with its bytes and both types, and that it can be replaced.
+/// Checks that every way to read the value fails with its bytes and both types, and that the value can be
+/// replaced.
 async fn value_is_told_and_replaced<T>(why: &str, good: T)
 where
     T: Serialize + DeserializeOwned + Clone + PartialEq + fmt::Debug + Send + 'static,
@@ -248,7 +249,7 @@ where
     let (changed, set) = tokio::join!(changed, number.set(13));
     set.unwrap();
     is_told(changed.map(drop));
-    // A swap sets the value, and says that what was there cannot be decoded.
+    // A swap sets the value, and reports that the old one cannot be decoded.
     is_told(value.swap(good.clone()).await.map(drop));
     assert_eq!(value.get().await.unwrap(), good);
     number.set(13).await.unwrap();
@@ -259,9 +260,9 @@ where
 }
 
 #[test]
-fn value_that_cannot_be_decoded_is_told_with_its_bytes_and_both_types() {
+fn undecodable_value_is_reported_with_its_bytes_and_both_types() {
     run(async {
-        value_is_told_and_replaced("thirteen is not lucky", NotThirteen(7)).await;
+        value_is_told_and_replaced("thirteen is refused", NotThirteen(7)).await;
         value_is_told_and_replaced("its code panicked", PanicsAtThirteen(7)).await;
         value_is_told_and_replaced("string", "seven".to_owned()).await;
     });
@@ -305,7 +306,7 @@ fn panic_while_an_item_or_a_value_is_encoded_is_the_error_of_that_call() {
 }
 
 #[test]
-fn plain_thread_gets_past_an_item_that_it_cannot_decode() {
+fn plain_thread_continues_after_an_undecodable_item() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let numbers = block_on(thirteen_and_fourteen(&manager));

@@ -1,4 +1,4 @@
-//! The promises of a value, through its proxy and from other processes.
+//! The guarantees of a value, through its proxy and from other processes.
 
 use std::{
     cell::Cell,
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// Too short for anything to happen.
+/// A timeout that always ends before an event.
 const SHORT: Duration = Duration::from_millis(5);
 
 pub(crate) fn register(program: Program) -> Program {
@@ -52,7 +52,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     );
 }
 
-/// Counts up so many times.
+/// Increments the value a number of times.
 #[derive(Serialize, Deserialize)]
 struct Count {
     counter: Value<u64>,
@@ -86,7 +86,7 @@ async fn until_waiting(value: &Value<u64>, waiting: u64) {
 }
 
 #[test]
-fn what_is_set_is_read_and_each_set_counts() {
+fn get_returns_the_last_set_and_each_set_counts() {
     run(async {
         let (_manager, value) = value(7).await;
         assert_eq!(value.get().await, Ok(7));
@@ -105,14 +105,14 @@ fn what_is_set_is_read_and_each_set_counts() {
 }
 
 #[test]
-fn exchange_tells_what_was_or_what_is() {
+fn exchange_returns_the_old_or_the_current_value() {
     run(async {
         let (manager, value) = value(7).await;
         assert_eq!(value.compare_exchange(&7, 8).await, Ok(Ok(7)));
         assert_eq!(value.compare_exchange(&7, 9).await, Ok(Err(8)));
         assert_eq!(value.versioned().await.unwrap().version, 1);
 
-        // Equal is what `==` says, however it is written.
+        // Equality is `==`, and not equality of the encoding.
         let map = |keys: &[u32]| keys.iter().map(|key| (*key, ())).collect::<HashMap<_, _>>();
         let keys: Vec<u32> = (0..100).collect();
         let maps = manager.value(map(&keys)).await.unwrap();
@@ -138,7 +138,7 @@ fn exchange_tells_what_was_or_what_is() {
 }
 
 #[test]
-fn updates_of_several_processes_are_done_once_each() {
+fn each_update_of_several_processes_is_applied_once() {
     run(async {
         const TIMES: u64 = 100;
         let (_manager, counter) = value(0).await;
@@ -156,7 +156,7 @@ fn updates_of_several_processes_are_done_once_each() {
 }
 
 #[test]
-fn update_runs_again_with_what_another_one_has_set() {
+fn update_runs_again_after_a_concurrent_set() {
     run(async {
         let (_manager, value) = value(1).await;
         let rounds = Cell::new(0);
@@ -187,7 +187,7 @@ fn update_runs_again_with_what_another_one_has_set() {
 }
 
 #[test]
-fn every_watcher_hears_of_a_set_and_who_lags_sees_the_latest() {
+fn every_watcher_notices_a_set_and_a_slow_one_gets_the_latest() {
     run(async {
         let (_manager, value) = value(0).await;
         let watchers = (0..100).map(|_| {
@@ -210,14 +210,14 @@ fn every_watcher_hears_of_a_set_and_who_lags_sees_the_latest() {
         assert_eq!((late.version, late.value), (2, 6));
         let future = value.changed_since(3).await;
         let Err(CallError::Refused(Refusal::Invalid(why), _)) = future else {
-            panic!("it was not refused: {future:?}");
+            panic!("the call was not refused: {future:?}");
         };
         assert!(why.contains("from 0 to 2, not 3"), "{why}");
     });
 }
 
 #[test]
-fn other_processes_miss_no_change_for_good() {
+fn other_processes_always_get_the_last_change() {
     run(async {
         const LAST: u64 = 300;
         let (_manager, value) = value(0).await;
@@ -234,7 +234,7 @@ fn other_processes_miss_no_change_for_good() {
 }
 
 #[test]
-fn stream_begins_with_what_is_and_goes_on_with_each_change() {
+fn stream_begins_with_the_current_value_and_yields_each_change() {
     run(async {
         let (manager, value) = value(1).await;
         let mut values = value.watch();
@@ -252,7 +252,7 @@ fn stream_begins_with_what_is_and_goes_on_with_each_change() {
 }
 
 #[test]
-fn predicate_is_asked_of_what_is_and_after_each_change() {
+fn predicate_is_checked_for_the_current_value_and_after_each_change() {
     run(async {
         let (_manager, value) = value(1).await;
         let at_once = value.wait_for(|seen| *seen == 1).await.unwrap();
@@ -282,7 +282,7 @@ fn predicate_is_asked_of_what_is_and_after_each_change() {
 }
 
 #[test]
-fn wait_that_is_dropped_at_any_point_waits_no_longer() {
+fn wait_that_is_dropped_at_any_point_leaves_no_waiter() {
     run_in_turns(async {
         let (_manager, value) = value(1).await;
         value.set(2).await.unwrap();
@@ -309,7 +309,7 @@ fn value_of_another_type_is_refused_with_both_types_and_nothing_changes() {
                 asked: asked.to_owned(),
             }))
         };
-        // The bytes are the same, and the type is not.
+        // The bytes are equal, but the type is different.
         assert_eq!(level.value(7_u32).await.map(drop), wrong("u32"));
         assert_eq!(
             level.value("low".to_owned()).await.map(drop),
@@ -338,7 +338,7 @@ fn value_of_another_type_is_refused_with_both_types_and_nothing_changes() {
 }
 
 #[test]
-fn any_type_of_data_is_a_value() {
+fn value_may_have_any_serializable_type() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     enum Plan {
         Nothing,
@@ -401,7 +401,7 @@ fn value_above_the_limit_of_a_message_is_refused_and_nothing_changes() {
 }
 
 #[test]
-fn death_of_who_has_set_it_changes_nothing_and_a_dead_watcher_is_forgotten() {
+fn death_of_a_setter_changes_nothing_and_a_dead_watcher_is_removed() {
     run(async {
         let (_manager, value) = value(1).await;
         let mut setter = Role::start("value::setter", &(&value, 5_u64));

@@ -1,4 +1,4 @@
-//! Values of users arrive equal wherever they go: through tasks, queues, values and kinds of a program.
+//! Users' values arrive equal through tasks, queues, values and custom kinds.
 
 use std::{collections::BTreeMap, iter};
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::run;
 
-/// Values that an encoding by position, or one that flattens options, loses.
+/// Values that an encoding by position, or one that flattens options, would lose.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Item {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -41,7 +41,7 @@ impl Item {
                 ..Self::default()
             })
         });
-        inner.take(depth).last().expect("one at least")
+        inner.take(depth).last().expect("the depth is at least one")
     }
 }
 
@@ -66,7 +66,7 @@ fn items() -> Vec<Item> {
     ]
 }
 
-/// Returns what it is sent, with a mark that cannot be mistaken for its absence.
+/// Returns its argument, in an option that distinguishes `Some(None)` from `None`.
 #[derive(Serialize, Deserialize)]
 struct Echo {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,10 +83,10 @@ impl Task for Echo {
     }
 }
 
-/// An object that is an item.
+/// An object that stores an item.
 struct Kept(Item);
 
-/// Takes the item's place, and returns the one before. A long one is kept until it can be sent.
+/// Replaces the item, and returns the previous one. A long reply is kept until it can be sent.
 #[derive(Serialize, Deserialize)]
 struct Replace {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ impl Serve<Replace> for Kept {
     }
 }
 
-/// A list without an end, of numbers that the caller knows beforehand.
+/// An endless list of numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Endless;
 
@@ -136,7 +136,7 @@ impl<'de> Deserialize<'de> for Endless {
     }
 }
 
-/// A task that takes or returns a list without an end.
+/// A task that takes or returns an endless list.
 #[derive(Serialize, Deserialize)]
 struct WithoutEnd(Option<Endless>);
 
@@ -149,7 +149,7 @@ impl Task for WithoutEnd {
     }
 }
 
-/// An operation, and the spec of an object, without an end.
+/// An operation and a spec with an endless list.
 #[derive(Serialize, Deserialize)]
 struct Insert(Endless);
 
@@ -184,7 +184,7 @@ pub(crate) fn register(program: Program) -> Program {
 }
 
 #[test]
-fn encoding_of_a_value_without_an_end_stops_at_the_limit_of_a_message() {
+fn encoding_of_an_endless_value_stops_at_the_limit_of_a_message() {
     run(async {
         let frame_bytes = 1 << 16;
         let limits = Limits {
@@ -281,7 +281,7 @@ fn items_arrive_equal_through_queues_and_values() {
 }
 
 #[test]
-fn specs_operations_and_replies_of_a_programs_kind_arrive_equal() {
+fn specs_operations_and_replies_of_a_custom_kind_arrive_equal() {
     run(async {
         let manager = Manager::builder().register::<Kept>().start().await.unwrap();
         let mut before = items().remove(1);

@@ -1,5 +1,5 @@
-//! Waits of all kinds: when the manager is killed or shut down, and with timeouts of zero and of
-//! ages.
+//! Waits of all kinds: when the manager is killed or shut down, and with zero and very long
+//! timeouts.
 
 pub(crate) mod calls;
 pub(crate) mod objects;
@@ -19,7 +19,7 @@ use crate::{
     waits::objects::{HOUR, Objects, Outcome},
 };
 
-/// Waits in every way, in one task of a pool.
+/// Waits in every way in one task of a pool.
 #[derive(Debug, Serialize, Deserialize)]
 struct Awaits(Objects);
 
@@ -35,7 +35,7 @@ impl Task for Awaits {
     }
 }
 
-/// The same on threads that are blocked.
+/// As `Awaits`, on blocked threads.
 #[derive(Debug, Serialize, Deserialize)]
 struct Blocks(Objects);
 
@@ -57,7 +57,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<Awaits>().task::<Plain<Blocks>>()
 }
 
-/// Whether a call has failed since the connection to the manager is lost.
+/// Returns whether a call failed because the connection to the manager was lost.
 pub(crate) fn is_disconnected<T>(outcome: &Result<T, CallError>) -> bool {
     matches!(outcome, Err(CallError::Disconnected { .. }))
 }
@@ -68,7 +68,7 @@ fn assert_disconnected(what: &str, shown: &Outcome) {
 }
 
 #[test]
-fn all_who_wait_are_told_when_the_manager_is_killed() {
+fn waits_fail_when_the_manager_is_killed() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let doomed = pid_of(&manager).await;
@@ -117,11 +117,11 @@ fn calls_after_a_shutdown_fail_at_once() {
 }
 
 #[test]
-fn times_too_long_to_be_counted_never_end() {
+fn timeouts_beyond_the_clock_never_end() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let (objects, reader) = Objects::set(&manager).await;
-        // More microseconds than the wire can say, more than a clock can count, and less.
+        // More microseconds than the protocol can encode, more than the clock can count, and fewer.
         let times = [
             Duration::MAX,
             Duration::from_micros(u64::MAX),
@@ -143,12 +143,12 @@ fn times_too_long_to_be_counted_never_end() {
 }
 
 #[test]
-fn times_of_zero_end_at_once_and_hold_nothing() {
+fn zero_timeouts_end_at_once_and_hold_nothing() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let (objects, reader) = Objects::set(&manager).await;
         for (what, wait) in objects.waits(Some(Duration::ZERO)) {
-            // The end of the time is no error to who sleeps, and has the lock again.
+            // For a sleeper a timeout is not an error, and it holds the lock again.
             let sleeps = what == "be notified";
             let shown = if sleeps {
                 Ok(())
@@ -160,7 +160,7 @@ fn times_of_zero_end_at_once_and_hold_nothing() {
         objects.barrier.reset().await.unwrap();
         objects.until_waiting(0).await;
         objects.grant_all(reader).await;
-        // The earlier waits that timed out leave nothing behind.
+        // The earlier waits that timed out have left no state.
         for (what, wait) in objects.waits(Some(Duration::ZERO)) {
             let (is_at_barrier, shown) = (what == "pass the barrier", wait.await);
             assert_eq!(shown.is_err(), is_at_barrier, "to {what}: {shown:?}");

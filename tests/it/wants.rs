@@ -1,5 +1,5 @@
-//! Lack of descriptors, threads, memory, disk space and rights: an error names what is lacking, and the
-//! next try works once there is some.
+//! Lack of descriptors, threads, memory, disk space and permissions: an error names the lacking
+//! resource, and the next attempt works once it is available.
 
 pub(crate) mod clients;
 pub(crate) mod space;
@@ -33,7 +33,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     unkillable::roles(roles);
 }
 
-/// What a process lacks.
+/// The resource that a process lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Lack {
     Descriptors,
@@ -50,7 +50,7 @@ impl Lack {
         }
     }
 
-    /// The limit that the error says to raise.
+    /// Returns the limit that the error says to raise.
     const fn remedy(self) -> &'static str {
         match self {
             Self::Descriptors => "ulimit -n",
@@ -59,7 +59,7 @@ impl Lack {
         }
     }
 
-    /// Limits this process to what it has and so much more: descriptors, threads, or megabytes.
+    /// Limits this process to its current use and `more` descriptors, threads or megabytes.
     fn leave(self, more: u64) {
         self.end();
         let has = match self {
@@ -72,13 +72,13 @@ impl Lack {
         };
         let more = match self {
             Self::Descriptors | Self::Threads => more,
-            // Less than a thread's stack, but room for what else is allocated.
+            // Less than a thread's stack, but enough for other allocations.
             Self::Memory => (more + 1) << 20,
         };
         self.set(Some(has + more));
     }
 
-    /// Lifts the limits of this process again.
+    /// Removes the limit again.
     fn end(self) {
         self.set(getrlimit(self.resource()).maximum);
     }
@@ -96,7 +96,8 @@ fn number_in(path: &str, label: &str) -> u64 {
     number.unwrap().parse().unwrap()
 }
 
-/// A copy of this program that any user may run. The limit of threads does not bind root.
+/// A copy of this program that any user may run, because the limit of threads does not apply to
+/// root.
 pub(crate) struct Unprivileged {
     folder: TempDir,
     program: PathBuf,
@@ -104,7 +105,7 @@ pub(crate) struct Unprivileged {
 }
 
 impl Unprivileged {
-    /// Makes the copy, unless this process may not act as others.
+    /// Makes the copy, or returns `None` if this process may not act as other users.
     pub(crate) fn new() -> Option<Self> {
         if !may_act_as_others() {
             return None;
@@ -112,12 +113,12 @@ impl Unprivileged {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let program = folder.path().join("program");
-        // In another process: see `executable::copy`.
+        // In another process, for the reason in `copy_program`.
         let copied = Command::new("cp")
             .args([&env::current_exe().unwrap(), &program])
             .status();
         assert!(copied.unwrap().success());
-        // The system counts the threads of a user, so no other test may have this one.
+        // The system counts the threads of a user, so each test needs its own user.
         let uid = 4_000_000 + rand::random_range(0..1_000_000);
         Some(Self {
             folder,
@@ -135,7 +136,7 @@ impl Unprivileged {
 
 impl Drop for Unprivileged {
     fn drop(&mut self) {
-        // The folder of its managers.
+        // This is the folder of the user's managers.
         let _ = fs::remove_dir_all(format!("/tmp/lockkeeper-{}", self.uid));
         let _ = &self.folder;
     }
@@ -145,7 +146,7 @@ fn describe(outcome: Result<(), impl fmt::Display>) -> Result<(), String> {
     outcome.map_err(|error| error.to_string())
 }
 
-/// All that can be a program's first use of this library.
+/// Makes each call that can be a program's first use of the library.
 async fn uses(lock: Lock) -> Vec<Result<(), String>> {
     let mut outcomes = vec![
         describe(Manager::start().await.map(drop)),
@@ -153,19 +154,20 @@ async fn uses(lock: Lock) -> Vec<Result<(), String>> {
         describe(Manager::spawn().await.map(drop)),
         describe(Pool::new(1).await.map(drop)),
     ];
-    // On this thread, which a plain program would call from: there may be no other.
+    // On this thread, as a plain program would, because no further thread may be available.
     outcomes.push(describe(lock.acquire().await.map(drop)));
     outcomes
 }
 
-/// Uses the library with nothing, with more and more, and with enough. `block_on` is the first use of all.
+/// Uses the library without the resource, then with an increasing amount, and then with enough. `block_on`
+/// is the first use.
 async fn use_first((lack, lock): (Lack, Lock)) {
     let plain = thread::spawn(move || {
-        // A caller on a runtime must not drop another one.
+        // A caller on a runtime must not drop another runtime.
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
-        let runtime = runtime.expect("nothing is lacking yet");
+        let runtime = runtime.expect("the resource is still available");
         lack.leave(0);
         for more in 0..4 {
             lack.leave(more);
@@ -188,7 +190,7 @@ async fn use_first((lack, lock): (Lack, Lock)) {
     pending::<()>().await;
 }
 
-/// Reads what a role tells of its first uses.
+/// Checks the reports of a role on its first uses.
 fn check_first_uses(lack: Lack, mut role: Role) {
     let mut errors = 0;
     loop {
@@ -203,7 +205,7 @@ fn check_first_uses(lack: Lack, mut role: Role) {
 }
 
 #[test]
-fn first_use_for_which_the_system_has_no_room_is_an_error_that_names_the_limit() {
+fn first_use_without_a_resource_is_an_error_that_names_the_limit() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();

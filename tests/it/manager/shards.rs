@@ -113,7 +113,7 @@ impl Primitive for PanicTrigger {
 }
 
 /// A recorder that panics once, on the thread of the shard that publishes the number of
-/// `PanicTrigger` objects.
+/// [`PanicTrigger`] objects.
 struct PanickingRecorder {
     is_well: AtomicBool,
 }

@@ -1,5 +1,5 @@
-//! Tasks that do something to the process that they run in: each has one outcome, its neighbours keep theirs,
-//! and the pool has all of its workers afterwards.
+//! Tasks that affect their process: each task has one outcome, other tasks keep theirs, and the pool has all
+//! of its workers afterwards.
 
 use std::{env, future::pending, process, thread, time::Duration};
 
@@ -18,21 +18,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{pool::basic_tasks::Who, run};
 
-/// What a task does.
+/// The action of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Action {
     Nothing,
-    // What ends the process.
+    // These actions end the process.
     Abort,
     ExitOnThread,
     OverflowStack,
-    /// Closes all descriptors, also those of the connection and of the lifeline, and never ends.
+    /// Closes all descriptors, including those of the connection and of the lifeline, and never
+    /// ends.
     CloseAndStay,
-    /// The same on a thread, which blocks the thread of the tasks for ever.
+    /// Does the same, and blocks the thread of the tasks for ever.
     CloseAndBlock,
     /// Closes all descriptors and ends.
     CloseAndReturn,
-    // What does not end the process.
+    // These actions do not end the process.
     CloseStandardStreams,
     PanicOnThread,
     PanicInSpawnedTask,
@@ -43,11 +44,11 @@ pub(crate) enum Action {
     LeaveThreads,
 }
 
-/// What ends a worker, and how it is told to have ended.
+/// The actions that end a worker, and the reported exits.
 const DEADLY: [(Action, &[WorkerExit]); 6] = [
     (Action::Abort, &[WorkerExit::Signal(6)]),
     (Action::ExitOnThread, &[WorkerExit::Code(3)]),
-    // By the handler of the standard library, or of the system.
+    // The handler of the standard library or that of the system ends the process.
     (
         Action::OverflowStack,
         &[WorkerExit::Signal(6), WorkerExit::Signal(11)],
@@ -57,8 +58,8 @@ const DEADLY: [(Action, &[WorkerExit]); 6] = [
     (Action::CloseAndReturn, &ANY_END),
 ];
 
-/// The ends of a worker without descriptors: it fails when it reports, its runtimes panic, or its pool
-/// kills it.
+/// The possible exits of a worker without descriptors: it fails when it reports, its runtimes panic,
+/// or its pool kills it.
 const ANY_END: [WorkerExit; 4] = [
     WorkerExit::Code(71),
     WorkerExit::Code(101),
@@ -84,7 +85,7 @@ pub(crate) fn close_from(first: i32) {
     // The descriptor of the connection is closed before those of the runtimes, so that the manager notices
     // it in any case.
     for descriptor in (first..ALL).rev() {
-        // Closing a descriptor that is not open does nothing.
+        // Closing a descriptor that is not open has no effect.
         let _ = close(descriptor);
     }
 }
@@ -162,7 +163,7 @@ impl Task for Action {
     }
 }
 
-/// Leaves a thread that closes all descriptors once this task is long over.
+/// Starts a thread that closes all descriptors long after this task has ended.
 #[derive(Debug, Serialize, Deserialize)]
 struct CloseLater;
 
@@ -172,8 +173,8 @@ impl Task for CloseLater {
 
     async fn run(self) -> u32 {
         thread::spawn(|| {
-            // The length of the sleep is part of the test: the worker may or may not wait for its next task
-            // by then.
+            // The sleep is part of the test: the worker may or may not be waiting for its next task by
+            // then.
             thread::sleep(Duration::from_millis(100));
             close_from(3);
         });
@@ -185,7 +186,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<Action>().task::<CloseLater>()
 }
 
-/// Makes tasks, of which one in four does that deed.
+/// Makes tasks, of which one in four performs the action.
 fn tasks(action: Action) -> impl Iterator<Item = Action> {
     (0..12).map(move |number| {
         if number % 4 == 1 {
@@ -197,7 +198,7 @@ fn tasks(action: Action) -> impl Iterator<Item = Action> {
 }
 
 async fn until_all_live(pool: &Pool, workers: usize) {
-    until("all workers are there", || async {
+    until("all workers exist", || async {
         let pids = pool.pids().await;
         pids.len() == workers
             && pids.into_iter().all(is_running)
@@ -207,7 +208,7 @@ async fn until_all_live(pool: &Pool, workers: usize) {
 }
 
 #[test]
-fn task_that_ends_its_process_fails_alone_and_another_process_takes_the_place() {
+fn only_the_task_that_ends_its_process_fails_and_the_process_is_replaced() {
     run(async {
         let each = DEADLY.map(|(action, exits)| async move {
             let pool = Pool::new(2).await.unwrap();
@@ -231,7 +232,7 @@ fn task_that_ends_its_process_fails_alone_and_another_process_takes_the_place() 
 }
 
 #[test]
-fn task_that_changes_its_process_costs_no_task_its_outcome() {
+fn task_that_changes_its_process_affects_no_outcome() {
     run(async {
         let each = HARMLESS.map(|action| async move {
             let pool = Pool::new(2).await.unwrap();
@@ -253,7 +254,7 @@ fn task_that_changes_its_process_costs_no_task_its_outcome() {
     });
 }
 
-/// A worker whose connection is closed between two tasks, by a thread that a task has left.
+/// A thread that a task has started closes the connection of its worker between two tasks.
 #[test]
 fn idle_worker_that_has_lost_its_session_is_replaced() {
     run(async {
@@ -261,7 +262,7 @@ fn idle_worker_that_has_lost_its_session_is_replaced() {
         let worker = pool.apply(Who).await.unwrap();
         let closed = pool.apply(CloseLater).await.unwrap();
         assert_eq!(closed, worker);
-        until("another is in its place", || async {
+        until("another worker is in its place", || async {
             let pids = pool.pids().await;
             pids.len() == 1 && pids != [worker]
         })

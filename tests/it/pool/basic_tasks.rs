@@ -1,4 +1,4 @@
-//! Tasks that tell the worker they run in, or end it.
+//! Tasks that return or end their worker.
 
 use std::{future, process};
 
@@ -6,7 +6,7 @@ use lockkeeper::{CallError, Lock, Task, builders::Program};
 use lockkeeper_test_support::kill;
 use serde::{Deserialize, Serialize};
 
-/// The worker.
+/// Returns the worker's process id.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Who;
 
@@ -19,7 +19,7 @@ impl Task for Who {
     }
 }
 
-/// A number in an ordinary way, or the end of the worker within the lock.
+/// Returns a number, or ends the worker while it holds the lock.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ReturnOrDie {
     Return(u64),

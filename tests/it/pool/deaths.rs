@@ -25,7 +25,7 @@ use crate::{
     run,
 };
 
-/// Ends the worker as often as the file has lines, each time taking one.
+/// Ends the worker if the file has a line, and removes the line.
 #[derive(Debug, Serialize, Deserialize)]
 struct DieOften(PathBuf);
 
@@ -34,9 +34,9 @@ impl Task for DieOften {
     type Output = u32;
 
     async fn run(self) -> u32 {
-        let lines = fs::read_to_string(&self.0).expect("the file is there");
+        let lines = fs::read_to_string(&self.0).expect("the file exists");
         if let Some((_, rest)) = lines.split_once('\n') {
-            fs::write(&self.0, rest).expect("the file is there");
+            fs::write(&self.0, rest).expect("the file exists");
             kill(process::id());
             future::pending::<()>().await;
         }
@@ -44,7 +44,7 @@ impl Task for DieOften {
     }
 }
 
-/// The worker, once the lock was had for a moment.
+/// Returns the worker's process id after it has acquired and released the lock.
 #[derive(Debug, Serialize, Deserialize)]
 struct Hold(Lock);
 
@@ -58,7 +58,7 @@ impl Task for Hold {
     }
 }
 
-/// Ends the worker in an orderly way.
+/// Ends the worker with exit code 0.
 #[derive(Debug, Serialize, Deserialize)]
 struct Exit;
 
@@ -71,7 +71,7 @@ impl Task for Exit {
     }
 }
 
-/// An initializer that fails once the file is gone, and leaves a line in another each time.
+/// An initializer that fails if the file does not exist. Each run adds a line to another file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Need {
     file: PathBuf,
@@ -87,7 +87,7 @@ impl Task for Need {
             .create(true)
             .append(true)
             .open(self.tries)
-            .expect("the folder is there");
+            .expect("the folder exists");
         tries.write_all(b"try\n").expect("a line can be written");
         assert!(self.file.exists(), "the file is gone");
     }
@@ -158,7 +158,7 @@ fn idle_worker_that_is_killed_is_replaced() {
 }
 
 #[test]
-fn workers_may_be_killed_at_any_time_and_all_tasks_have_an_output() {
+fn all_tasks_have_an_output_although_workers_are_killed_at_any_time() {
     run(async {
         let mut random = seeded();
         let pool = Pool::builder(3).retries(1000).start().await.unwrap();
@@ -168,7 +168,8 @@ fn workers_may_be_killed_at_any_time_and_all_tasks_have_an_output() {
         while let Some(outcome) = outcomes.next().await {
             let worker = outcome.unwrap();
             count += 1;
-            // Only one that got ready: a place where three in a row do not stays empty.
+            // Only workers that were ready are killed: after three workers that do not get ready, a
+            // place stays empty.
             if random.random_ratio(1, 100) && pool.pids().await.contains(&worker) {
                 kill(worker);
             }
@@ -214,7 +215,7 @@ fn killed_worker_fails_its_whole_chunk_and_no_other() {
 }
 
 #[test]
-fn task_that_exits_with_success_has_failed_all_the_same() {
+fn task_that_exits_with_code_0_has_failed() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         let pid = pool.apply(Who).await.unwrap();
@@ -239,15 +240,15 @@ fn pool_whose_workers_no_longer_get_ready_fails_its_tasks() {
         }
         let broken = until_broken(&pool).await;
         assert!(broken.contains("the file is gone"), "{broken}");
-        assert_eq!(tries(&folder), 8, "three more of each place");
-        // The time itself is what is tested: 100 and 200 milliseconds between the tries.
+        assert_eq!(tries(&folder), 8, "three more tries for each place");
+        // This test measures time: there are 100 and 200 milliseconds between the tries.
         assert!(begin.elapsed() >= Duration::from_millis(300));
         pool.join().await.unwrap();
     });
 }
 
 #[test]
-fn place_that_stays_empty_leaves_the_tasks_to_the_others() {
+fn other_workers_run_the_tasks_of_an_empty_place() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
@@ -260,7 +261,7 @@ fn place_that_stays_empty_leaves_the_tasks_to_the_others() {
         .await;
         fs::remove_file(folder.path().join("needed")).unwrap();
         let healthy = kill_the_idle_one(&pool).await;
-        until("three have failed in its place", || async {
+        until("three workers have failed in the place", || async {
             tries(&folder) == 5 && pool.pids().await == [healthy]
         })
         .await;
@@ -274,7 +275,11 @@ fn place_that_stays_empty_leaves_the_tasks_to_the_others() {
         assert_eq!(waiting.await, Ok(healthy));
         kill(healthy);
         until_broken(&pool).await;
-        assert_eq!(tries(&folder), 8, "the empty place was tried no more");
+        assert_eq!(
+            tries(&folder),
+            8,
+            "no further worker was started in the empty place"
+        );
         pool.join().await.unwrap();
     });
 }
@@ -285,7 +290,7 @@ fn pool_may_end_while_a_place_waits_for_its_next_try() {
         let (folder, pool) = needy_pool(1).await;
         fs::remove_file(folder.path().join("needed")).unwrap();
         kill(pool.pids().await[0]);
-        until("one has failed", || async {
+        until("one worker has failed", || async {
             tries(&folder) == 2 && pool.pids().await.is_empty()
         })
         .await;
@@ -300,7 +305,7 @@ fn pool_may_end_while_a_place_waits_for_its_next_try() {
     });
 }
 
-/// A pool whose workers get ready for as long as the file "needed" is in the folder.
+/// Starts a pool whose workers get ready while the file "needed" is in the folder.
 async fn needy_pool(workers: usize) -> (TempDir, Pool) {
     let folder = tempfile::tempdir().unwrap();
     let need = Need {
@@ -312,27 +317,27 @@ async fn needy_pool(workers: usize) -> (TempDir, Pool) {
     (folder, pool.unwrap())
 }
 
-/// How many workers of such a pool have tried to get ready.
+/// Returns how many workers of such a pool have tried to get ready.
 fn tries(folder: &TempDir) -> usize {
     let tries = fs::read_to_string(folder.path().join("tries"));
     tries.unwrap().lines().count()
 }
 
-/// Kills the one of two workers that a short task finds idle, and tells the other.
+/// Kills the one of two workers that runs a short task, and returns the other.
 async fn kill_the_idle_one(pool: &Pool) -> u32 {
     let pids = pool.pids().await;
     let idle = pool.apply(Who).await.unwrap();
     kill(idle);
     let other = pids.into_iter().find(|pid| *pid != idle);
-    other.expect("there are two")
+    other.expect("the pool has two workers")
 }
 
-/// Applies tasks until one fails since there are no workers, and says why there are none.
+/// Applies tasks until one fails because there are no workers, and returns the reason.
 async fn until_broken(pool: &Pool) -> String {
     loop {
         match pool.apply(Who).await {
             Err(TaskError::Failed(TaskFault::Broken(why))) => return why,
-            // A worker may have died with the task, or before it was seen to be dead.
+            // A worker may have died with the task, or before the pool noticed its death.
             Ok(_) | Err(TaskError::Failed(TaskFault::WorkerDied { .. })) => {}
             Err(other) => panic!("{other:?}"),
         }
@@ -340,7 +345,7 @@ async fn until_broken(pool: &Pool) -> String {
 }
 
 #[test]
-fn tasks_that_killed_workers_have_not_begun_are_run_by_others() {
+fn unbegun_tasks_of_killed_workers_are_run_by_others() {
     run(async {
         let pool = Pool::new(4).await.unwrap();
         for _ in 0..5 {
@@ -348,7 +353,7 @@ fn tasks_that_killed_workers_have_not_begun_are_run_by_others() {
                 pool.status().await.unwrap().idle == 4
             })
             .await;
-            // The pool has not heard of their deaths yet when it gives them tasks.
+            // The pool has not noticed the deaths when it assigns the tasks.
             pool.pids().await.into_iter().for_each(kill);
             let tasks: Vec<_> = (0..4).map(|_| pool.spawn(Who)).collect();
             for outcome in join_all(tasks).await {

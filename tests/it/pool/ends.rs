@@ -1,4 +1,4 @@
-//! How a pool ends: closed, joined, terminated, dropped, or with the process that owns it.
+//! The ends of a pool: closed, joined, terminated, dropped, or with the process that owns it.
 
 use std::{
     future::{self},
@@ -21,7 +21,7 @@ use crate::{
     run,
 };
 
-/// Takes the lock and never ends, and neither waits nor looks at anything.
+/// Acquires the lock and then runs for ever without yielding.
 #[derive(Debug, Serialize, Deserialize)]
 struct Spin(Lock);
 
@@ -37,7 +37,7 @@ impl Task for Spin {
     }
 }
 
-/// The same on a plain thread.
+/// As `Spin`, on a plain thread.
 #[derive(Debug, Serialize, Deserialize)]
 struct PlainSpin(Lock);
 
@@ -71,7 +71,7 @@ async fn own_a_pool(locks: (Lock, Lock)) {
 }
 
 async fn until_gone(pids: &[u32]) {
-    until("the workers are gone", || async {
+    until("the workers have ended", || async {
         !pids.iter().any(|pid| is_running(*pid))
     })
     .await;
@@ -85,7 +85,7 @@ async fn until_held(lock: &Lock) {
 }
 
 async fn until_jobs(pool: &Pool, running: u64, waiting: u64) {
-    until("so many jobs run and wait", || async {
+    until("the expected numbers of jobs run and wait", || async {
         let status = pool.status().await.unwrap();
         (status.running, status.waiting) == (running, waiting)
     })
@@ -101,7 +101,7 @@ fn worker_died(pid: u32) -> TaskError {
 }
 
 #[test]
-fn closed_pool_runs_what_it_has_and_takes_no_more() {
+fn closed_pool_runs_its_tasks_and_accepts_no_more() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
@@ -187,7 +187,7 @@ fn pool_may_end_while_its_workers_die() {
             let pool = Pool::new(4).await.unwrap();
             let pids = pool.pids().await;
             pids.iter().for_each(|pid| kill(*pid));
-            // When it ends is what is random here.
+            // Only the time of the end is random.
             thread::sleep(Duration::from_micros(random.random_range(0..1500)));
             drop(pool);
             assert!(!pids.iter().any(|pid| is_running(*pid)));
@@ -196,7 +196,7 @@ fn pool_may_end_while_its_workers_die() {
 }
 
 #[test]
-fn workers_end_with_their_parent_whatever_they_do() {
+fn workers_end_with_their_parent_during_any_task() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let locks = (manager.lock().await.unwrap(), manager.lock().await.unwrap());
@@ -215,7 +215,7 @@ fn workers_end_with_their_parent_whatever_they_do() {
 }
 
 #[test]
-fn stopped_idle_worker_does_not_keep_a_pool_from_its_end() {
+fn stopped_idle_worker_does_not_block_the_end_of_a_pool() {
     run(async {
         let pool = Pool::new(2).await.unwrap();
         until("all workers are idle", || async {

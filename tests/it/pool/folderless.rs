@@ -1,4 +1,4 @@
-//! Pools need no folder: neither one that can be written to, nor any variable that names one.
+//! Pools need neither a writable folder nor an environment variable with a folder.
 
 use std::{
     env, fs,
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::{pool::basic_tasks::Who, run};
 
-/// A user that no program of this machine has used.
+/// A user id without files or processes.
 const OTHER_USER: u32 = 4_000_021;
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -84,7 +84,7 @@ async fn worked() -> String {
 }
 
 #[test]
-fn pool_works_whatever_the_variables_of_folders_say() {
+fn pool_works_with_any_folders_in_environment_variables() {
     run(async {
         let long = format!("/{}", "x".repeat(90));
         for folder in ["/nonsense/folder", "relative", "", &long] {
@@ -112,8 +112,8 @@ fn pool_makes_no_folder() {
     });
 }
 
-/// A command that runs the test binary in namespaces of its own, after another command. Returns `None` and
-/// prints the reason if the machine has no namespaces.
+/// Returns a command that runs the test binary in new namespaces, after another command. Returns `None`
+/// and prints the reason if the machine does not support namespaces.
 fn unshared(options: &str, before: &str) -> Option<Command> {
     let script = format!("{before} exec \"$0\" \"$@\"");
     let start = |program: &Path| {
@@ -130,11 +130,11 @@ fn unshared(options: &str, before: &str) -> Option<Command> {
     None
 }
 
-/// A command that makes `/tmp` a folder that is not writable.
+/// A command that makes `/tmp` read-only.
 const READ_ONLY: &str = "mount --bind /tmp /tmp && mount -o remount,bind,ro /tmp &&";
 
 #[test]
-fn pool_works_where_nothing_can_be_written() {
+fn pool_works_without_a_writable_folder() {
     let Some(mut unshared) = unshared("-rmf", READ_ONLY) else {
         return;
     };
@@ -145,7 +145,7 @@ fn pool_works_where_nothing_can_be_written() {
 }
 
 #[test]
-fn manager_in_a_folder_that_is_not_writable_says_which_folder_and_what_to_do() {
+fn error_of_a_manager_in_a_read_only_folder_names_it_and_the_remedy() {
     run(async {
         if let Some(mut unshared) = unshared("-rmf", READ_ONLY) {
             let argument = (0, None::<PathBuf>);
@@ -172,7 +172,7 @@ fn manager_in_a_folder_that_is_not_writable_says_which_folder_and_what_to_do() {
 }
 
 #[test]
-fn managers_that_are_process_1_of_namespaces_which_share_a_folder_do_not_meet() {
+fn managers_that_are_process_1_of_different_namespaces_can_share_a_folder() {
     run(async {
         let mut addresses = Vec::new();
         let mut managers = Vec::new();

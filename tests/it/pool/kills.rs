@@ -1,6 +1,6 @@
 //! Workers that are killed at random moments while they run short tasks.
 //!
-//! Each task appends to a file, which shows which process ran which task, and in which order.
+//! Each task appends to a log file, which shows the process of each task, and the order.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,13 +25,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// How many workers are killed in a test.
+/// The number of workers that a test kills.
 const KILLS: usize = 100;
 
-/// The witness, as a worker has opened it.
+/// The worker's log file.
 static LOG: OnceLock<File> = OnceLock::new();
 
-/// Has the worker's tasks write to a file.
+/// Opens the log file in a worker.
 #[derive(Debug, Serialize, Deserialize)]
 struct OpenLog(PathBuf);
 
@@ -41,11 +41,11 @@ impl Task for OpenLog {
 
     async fn run(self) {
         let file = OpenOptions::new().append(true).create(true).open(self.0);
-        LOG.get_or_init(|| file.expect("the folder is there"));
+        LOG.get_or_init(|| file.expect("the folder exists"));
     }
 }
 
-/// Writes down its process and its number, and gives both, with so many bytes.
+/// Logs its process and its number, and returns both with a number of bytes.
 #[derive(Debug, Serialize, Deserialize)]
 struct LogRun(u64, usize);
 
@@ -57,7 +57,7 @@ impl Task for LogRun {
         let mut line = [0; 12];
         line[..4].copy_from_slice(&process::id().to_be_bytes());
         line[4..].copy_from_slice(&self.0.to_be_bytes());
-        // In one write, so that the lines of all are whole.
+        // In one write, so that each line is complete.
         let mut log = LOG.get().expect("the initializer has run");
         let written = log.write(&line).expect("the file takes it");
         assert_eq!(written, line.len());
@@ -69,7 +69,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<OpenLog>().task::<LogRun>()
 }
 
-/// What the witness saw: the numbers that each process wrote, in order.
+/// Reads the log: the numbers that each process wrote, in order.
 fn seen(log: &Path) -> BTreeMap<u32, Vec<u64>> {
     let mut seen: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
     for line in fs::read(log).unwrap().chunks(12) {
@@ -84,10 +84,11 @@ fn seen(log: &Path) -> BTreeMap<u32, Vec<u64>> {
 
 type Outcome = Result<(u32, u64, String), TaskError>;
 
-/// Runs tasks until so many workers were killed at random moments, and gives the outcomes in order.
+/// Runs tasks until `KILLS` workers were killed at random moments, and returns the outcomes in
+/// order.
 async fn run_and_kill(builder: PoolBuilder, log: &Path) -> Vec<Outcome> {
     let mut random = seeded();
-    // Some outcomes take another way than most, since they are large.
+    // Some outcomes are large, and are sent in another way.
     let large = random.random_range(20..200);
     let bytes = move |number: u64| {
         if number.is_multiple_of(large) {
@@ -112,7 +113,8 @@ async fn run_and_kill(builder: PoolBuilder, log: &Path) -> Vec<Outcome> {
         let mut killed = BTreeSet::new();
         for _ in 0..KILLS {
             let victim = loop {
-                // Only one that has got ready: a place where three in a row do not stays empty.
+                // Only workers that were ready are killed: after three workers that do not get
+                // ready, a place stays empty.
                 let ready = std::mem::take(&mut *latest.borrow_mut());
                 let pids = pool.pids().await;
                 let is_victim = |pid: &u32| pids.contains(pid) && !killed.contains(pid);
@@ -131,7 +133,7 @@ async fn run_and_kill(builder: PoolBuilder, log: &Path) -> Vec<Outcome> {
     outcomes
 }
 
-/// Collects outcomes, and lets others run in between: a stream whose outcomes are there does not.
+/// Collects outcomes, and yields in between: a stream with available outcomes does not.
 async fn collect(outcomes: impl Stream<Item = Outcome>) -> Vec<Outcome> {
     let mut outcomes = Box::pin(outcomes);
     let mut all = Vec::new();
@@ -143,7 +145,7 @@ async fn collect(outcomes: impl Stream<Item = Outcome>) -> Vec<Outcome> {
 }
 
 #[test]
-fn killed_workers_fail_one_task_each_at_the_most_and_what_they_finished_is_known() {
+fn killed_workers_fail_at_most_one_task_each_and_keep_finished_outcomes() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("witness");
@@ -169,14 +171,14 @@ fn killed_workers_fail_one_task_each_at_the_most_and_what_they_finished_is_known
         let runs: usize = seen.values().map(Vec::len).sum();
         assert_eq!(runs, all.len(), "a task was run twice");
         for (pid, mut numbers) in seen {
-            // What a worker has run and not finished is the last, if there is such a task.
+            // Only the last task of a worker may have run without finishing.
             if deaths.get(&pid) == numbers.last() {
                 numbers.pop();
             }
             numbers.sort_unstable();
             assert_eq!(logged.remove(&pid).unwrap_or_default(), numbers, "{pid}");
         }
-        assert!(logged.is_empty(), "the witness has not seen {logged:?}");
+        assert!(logged.is_empty(), "the log does not contain {logged:?}");
     });
 }
 
@@ -191,7 +193,7 @@ fn tasks_of_killed_workers_are_run_again_and_no_others() {
             assert_eq!(outcome.as_ref().map(|(_, own, _)| *own), Ok(number));
         }
         for (pid, numbers) in seen(&log) {
-            // What a worker had run and not finished is the last.
+            // Only the last task of a worker has run without finishing.
             let (_, finished) = numbers.split_last().unwrap();
             for number in finished {
                 let (by, ..) = outcomes[usize::try_from(*number).unwrap()]

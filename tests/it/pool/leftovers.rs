@@ -1,5 +1,5 @@
-//! What outlives a task or leaves its worker: threads, programs that read their input, tickets,
-//! large outputs, and tasks that are spawned just before the pool closes.
+//! Effects that outlive a task or leave its worker: threads, programs that read their input,
+//! tickets, large outputs, and tasks that are spawned just before the pool closes.
 
 use std::{
     process::{Command, Stdio},
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// Leaves a thread behind that ends long after the test.
+/// Starts a thread that ends long after the test.
 #[derive(Debug, Serialize, Deserialize)]
 struct LeaveThread;
 
@@ -47,7 +47,7 @@ impl PlainTask for Sort {
     }
 }
 
-/// Takes the lock and hands it on.
+/// Acquires the lock and returns a ticket.
 #[derive(Debug, Serialize, Deserialize)]
 struct IntoTicket(Lock);
 
@@ -60,7 +60,7 @@ impl Task for IntoTicket {
     }
 }
 
-/// A text of that many bytes.
+/// Returns a text of a number of bytes.
 #[derive(Debug, Serialize, Deserialize)]
 struct LongText(usize);
 
@@ -82,7 +82,7 @@ pub(crate) fn register(program: Program) -> Program {
 }
 
 #[test]
-fn thread_that_a_task_left_behind_keeps_nobody_waiting() {
+fn remaining_thread_of_a_task_does_not_delay_the_pool() {
     run(async {
         let pool = Pool::builder(1)
             .max_tasks_per_child(1)
@@ -95,7 +95,7 @@ fn thread_that_a_task_left_behind_keeps_nobody_waiting() {
 }
 
 #[test]
-fn program_that_a_task_starts_finds_its_input_empty() {
+fn program_that_a_task_starts_has_an_empty_standard_input() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         assert!(pool.apply(Plain(Sort)).await.unwrap());
@@ -112,20 +112,20 @@ fn ticket_may_be_the_output_of_a_task() {
         let ticket = pool.apply(IntoTicket(lock.clone())).await.unwrap().unwrap();
         let guard = lock.adopt(ticket).await.unwrap();
         assert!(guard.abandoned().is_none());
-        // It is no longer the worker's.
+        // The hold no longer belongs to the worker.
         pool.terminate().await;
         assert!(guard.is_valid());
     });
 }
 
 #[test]
-fn much_output_that_is_read_late_harms_nobody() {
+fn large_outputs_may_be_read_late() {
     run(async {
         let pool = Pool::new(2).await.unwrap();
         let bytes = 20 << 20;
         let mut outputs = pool.imap((0..10).map(|_| LongText(bytes)));
         assert_eq!(outputs.next().await.unwrap().unwrap().len(), bytes);
-        // The time itself is what is tested: the reader is busy while more comes in than a client may leave unread.
+        // The sleep is part of the test: the reader is busy while more arrives than a client may leave unread.
         std::thread::sleep(Duration::from_millis(300));
         while let Some(output) = outputs.next().await {
             assert_eq!(output.unwrap().len(), bytes);

@@ -1,4 +1,4 @@
-//! Tasks beyond what a pool keeps wait where they are submitted, and none is lost.
+//! Tasks above the limit of a pool wait in the submitting process, and none is lost.
 
 use futures::{StreamExt, TryStreamExt};
 use lockkeeper::{
@@ -11,7 +11,7 @@ use crate::run;
 
 const MEGABYTE: usize = 1 << 20;
 
-/// A number, told once there is a permit, which is used up.
+/// Returns a number after it has consumed a permit.
 #[derive(Debug, Serialize, Deserialize)]
 struct Heavy {
     number: u64,
@@ -34,7 +34,7 @@ pub(crate) fn register(program: Program) -> Program {
 }
 
 #[test]
-fn tasks_beyond_what_a_pool_keeps_wait_in_order_and_all_are_run() {
+fn tasks_above_the_limit_of_a_pool_wait_in_order_and_all_run() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let permits = manager.semaphore(0).await.unwrap();
@@ -46,7 +46,7 @@ fn tasks_beyond_what_a_pool_keeps_wait_in_order_and_all_are_run() {
             ballast: "x".repeat(megabytes * MEGABYTE),
         };
         let handles: Vec<_> = (0..12).map(|number| pool.spawn(heavy(number, 1))).collect();
-        // Half of the room is for single tasks: for two of them, which run.
+        // Half of the limit is for single tasks: for two of them, which run.
         let running = async || pool.status().await.unwrap().running == 2;
         until("two tasks run", running).await;
         assert_eq!(pool.status().await.unwrap().waiting, 0);
@@ -54,7 +54,7 @@ fn tasks_beyond_what_a_pool_keeps_wait_in_order_and_all_are_run() {
         for (number, handle) in (0..).zip(handles) {
             assert_eq!(handle.await, Ok(Ok(number)));
         }
-        // A stream has the other half, and goes on beside a single task.
+        // A stream has the other half, and continues beside a single task.
         permits.add_permits(13).await.unwrap();
         let mut outcomes = pool.imap((0..12).map(|number| heavy(number, 1)));
         assert_eq!(outcomes.next().await, Some(Ok(Ok(0))));
@@ -71,7 +71,7 @@ fn tasks_beyond_what_a_pool_keeps_wait_in_order_and_all_are_run() {
 }
 
 #[test]
-fn tasks_that_wait_for_room_are_run_before_a_pool_is_closed_and_cancelled_ones_never() {
+fn tasks_that_wait_for_room_run_before_a_pool_closes_and_cancelled_ones_never() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let permits = manager.semaphore(0).await.unwrap();

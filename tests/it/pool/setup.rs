@@ -1,4 +1,4 @@
-//! The setup of a pool: its initializer, the life time of its workers, and what is refused.
+//! The setup of a pool: its initializer, the lifetime of its workers, and refused settings.
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{pool::Square, run};
 
-/// What the initializer left in this process.
+/// The value that the initializer set in this process.
 static SET_UP: OnceLock<String> = OnceLock::new();
 
-/// An initializer. Without a word it fails.
+/// An initializer that fails if the text is empty.
 #[derive(Debug, Serialize, Deserialize)]
 struct SetUp(String);
 
@@ -19,12 +19,14 @@ impl Task for SetUp {
     type Output = ();
 
     async fn run(self) {
-        assert!(!self.0.is_empty(), "not a word to set up with");
-        SET_UP.set(self.0).expect("it runs once in a process");
+        assert!(!self.0.is_empty(), "no text to set up with");
+        SET_UP
+            .set(self.0)
+            .expect("the initializer runs once in a process");
     }
 }
 
-/// The worker, and what was set up in it.
+/// Returns the worker's process id and the initializer's value.
 #[derive(Debug, Serialize, Deserialize)]
 struct Who;
 
@@ -37,7 +39,7 @@ impl Task for Who {
     }
 }
 
-/// A sum of squares that a pool in the worker works out.
+/// Returns a sum of squares, which a pool in the worker computes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Nested(u64);
 
@@ -48,12 +50,12 @@ impl Task for Nested {
     async fn run(self) -> u64 {
         let pool = Pool::new(2).await.expect("a worker may have a pool");
         let squares = pool.map((0..self.0).map(Square)).await;
-        pool.join().await.expect("the pool is there");
-        squares.expect("they are squares").into_iter().sum()
+        pool.join().await.expect("the pool is running");
+        squares.expect("all tasks have an output").into_iter().sum()
     }
 }
 
-/// A task that the program does not know.
+/// A task that is not registered.
 #[derive(Debug, Serialize, Deserialize)]
 struct Unregistered;
 
@@ -103,17 +105,17 @@ fn initializer_may_have_megabytes_of_arguments() {
         let builder = Pool::builder(2).initializer(SetUp(word.clone()));
         let pool = builder.start().await.unwrap();
         let (_, shown) = pool.apply(Who).await.unwrap();
-        assert!(shown == Some(word), "it has changed on its way");
+        assert!(shown == Some(word), "the argument has changed");
     });
 }
 
 #[test]
-fn initializer_that_fails_keeps_the_pool_from_starting() {
+fn pool_does_not_start_if_the_initializer_fails() {
     run(async {
         let started = Pool::builder(3).initializer(SetUp(String::new())).start();
         match started.await {
             Err(StartError::Child(why)) => {
-                assert!(why.contains("not a word to set up with"), "{why}");
+                assert!(why.contains("no text to set up with"), "{why}");
             }
             other => panic!("{other:?}"),
         }
@@ -126,7 +128,7 @@ fn initializer_that_fails_keeps_the_pool_from_starting() {
 }
 
 #[test]
-fn pool_of_no_workers_is_refused() {
+fn pool_of_zero_workers_is_refused() {
     run(async {
         let refused = Pool::new(0).await.map(drop).unwrap_err();
         assert!(matches!(refused, StartError::Unusable(_)), "{refused:?}");
@@ -135,7 +137,7 @@ fn pool_of_no_workers_is_refused() {
 }
 
 #[test]
-fn task_that_is_not_registered_is_refused_by_name() {
+fn unregistered_task_is_refused_by_name() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         let refused = pool.apply(Unregistered).await.unwrap_err();

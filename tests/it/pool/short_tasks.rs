@@ -1,4 +1,4 @@
-//! Short tasks, of which a worker is given many at a time, when one of them blocks or dies.
+//! Short tasks, many of which are assigned to a worker at a time, when one of them blocks or dies.
 
 use std::{
     collections::BTreeMap,
@@ -16,13 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{pool::deeds::close_from, run};
 
-/// So many that most are given to a worker before it has run those that came earlier.
+/// So many tasks that most are assigned to a worker before it has run earlier ones.
 const MANY: u64 = 3000;
 
-/// Which one is not like the others.
+/// The number of the special task.
 const ODD: u64 = 1000;
 
-/// Writes down its number, and then does what it is for.
+/// Logs its number, and then performs its action.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     number: u64,
@@ -61,7 +61,7 @@ impl Task for Entry {
         let log = self.folder.join("log");
         let log = OpenOptions::new().append(true).create(true).open(log);
         let written = log.and_then(|mut log| log.write_all(line.as_bytes()));
-        written.expect("the folder is there");
+        written.expect("the folder exists");
         let file = self.folder.join("file");
         match self.deed {
             Deed::Nothing => {}
@@ -72,13 +72,13 @@ impl Task for Entry {
                     thread::sleep(Duration::from_millis(1));
                 }
             }
-            Action::MakeFile => fs::write(file, "").expect("the folder is there"),
+            Action::MakeFile => fs::write(file, "").expect("the folder exists"),
         }
         self.number
     }
 }
 
-/// Does nothing, and from some number on writes it down and takes its time.
+/// Does nothing for low numbers. From a number on it logs its number and takes some time.
 #[derive(Debug, Serialize, Deserialize)]
 struct Nap(Entry);
 
@@ -91,7 +91,7 @@ impl Task for Nap {
         if entry.number < MANY {
             return entry.number;
         }
-        // Not so long that those behind it are handed back.
+        // Short enough that later tasks are not handed back.
         thread::sleep(Duration::from_millis(1));
         entry.run().await
     }
@@ -101,7 +101,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<Entry>().task::<Nap>()
 }
 
-/// How often each number was written down.
+/// Returns how often each number was logged.
 fn runs(folder: &Path) -> BTreeMap<u64, usize> {
     let log = fs::read_to_string(folder.join("log")).unwrap();
     let mut runs = BTreeMap::new();
@@ -145,7 +145,7 @@ fn worker_that_cannot_report_a_short_task_begins_none_behind_it() {
 }
 
 #[test]
-fn killed_worker_has_only_the_short_task_run_again_that_it_ran() {
+fn only_the_running_short_task_of_a_killed_worker_is_retried() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let pool = Pool::builder(2).retries(2).start().await.unwrap();
@@ -169,11 +169,11 @@ fn killed_worker_has_only_the_short_task_run_again_that_it_ran() {
 }
 
 #[test]
-fn short_tasks_behind_one_that_blocks_its_thread_are_run_by_another_worker() {
+fn short_tasks_after_a_blocking_one_are_run_by_another_worker() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let pool = Pool::new(2).await.unwrap();
-        // Whatever a worker was given with the one that waits, the one that ends its wait is there.
+        // The task that ends the wait may be assigned to the same worker, after the waiting one.
         let tasks = (0..MANY).map(|number| {
             let action = match number {
                 ODD => Action::AwaitFile,
@@ -189,7 +189,7 @@ fn short_tasks_behind_one_that_blocks_its_thread_are_run_by_another_worker() {
 }
 
 #[test]
-fn worker_that_makes_room_for_another_hands_back_what_it_has_not_begun() {
+fn replaced_worker_hands_back_unbegun_tasks() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let pool = Pool::builder(2)
@@ -207,17 +207,20 @@ fn worker_that_makes_room_for_another_hands_back_what_it_has_not_begun() {
 }
 
 #[test]
-fn outcomes_are_not_kept_while_others_follow_that_take_a_little_longer() {
+fn outcomes_are_sent_while_slower_tasks_follow() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let pool = Pool::new(1).await.unwrap();
-        // The worker takes many at a time by then.
+        // The worker takes many tasks at a time by then.
         let tasks =
             (0..MANY + 60).map(|number| Nap(Entry::new(number, folder.path(), Action::Nothing)));
         let mut outcomes = pool.imap(tasks);
         while outcomes.next().await.unwrap().unwrap() != MANY {}
         let begun = runs(folder.path()).len();
-        assert!(begun < 16, "{begun} were begun before the first was told");
+        assert!(
+            begun < 16,
+            "{begun} tasks were begun before the first outcome arrived"
+        );
         while let Some(outcome) = outcomes.next().await {
             outcome.unwrap();
         }

@@ -1,4 +1,4 @@
-//! Streams of outcomes: from slow iterators, and of pools that are gone.
+//! Streams of outcomes: from slow iterators, and of ended pools.
 
 use std::{cell::Cell, iter, process, rc::Rc, thread, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{runtime::Builder, task::LocalSet};
 
 use crate::{pool::basic_tasks::Who, program, run};
 
-/// Ends the worker in some way, each as the last thing that it does.
+/// Ends the worker in one of several ways.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum End {
     Exit(i32),
@@ -39,7 +39,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<End>()
 }
 
-/// How a stream is made of tasks.
+/// The method that makes a stream of outcomes.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Ordered,
@@ -74,11 +74,11 @@ impl Way {
     }
 }
 
-/// Fewer tasks than a stream takes ahead.
+/// Fewer tasks than a stream takes in advance.
 const FEW: usize = 200;
 
 #[test]
-fn outcomes_and_other_tasks_come_between_tasks_of_a_slow_iterator() {
+fn outcomes_and_other_tasks_are_served_during_a_slow_iterator() {
     program();
     let _watchdog = Watchdog::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -96,7 +96,7 @@ fn outcomes_and_other_tasks_come_between_tasks_of_a_slow_iterator() {
             let taken = Cell::new(0);
             let tasks = iter::from_fn(|| {
                 let is_over = outcomes.get() >= 3 && ticks.get() >= 3;
-                // That it takes time is what makes it slow.
+                // The sleep makes the iterator slow.
                 thread::sleep(Duration::from_millis(20));
                 taken.set(taken.get() + 1);
                 (!is_over && taken.get() < FEW).then_some(Who)
@@ -104,13 +104,16 @@ fn outcomes_and_other_tasks_come_between_tasks_of_a_slow_iterator() {
             let stream = way.stream(&pool, tasks);
             let stream = stream.inspect(|_| outcomes.set(outcomes.get() + 1));
             let all: Vec<_> = stream.collect().await;
-            assert!(taken.get() < FEW, "{way:?}: nothing came in between");
+            assert!(
+                taken.get() < FEW,
+                "{way:?}: no outcome arrived during the iteration"
+            );
             assert!(all.len() >= 3 && all.iter().all(Result::is_ok), "{all:?}");
         });
     }
 }
 
-/// What a pool comes to.
+/// The end of a pool.
 #[derive(Clone, Copy, Debug)]
 enum Gone {
     Dropped,
@@ -129,7 +132,7 @@ impl Gone {
 }
 
 #[test]
-fn stream_of_a_pool_that_is_gone_is_terminated() {
+fn stream_of_an_ended_pool_is_terminated() {
     run(async {
         for way in WAYS {
             for gone in [Gone::Dropped, Gone::Terminated, Gone::Joined] {
@@ -138,7 +141,8 @@ fn stream_of_a_pool_that_is_gone_is_terminated() {
                 begun.next().await.unwrap().unwrap();
                 let mut not_begun = Box::pin(way.stream(&pool, [Who, Who].into_iter()));
                 gone.end(pool).await;
-                // Outcomes that are there, and those of tasks that were submitted before the end.
+                // First come the outcomes that have arrived, and those of tasks that were submitted
+                // before the end.
                 let mut last = begun.next().await.unwrap();
                 for _ in 0..2000 {
                     last = begun.next().await.unwrap();
@@ -156,7 +160,7 @@ fn stream_of_a_pool_that_is_gone_is_terminated() {
 }
 
 #[test]
-fn death_of_a_worker_tells_how_it_ended_and_how_often_the_task_was_begun() {
+fn error_of_a_dead_worker_has_its_exit_and_the_number_of_attempts() {
     run(async {
         let ends = [
             (End::Exit(0), WorkerExit::Code(0)),

@@ -1,5 +1,5 @@
-//! Tasks whose own code panics or ends the process where nothing is to panic: while arguments and outputs
-//! are encoded, decoded and dropped. Each task has one outcome, and its neighbours keep theirs.
+//! Tasks whose code panics or ends the process while arguments and outputs are encoded, decoded and
+//! dropped. Each task has one outcome, and other tasks keep theirs.
 
 use std::{any::type_name, panic, process};
 
@@ -9,15 +9,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, se
 
 use crate::run;
 
-/// What goes wrong with a task, and where.
+/// The failure of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Failure {
     Nothing,
-    /// The drop of the output.
+    /// The drop of the output panics.
     DropOfOutput,
-    /// The drop of what the task panicked with.
+    /// The drop of the task's panic payload panics.
     DropOfPanic,
-    /// The drop of what the drop of that panics with, and so on.
+    /// The drop of each further panic payload panics too.
     DropOfPanicForEver,
     WriteOfOutput,
     ErrorOfOutput,
@@ -30,7 +30,7 @@ enum Failure {
     DropOfTask,
 }
 
-/// Everything that can go wrong without an end of the process.
+/// All failures that do not end the process.
 const FAILURES: [Failure; 12] = [
     Failure::DropOfOutput,
     Failure::DropOfPanic,
@@ -46,12 +46,13 @@ const FAILURES: [Failure; 12] = [
     Failure::DropOfTask,
 ];
 
-/// The process in which all goes well, since the tests of this file run there: not a worker.
+/// Returns whether this process is a worker. In the main process, which runs the tests, nothing
+/// fails.
 fn is_worker(main: u32) -> bool {
     process::id() != main
 }
 
-/// A task of some process that goes wrong.
+/// A task that fails in workers.
 #[derive(Debug)]
 struct FailingTask {
     failure: Failure,
@@ -64,10 +65,10 @@ impl Serialize for FailingTask {
         assert_ne!(
             self.failure,
             Failure::WriteOfTask,
-            "it is not to be written"
+            "it is not to be encoded"
         );
         if self.failure == Failure::ErrorOfTask {
-            return Err(S::Error::custom("it cannot be written"));
+            return Err(S::Error::custom("it cannot be encoded"));
         }
         (self.failure, self.number, self.main).serialize(serializer)
     }
@@ -76,9 +77,9 @@ impl Serialize for FailingTask {
 impl<'de> Deserialize<'de> for FailingTask {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (failure, number, main) = Deserialize::deserialize(deserializer)?;
-        assert_ne!(failure, Failure::ReadOfTask, "it is not to be read");
+        assert_ne!(failure, Failure::ReadOfTask, "it is not to be decoded");
         if failure == Failure::ErrorOfReadOfTask {
-            return Err(D::Error::custom("it cannot be read"));
+            return Err(D::Error::custom("it cannot be decoded"));
         }
         Ok(Self {
             failure,
@@ -92,12 +93,12 @@ impl Drop for FailingTask {
     fn drop(&mut self) {
         if self.failure == Failure::DropOfTask && is_worker(self.main) && !std::thread::panicking()
         {
-            panic!("the task is not to be dropped");
+            panic!("the drop of the task panics");
         }
     }
 }
 
-/// A panic whose drop panics with another one.
+/// A panic payload whose drop panics with another such payload.
 struct EndlessPanic;
 
 impl Drop for EndlessPanic {
@@ -106,12 +107,12 @@ impl Drop for EndlessPanic {
     }
 }
 
-/// A panic whose drop panics with a text.
+/// A panic payload whose drop panics with a text.
 struct Once;
 
 impl Drop for Once {
     fn drop(&mut self) {
-        panic!("the panic is not to be dropped");
+        panic!("the drop of the panic panics");
     }
 }
 
@@ -128,10 +129,10 @@ impl Serialize for Output {
         assert_ne!(
             self.failure,
             Failure::WriteOfOutput,
-            "it is not to be written"
+            "it is not to be encoded"
         );
         if self.failure == Failure::ErrorOfOutput {
-            return Err(S::Error::custom("it cannot be written"));
+            return Err(S::Error::custom("it cannot be encoded"));
         }
         (self.failure, self.number, self.main).serialize(serializer)
     }
@@ -140,9 +141,9 @@ impl Serialize for Output {
 impl<'de> Deserialize<'de> for Output {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (failure, number, main) = Deserialize::deserialize(deserializer)?;
-        assert_ne!(failure, Failure::ReadOfOutput, "it is not to be read");
+        assert_ne!(failure, Failure::ReadOfOutput, "it is not to be decoded");
         if failure == Failure::ErrorOfReadOfOutput {
-            return Err(D::Error::custom("it cannot be read"));
+            return Err(D::Error::custom("it cannot be decoded"));
         }
         Ok(Self {
             failure,
@@ -155,7 +156,7 @@ impl<'de> Deserialize<'de> for Output {
 impl Drop for Output {
     fn drop(&mut self) {
         if self.failure == Failure::DropOfOutput && is_worker(self.main) {
-            panic!("the output is not to be dropped");
+            panic!("the drop of the output panics");
         }
     }
 }
@@ -181,7 +182,7 @@ pub(crate) fn register(program: Program) -> Program {
     program.task::<FailingTask>()
 }
 
-/// One task in four goes wrong.
+/// Makes tasks, of which one in four fails.
 fn tasks(failure: Failure) -> impl Iterator<Item = FailingTask> {
     let main = process::id();
     (0..12).map(move |number| FailingTask {
@@ -195,10 +196,10 @@ fn tasks(failure: Failure) -> impl Iterator<Item = FailingTask> {
     })
 }
 
-/// Whether the outcome of a task that goes wrong is what it should be.
+/// Returns whether the outcome of a failing task is correct.
 fn is_right(failure: Failure, outcome: &Result<Output, TaskError>) -> bool {
     match (failure, outcome) {
-        // The output was there before it was dropped.
+        // The output had been encoded before it was dropped.
         (Failure::DropOfOutput, Ok(_)) => true,
         (
             Failure::DropOfPanic | Failure::DropOfPanicForEver | Failure::DropOfTask,
@@ -227,13 +228,13 @@ fn is_right(failure: Failure, outcome: &Result<Output, TaskError>) -> bool {
                 && [sent, wanted]
                     .iter()
                     .all(|name| **name == type_name::<FailingTask>())
-                && (why.contains("it is not to be read") || why.contains("it cannot be read"))
+                && (why.contains("it is not to be decoded") || why.contains("it cannot be decoded"))
         }
         (
             Failure::ReadOfOutput | Failure::ErrorOfReadOfOutput,
             Err(TaskError::Undecoded(shown)),
         ) => {
-            // What the worker wrote is there to be read as something else.
+            // The bytes that the worker wrote can be decoded as another type.
             let bytes = shown.bytes();
             [shown.sent(), shown.wanted()]
                 .iter()
@@ -248,7 +249,7 @@ fn is_right(failure: Failure, outcome: &Result<Output, TaskError>) -> bool {
 }
 
 #[test]
-fn whatever_the_code_of_a_task_does_each_task_has_one_outcome() {
+fn each_task_has_one_outcome_for_every_failure_of_user_code() {
     run(async {
         for size in [1, 4, 5] {
             let pool = Pool::builder(1).chunk_size(size).start().await.unwrap();

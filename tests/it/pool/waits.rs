@@ -1,4 +1,4 @@
-//! All waits of all kinds from inside tasks of a pool: async tasks, and plain tasks that block.
+//! All waits of all kinds in tasks of a pool: async tasks, and plain tasks that block.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::run;
 
-/// Too short for anything to happen.
+/// A timeout that always ends before an event.
 const SHORT: Duration = Duration::from_millis(5);
 
 /// An object of each kind.
@@ -55,7 +55,7 @@ impl Objects {
     }
 }
 
-/// Waits in every way there is, and meets another task at the barrier.
+/// Waits in every way, and passes the barrier with another task.
 #[derive(Debug, Serialize, Deserialize)]
 struct Awaits(Objects);
 
@@ -87,7 +87,7 @@ impl Task for Awaits {
 }
 
 impl Objects {
-    /// Waits where many read, where each key is by itself, for several at once, and for data.
+    /// Waits for the readers-writer lock, the keyed kinds, several locks, and data.
     async fn awaits_more(&self) -> Result<u64, CallError> {
         drop(self.rw_lock.read().await?);
         let reader = self.rw_lock.upgradable_read().await?;
@@ -192,7 +192,8 @@ fn async_and_plain_tasks_wait_for_every_kind() {
             let set = objects.event.set().await.unwrap();
             objects.value.set(round).await.unwrap();
             for shown in [awaits.await.unwrap(), blocks.await.unwrap()] {
-                // The event was set at least once, and each has taken an item of one.
+                // The event was set at least once, and each task has taken an item with the number
+                // one.
                 let event = shown.unwrap() - 1 - round;
                 assert!((1..=set).contains(&event), "{event} of {set}");
             }

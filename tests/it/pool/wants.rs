@@ -1,5 +1,5 @@
-//! Want of descriptors, and workers that do not get ready: errors that say what is lacking, and pools that
-//! work again once there is room.
+//! Lack of descriptors, and workers that do not get ready: the errors name the lacking resource, and pools
+//! work again once it is available.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{pool::basic_tasks::Who, run};
 
-/// An initializer that ends its worker for as long as the file is there.
+/// An initializer that ends its worker while a file exists.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct ExitWhileFileExists {
     file: PathBuf,
@@ -48,7 +48,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("pool::wants::later", lose_a_worker);
 }
 
-/// Lets this process have no descriptor beside those that it has, and so many.
+/// Limits this process to its open descriptors and `more` further ones.
 fn leave_descriptors(more: u64) {
     let lowest = File::open("/dev/null").unwrap();
     let lowest = std::os::fd::AsRawFd::as_raw_fd(&lowest);
@@ -61,7 +61,7 @@ fn set_descriptors(current: u64) {
     setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
 }
 
-/// What can be a program's first use, and its error.
+/// Makes each call that can be a program's first use, and returns the errors.
 async fn uses() -> Vec<Option<String>> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     vec![
@@ -71,7 +71,7 @@ async fn uses() -> Vec<Option<String>> {
     ]
 }
 
-/// Uses the library without descriptors, with more and more of them, and with enough.
+/// Uses the library without descriptors, then with an increasing number, and then with enough.
 async fn use_first((): ()) {
     for more in 0..6 {
         leave_descriptors(more);
@@ -86,13 +86,13 @@ async fn use_first((): ()) {
 }
 
 async fn until_empty(pool: &Pool, places: u64) {
-    until("so many places are empty", || async {
+    until("the expected number of places is empty", || async {
         pool.status().await.unwrap().empty == places
     })
     .await;
 }
 
-/// A task fails that has no worker, with its reason.
+/// Applies tasks until one fails because there are no workers, and returns the reason.
 async fn until_broken(pool: &Pool) -> String {
     loop {
         match pool.apply(Who).await {
@@ -103,17 +103,17 @@ async fn until_broken(pool: &Pool) -> String {
     }
 }
 
-/// Has a pool whose worker dies when there is no descriptor for another.
+/// Owns a pool whose worker dies when there is no descriptor for another one.
 async fn lose_a_worker((): ()) {
     let pool = Pool::new(1).await.unwrap();
     let worker = pool.apply(Who).await.unwrap();
-    // Not even those that its end frees.
+    // The limit excludes even the descriptors that the worker's end frees.
     set_descriptors(0);
     kill(worker);
     report(&until_broken(&pool).await);
     until_empty(&pool, 1).await;
     set_descriptors(1000);
-    // It waits for the next attempt at the most.
+    // This waits until the next attempt at most.
     while pool.apply(Who).await.is_err() {}
     until_empty(&pool, 0).await;
     report("works again");
@@ -138,7 +138,7 @@ fn first_use_without_descriptors_is_an_error_and_a_later_one_works() {
 }
 
 #[test]
-fn pool_that_lacked_descriptors_for_a_worker_works_again_once_there_are_some() {
+fn pool_works_again_once_there_are_descriptors_for_a_worker() {
     run(async {
         let mut role = Role::start("pool::wants::later", &());
         let why = role.next_report();
@@ -148,7 +148,7 @@ fn pool_that_lacked_descriptors_for_a_worker_works_again_once_there_are_some() {
 }
 
 #[test]
-fn place_whose_workers_end_before_they_are_ready_is_tried_again_and_again() {
+fn starts_are_repeated_at_a_place_whose_workers_do_not_get_ready() {
     run(async {
         for by_signal in [false, true] {
             let folder = tempfile::tempdir().unwrap();
@@ -165,7 +165,7 @@ fn place_whose_workers_end_before_they_are_ready_is_tried_again_and_again() {
             until_empty(&pool, 1).await;
             let waiting = pool.spawn(Who);
             fs::remove_file(&file).unwrap();
-            // This one, or one that comes after the attempt that was under way.
+            // This task runs, or one after the attempt that was in progress.
             if waiting.await.is_err() {
                 pool.apply(Who).await.unwrap();
             }
@@ -176,7 +176,7 @@ fn place_whose_workers_end_before_they_are_ready_is_tried_again_and_again() {
 }
 
 #[test]
-fn pool_without_workers_is_joined_although_none_gets_ready() {
+fn pool_can_be_joined_although_no_worker_gets_ready() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("unlucky");

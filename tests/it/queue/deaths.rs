@@ -1,4 +1,4 @@
-//! Queues whose takers and putters are killed.
+//! Queues whose takers and senders are killed.
 
 use std::future::pending;
 
@@ -12,7 +12,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "queue::deaths::taker",
         |(queue, items): (Queue<u32>, usize)| async move {
-            // Thousands of first uses at a time would each try to connect.
+            // Connects first, because thousands of concurrent first uses would each try to connect.
             queue.status().await.unwrap();
             let gets = (0..items).map(|_| queue.get());
             let taken = join_all(gets).await;
@@ -53,9 +53,10 @@ async fn filled(items: u32) -> (Manager, Queue<u32>) {
     (manager, queue)
 }
 
-/// Waits until so many items wait, are taken, and so many puts and gets wait.
+/// Waits until the queue has the expected numbers of waiting and taken items, and of waiting puts
+/// and gets.
 async fn until_state(queue: &Queue<u32>, expected: [u64; 4]) {
-    until("the queue is so", || async {
+    until("the queue has the expected state", || async {
         let status = queue.status().await.unwrap();
         [status.len, status.taken, status.putting, status.getting] == expected
     })
@@ -63,7 +64,7 @@ async fn until_state(queue: &Queue<u32>, expected: [u64; 4]) {
 }
 
 #[test]
-fn items_of_a_killed_taker_go_to_the_next_in_line_in_their_order() {
+fn items_of_a_killed_taker_go_to_the_next_takers_in_order() {
     run(async {
         let (_manager, queue) = filled(4).await;
         let mut doomed = Role::start("queue::deaths::taker", &(&queue, 3));
@@ -79,7 +80,7 @@ fn items_of_a_killed_taker_go_to_the_next_in_line_in_their_order() {
         let marked = first.strict().unwrap_err();
         let mark = marked.abandoned();
         assert!(mark.holder.pid == doomed.pid() && mark.fence < fence);
-        // The fourth one, which came in later, goes back behind the two others.
+        // The fourth item, which was put later, returns to its place after the two others.
         drop(own);
         let mut items = vec![marked.into_inner().done().await.unwrap()];
         for _ in 0..3 {
@@ -100,7 +101,7 @@ fn items_that_were_done_stay_so_when_their_taker_is_killed() {
             if role == "queue::deaths::finisher" {
                 finisher.kill();
             } else {
-                // It has said so one way, and ended by itself.
+                // The taker has reported the items as done with one-way calls, and has ended.
                 until_state(&queue, [0, 0, 0, 0]).await;
             }
         }
@@ -110,7 +111,7 @@ fn items_that_were_done_stay_so_when_their_taker_is_killed() {
 }
 
 #[test]
-fn item_outlives_its_putter_and_one_that_waits_for_room_dies_with_it() {
+fn item_outlives_its_sender_and_a_waiting_put_ends_with_it() {
     run(async {
         let (_manager, queue) = filled(0).await;
         let mut putter = Role::start("queue::deaths::putter", &(&queue, 1));
@@ -126,7 +127,7 @@ fn item_outlives_its_putter_and_one_that_waits_for_room_dies_with_it() {
 }
 
 #[test]
-fn dead_taker_is_given_nothing() {
+fn dead_taker_gets_no_item() {
     run(async {
         let (_manager, queue) = filled(0).await;
         let mut doomed = Role::start("queue::deaths::taker", &(&queue, 1));
@@ -142,7 +143,7 @@ fn dead_taker_is_given_nothing() {
 }
 
 #[test]
-fn ten_thousand_items_of_one_that_is_killed_come_back_in_their_order() {
+fn ten_thousand_items_of_a_killed_taker_return_in_order() {
     run(async {
         const ITEMS: u32 = 10_000;
         let (_manager, queue) = filled(ITEMS).await;

@@ -1,5 +1,5 @@
-//! A connected session needs no other descriptor: neither for a full socket, nor for another runtime, nor for
-//! the first wait of a thread.
+//! A connected session needs no further descriptor, neither for a full socket, nor for another runtime, nor
+//! for the first wait of a thread.
 
 use std::{fs::File, os::fd::AsRawFd, thread};
 
@@ -15,9 +15,9 @@ use crate::run;
 
 const MEGABYTE: usize = 1 << 20;
 
-/// Has this process open no other descriptor from now on.
+/// Limits this process so that it can open no further descriptor.
 pub(super) fn leave_none() {
-    // All below the lowest that is free are taken.
+    // All descriptors below the lowest free one are in use.
     let free = File::open("/dev/null").unwrap().as_raw_fd();
     let limit = Rlimit {
         current: Some(free.try_into().unwrap()),
@@ -27,20 +27,20 @@ pub(super) fn leave_none() {
     assert!(File::open("/dev/null").is_err());
 }
 
-/// Who calls in a client without descriptors.
+/// The caller in a client without descriptors.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Caller {
-    /// The runtime that has called before.
+    /// A runtime that has made a call before.
     Runtime,
-    /// Another one, which has not.
+    /// Another runtime, which has not.
     OtherRuntime,
-    /// A thread, which has not waited before, beside a runtime.
+    /// A thread that has not waited before, in a process with a runtime.
     Thread,
-    /// Such a thread in a program of threads alone.
+    /// Such a thread in a program without a runtime.
     ThreadAlone,
 }
 
-/// Sends and reads what does not fit into a socket.
+/// Sends and reads more than fits into a socket.
 async fn exchange(value: Value<String>) -> Result<(), CallError> {
     for round in 1..=3 {
         value.set("x".repeat(round * 8 * MEGABYTE)).await?;
@@ -82,7 +82,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("resources::descriptors::client", client);
 }
 
-/// What became of the exchange of a client without descriptors.
+/// Returns the outcome of an exchange in a client without descriptors.
 async fn exchanged_by(caller: Caller) -> String {
     let host = Host::start(Limits::default());
     let manager = host.connect().await;
@@ -92,7 +92,7 @@ async fn exchanged_by(caller: Caller) -> String {
 }
 
 #[test]
-fn client_without_descriptors_writes_and_reads_what_fills_its_socket() {
+fn client_without_descriptors_writes_and_reads_more_than_its_socket_takes() {
     run(async {
         assert_eq!(exchanged_by(Caller::Runtime).await, "done");
         assert_eq!(exchanged_by(Caller::OtherRuntime).await, "done");
@@ -100,7 +100,7 @@ fn client_without_descriptors_writes_and_reads_what_fills_its_socket() {
 }
 
 #[test]
-fn threads_of_a_client_without_descriptors_wait_for_the_first_time() {
+fn threads_of_a_client_without_descriptors_can_wait_for_the_first_time() {
     run(async {
         assert_eq!(exchanged_by(Caller::Thread).await, "done");
         assert_eq!(exchanged_by(Caller::ThreadAlone).await, "done");
@@ -126,7 +126,7 @@ fn manager_without_descriptors_keeps_sessions_whose_sockets_are_full_in_both_dir
             assert_eq!(value.get().await.unwrap(), large);
         }
         assert!(raw.receive_replies(10) > 80 * MEGABYTE);
-        // It hears that the other one is still there.
+        // The other session still exists.
         assert!(guard.is_valid());
         guard.release().await.unwrap();
     });

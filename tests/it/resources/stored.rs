@@ -1,4 +1,4 @@
-//! A manager keeps as many bytes as its limit says, whatever they are, and goes on.
+//! A manager stores at most the bytes of its limit, of any kind, and keeps running.
 
 use lockkeeper::{CallError, Limits, Manager, errors::Fault};
 
@@ -27,14 +27,14 @@ fn is_limit<T>(outcome: Result<T, CallError>) -> bool {
     }
 }
 
-/// Another client is served.
+/// Checks that another client is served.
 async fn is_served(manager: &Manager) {
     let lock = manager.named("served").lock().await.unwrap();
     lock.acquire().await.unwrap().release().await.unwrap();
 }
 
 #[test]
-fn values_beyond_the_limit_are_refused_and_their_room_is_had_again() {
+fn values_above_the_limit_are_refused_and_freed_bytes_can_be_used_again() {
     run(async {
         let host = Host::start(limits());
         let manager = host.connect().await;
@@ -53,10 +53,10 @@ fn values_beyond_the_limit_are_refused_and_their_room_is_had_again() {
                 .await,
         ) {
             full += 1;
-            assert!(full < 20, "nothing is refused");
+            assert!(full < 20, "no value is refused");
         }
         assert_eq!(full, 6);
-        // So is one that is made with its value.
+        // Creating an object with a value is refused too.
         assert!(is_limit(manager.value("x".repeat(4 * MEGABYTE)).await));
         assert_eq!(small(full).await.unwrap().get().await.unwrap(), "");
         is_served(&manager).await;
@@ -69,7 +69,7 @@ fn values_beyond_the_limit_are_refused_and_their_room_is_had_again() {
 }
 
 #[test]
-fn items_beyond_the_limit_come_back_to_who_puts_them() {
+fn items_above_the_limit_are_returned_to_the_sender() {
     run(async {
         let host = Host::start(limits());
         let manager = host.connect().await;
@@ -91,7 +91,7 @@ fn items_beyond_the_limit_come_back_to_who_puts_them() {
 }
 
 #[test]
-fn objects_with_long_names_are_refused_beyond_the_limit_and_free_others_when_removed() {
+fn objects_with_long_names_count_until_they_are_removed() {
     run(async {
         let limits = Limits {
             stored_bytes: MEGABYTE,
@@ -109,7 +109,7 @@ fn objects_with_long_names_are_refused_beyond_the_limit_and_free_others_when_rem
         let limit = Fault::limit("bytes of stored data", MEGABYTE);
         assert_eq!(refused, CallError::Fault(limit));
         assert!((2_000..3_000).contains(&made), "{made}");
-        // Those that are there are served.
+        // Existing objects are served.
         let lock = manager.named(&name(0)).lock().await.unwrap();
         assert!(!lock.status().await.unwrap().held);
         for number in 1..10 {

@@ -1,5 +1,5 @@
-//! Answers that a client asks for and does not read: they take little memory, others are served meanwhile,
-//! and all of them come once it reads.
+//! Answers that a client does not read take little memory, other clients are served meanwhile, and all
+//! answers arrive once the client reads.
 
 use std::time::{Duration, Instant};
 
@@ -17,13 +17,13 @@ use crate::run;
 
 const MEGABYTE: usize = 1 << 20;
 
-/// The manager may take so much more than before.
+/// The limit of the manager's additional memory.
 const MOST_MORE: usize = 80 * MEGABYTE;
 
-/// No round trip of another client may take longer, on whatever machine.
+/// The limit of a round trip of another client, on any machine.
 const MOST_STALL: Duration = Duration::from_secs(2);
 
-/// Acquires and releases a lock as often as that, and gives the longest time that one acquire took.
+/// Acquires and releases a lock `count` times, and returns the longest time of an acquire.
 async fn longest_round_trip(manager: &Manager, count: usize) -> Duration {
     let lock = manager.lock().await.unwrap();
     let mut longest = Duration::ZERO;
@@ -36,7 +36,7 @@ async fn longest_round_trip(manager: &Manager, count: usize) -> Duration {
 }
 
 #[test]
-fn reads_of_a_large_value_in_one_write_take_no_memory_and_stall_nobody() {
+fn reads_of_a_large_value_in_one_write_take_no_memory_and_delay_no_client() {
     run(async {
         let host = Host::start(Limits::default());
         let manager = host.connect().await;
@@ -55,7 +55,7 @@ fn reads_of_a_large_value_in_one_write_take_no_memory_and_stall_nobody() {
 }
 
 #[test]
-fn program_that_asks_for_many_large_values_at_once_has_them_and_keeps_its_lock() {
+fn program_that_reads_many_large_values_at_once_gets_them_and_keeps_its_lock() {
     run(async {
         let host = Host::start(Limits::default());
         let manager = host.connect().await;
@@ -74,7 +74,7 @@ fn program_that_asks_for_many_large_values_at_once_has_them_and_keeps_its_lock()
 }
 
 #[test]
-fn watchers_of_a_large_value_that_are_woken_at_once_share_it() {
+fn answers_to_many_watchers_share_a_large_value() {
     run(async {
         let host = Host::start(Limits::default());
         let manager = host.connect().await;
@@ -96,7 +96,7 @@ fn watchers_of_a_large_value_that_are_woken_at_once_share_it() {
 }
 
 #[test]
-fn replies_of_a_kind_that_shares_nothing_are_made_as_they_are_read() {
+fn unshared_replies_are_encoded_as_they_are_read() {
     run(async {
         let host = Host::start(Limits::default());
         let manager = host.connect().await;

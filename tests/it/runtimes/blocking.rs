@@ -1,5 +1,5 @@
-//! Blocking calls in async code, which would stop a runtime's thread: they panic with the caller's place.
-//! Where blocking is allowed they work.
+//! Blocking calls in async code would block a runtime's thread, so they panic with the caller's location.
+//! They work where blocking is allowed.
 
 use std::{
     panic::{self, AssertUnwindSafe, Location},
@@ -14,7 +14,7 @@ use tokio::{
     task::{LocalSet, block_in_place},
 };
 
-/// What is called, and in which line of this file.
+/// A call, and its line in this file.
 type Calls = Vec<(u32, Box<dyn Fn() + Send>)>;
 
 const fn line(place: &'static Location<'static>) -> u32 {
@@ -26,7 +26,7 @@ fn call(call: impl Fn() + Send + 'static) -> (u32, Box<dyn Fn() + Send>) {
     (line(Location::caller()), Box::new(call))
 }
 
-/// Each call begins in the line in which it is made.
+/// The line of each call is that of the macro or function call.
 fn calls(lock: &Lock, queue: &Queue<u32>, barrier: &Barrier) -> Calls {
     let (first, second, third) = (lock.clone(), lock.clone(), lock.clone());
     let (queue, barrier) = (queue.clone(), barrier.clone());
@@ -41,7 +41,7 @@ fn calls(lock: &Lock, queue: &Queue<u32>, barrier: &Barrier) -> Calls {
     calls
 }
 
-/// Makes each call, and checks that it panics with our message, in its own place.
+/// Makes each call, and checks that it panics with the library's message, at its own location.
 fn all_panic(calls: &Calls) {
     for (line, call) in calls {
         let shown = Arc::new(Mutex::new(Vec::new()));
@@ -67,7 +67,7 @@ fn all_panic(calls: &Calls) {
 }
 
 #[test]
-fn blocking_call_in_async_code_panics_in_its_callers_place() {
+fn blocking_call_in_async_code_panics_with_its_callers_location() {
     in_own_process(|| {
         let manager = block_on(Manager::start()).unwrap();
         let lock = block_on(manager.lock()).unwrap();
@@ -75,7 +75,7 @@ fn blocking_call_in_async_code_panics_in_its_callers_place() {
         let barrier = block_on(manager.barrier(1)).unwrap();
         let calls = || calls(&lock, &queue, &barrier);
 
-        // A main future, a task, a local task, an actor's system, and our own block_on.
+        // The main future, a task, a local task, an actix system, and the library's `block_on`.
         run(async { all_panic(&calls()) });
         let of_a_task = calls();
         run(async { tokio::spawn(async move { all_panic(&of_a_task) }).await }).unwrap();
@@ -99,7 +99,7 @@ fn blocking_call_works_where_blocking_is_allowed() {
         let blocking = lock.clone();
         tokio::spawn(async move {
             block_in_place(|| drop(blocking.acquire().blocking().unwrap()));
-            // The task goes on as before.
+            // The task continues.
             blocking.acquire().await.unwrap().release().await.unwrap();
         })
         .await

@@ -1,4 +1,4 @@
-//! Calls, guards and watchers whose runtime ends or blocks, or that move to another runtime.
+//! Calls, guards and watchers whose runtime ends or is blocked, or that move to another runtime.
 
 use std::{fs, time::Duration};
 
@@ -12,14 +12,14 @@ fn current_thread() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Polls a future for a moment, which leaves it waiting.
+/// Polls a future until it waits.
 fn begin<F: Future + Unpin>(runtime: &Runtime, waiting: &mut F) {
     let brief = Duration::from_millis(5);
     let outcome = runtime.block_on(async { tokio::time::timeout(brief, waiting).await });
     assert!(outcome.is_err(), "it waits");
 }
 
-/// A manager on a runtime of its own, a lock of it, and a guard that others wait for.
+/// Returns a manager, a lock, and a guard of the lock.
 fn held_lock(runtime: &Runtime) -> (Manager, Lock, LockGuard) {
     runtime.block_on(async {
         let manager = Manager::start().await.unwrap();
@@ -30,7 +30,7 @@ fn held_lock(runtime: &Runtime) -> (Manager, Lock, LockGuard) {
 }
 
 #[test]
-fn call_may_move_away_from_a_runtime_that_stands_still() {
+fn call_may_move_away_from_a_blocked_runtime() {
     let _watchdog = Watchdog::start();
     let (still, other) = (current_thread(), current_thread());
     let (_manager, lock, guard) = held_lock(&still);
@@ -41,7 +41,7 @@ fn call_may_move_away_from_a_runtime_that_stands_still() {
 }
 
 #[test]
-fn call_may_move_where_a_caller_has_come_and_gone() {
+fn call_may_move_to_a_runtime_with_earlier_callers() {
     let _watchdog = Watchdog::start();
     let (first, second) = (current_thread(), current_thread());
     let (_manager, lock, guard) = held_lock(&first);
@@ -54,7 +54,7 @@ fn call_may_move_where_a_caller_has_come_and_gone() {
 }
 
 #[test]
-fn watcher_that_moved_from_an_ended_runtime_hears_of_the_managers_end() {
+fn watcher_from_an_ended_runtime_notices_the_managers_end() {
     let _watchdog = Watchdog::start();
     let (first, second) = (current_thread(), current_thread());
     let (manager, _lock, guard) = held_lock(&first);
@@ -67,7 +67,7 @@ fn watcher_that_moved_from_an_ended_runtime_hears_of_the_managers_end() {
 }
 
 #[test]
-fn what_is_dropped_beside_a_runtime_that_stands_still_comes_back() {
+fn guards_that_are_dropped_while_a_runtime_is_blocked_are_released() {
     const MANY: usize = 20_000;
 
     let _watchdog = Watchdog::start();
@@ -84,17 +84,17 @@ fn what_is_dropped_beside_a_runtime_that_stands_still_comes_back() {
         }
         (manager, permits, held)
     });
-    // More than the socket takes at once, while the runtime that took them stands still.
+    // More releases than the socket takes at once, while the acquiring runtime is blocked.
     drop(held);
     let other = current_thread();
-    other.block_on(until("all permits are back", || async {
+    other.block_on(until("all permits are free", || async {
         permits.status().await.unwrap().held == 0
     }));
     drop(manager);
 }
 
 #[test]
-fn lock_comes_back_from_tasks_whose_runtime_ends_at_any_moment() {
+fn lock_is_released_by_tasks_whose_runtime_ends_at_any_moment() {
     let _watchdog = Watchdog::start();
     let base = current_thread();
     let (_manager, lock) = base.block_on(async {
@@ -126,7 +126,7 @@ fn lock_comes_back_from_tasks_whose_runtime_ends_at_any_moment() {
 }
 
 #[test]
-fn connections_that_are_over_leave_no_file_descriptor() {
+fn ended_connections_leave_no_descriptor() {
     in_own_process(|| {
         let open = || fs::read_dir("/proc/self/fd").unwrap().count();
         let come_and_go = || async {
@@ -140,7 +140,7 @@ fn connections_that_are_over_leave_no_file_descriptor() {
             for _ in 0..200 {
                 come_and_go().await;
             }
-            until("they are closed", || async { open() < most }).await;
+            until("the descriptors are closed", || async { open() < most }).await;
         });
     });
 }

@@ -7,7 +7,7 @@ use lockkeeper::{CallError, Manager};
 
 use crate::run;
 
-/// A manager, and a handle of it whose calls spin.
+/// Returns a manager, and a handle of it whose calls spin.
 async fn spinning() -> (Manager, Manager) {
     let manager = Manager::start().await.unwrap();
     let client = Manager::client().spin(Duration::from_micros(50));
@@ -16,7 +16,7 @@ async fn spinning() -> (Manager, Manager) {
 }
 
 #[test]
-fn calls_are_answered_wait_and_are_dropped_as_ever() {
+fn spinning_calls_are_answered_wait_and_can_be_dropped() {
     run(async {
         let (manager, client) = spinning().await;
         let lock = client.lock().await.unwrap();
@@ -46,7 +46,7 @@ fn calls_are_answered_wait_and_are_dropped_as_ever() {
 }
 
 #[test]
-fn crowd_of_calls_is_answered() {
+fn many_concurrent_calls_are_answered() {
     run(async {
         let (_manager, client) = spinning().await;
         let semaphore = client.semaphore(3).await.unwrap();

@@ -1,4 +1,5 @@
-//! Plain threads that call: the only caller of a connection reads for itself, several do not.
+//! Calls on plain threads: a single caller of a connection reads the socket itself, and several
+//! callers do not.
 
 use std::{
     cell::{Cell, RefCell},
@@ -30,7 +31,7 @@ use tokio::{
 use crate::{lock::waiting::until_waiting, run};
 
 #[test]
-fn a_thread_alone_has_its_grants_and_its_timeouts() {
+fn single_thread_gets_its_grants_and_timeouts() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -46,7 +47,7 @@ fn a_thread_alone_has_its_grants_and_its_timeouts() {
 }
 
 #[test]
-fn threads_that_come_and_go_on_one_connection_all_have_their_turns() {
+fn changing_threads_of_one_connection_all_get_their_grants() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -55,7 +56,8 @@ fn threads_that_come_and_go_on_one_connection_all_have_their_turns() {
         for thread in 0..6 {
             let (lock, sum) = (lock.clone(), sum.clone());
             scope.spawn(move || {
-                // They end one after the other, so that each number of them is alone in the end.
+                // The threads end one after the other, so the connection has each number of callers
+                // down to one.
                 for _ in 0..(thread + 1) * 50 {
                     let _guard = lock.acquire().blocking().unwrap();
                     let now = block_on(sum.get()).unwrap();
@@ -68,7 +70,7 @@ fn threads_that_come_and_go_on_one_connection_all_have_their_turns() {
 }
 
 #[test]
-fn threads_and_tasks_of_one_process_have_their_turns() {
+fn threads_and_tasks_of_one_process_all_get_their_grants() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
@@ -95,7 +97,7 @@ fn threads_and_tasks_of_one_process_have_their_turns() {
 
 /// Two managers, so that one thread waits on two connections.
 #[test]
-fn a_thread_waits_on_several_connections_whatever_polls_its_calls() {
+fn thread_waits_on_several_connections_with_any_combinator() {
     let _watchdog = Watchdog::start();
     let (one, other) = block_on(async { (Manager::start().await, Manager::start().await) });
     let (one, other) = (one.unwrap(), other.unwrap());
@@ -118,7 +120,7 @@ fn a_thread_waits_on_several_connections_whatever_polls_its_calls() {
                 drop(guard);
             }
         });
-        // These poll only the one of their futures that was woken.
+        // `FuturesUnordered` polls only the future that was woken.
         let all: FuturesUnordered<_> = [first.acquire(), second.acquire()].into_iter().collect();
         let guards: Vec<_> = block_on(all.collect());
         assert_eq!(guards.iter().filter(|guard| guard.is_ok()).count(), 2);
@@ -127,7 +129,7 @@ fn a_thread_waits_on_several_connections_whatever_polls_its_calls() {
 }
 
 #[test]
-fn a_call_may_move_from_a_thread_to_a_runtime_and_back() {
+fn call_may_move_from_a_thread_to_a_runtime_and_back() {
     let _watchdog = Watchdog::start();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let manager = block_on(Manager::start()).unwrap();
@@ -155,7 +157,7 @@ fn a_call_may_move_from_a_thread_to_a_runtime_and_back() {
 }
 
 #[test]
-fn a_thread_alone_hears_of_the_managers_end() {
+fn single_thread_notices_the_managers_end() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -164,7 +166,7 @@ fn a_thread_alone_hears_of_the_managers_end() {
         let lock = lock.clone();
         thread::spawn(move || lock.acquire().blocking().map(drop))
     };
-    // Asked over the same connection, so that the caller was not its only one.
+    // This call uses the same connection, so the connection had a second caller.
     block_on(until_waiting(&lock, 1));
     block_on(manager.shutdown());
     let ended = caller.join().unwrap();
@@ -175,7 +177,7 @@ fn a_thread_alone_hears_of_the_managers_end() {
 }
 
 #[test]
-fn a_thread_alone_is_woken_by_what_another_thread_does() {
+fn single_thread_is_woken_by_another_thread() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -188,7 +190,7 @@ fn a_thread_alone_is_woken_by_what_another_thread_does() {
             tell.send(()).unwrap();
         }
     });
-    // Nothing comes over the socket: what ends the wait is the other half.
+    // No bytes arrive on the socket: the other future ends the wait.
     let outcome = block_on(select(Box::pin(lock.acquire()), shown));
     assert!(matches!(outcome, Either::Right(_)));
     drop(outcome);
@@ -198,7 +200,7 @@ fn a_thread_alone_is_woken_by_what_another_thread_does() {
 }
 
 #[test]
-fn what_wakes_a_thread_again_and_again_keeps_it_from_nothing() {
+fn repeated_wakeups_do_not_starve_a_thread() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -216,7 +218,7 @@ fn what_wakes_a_thread_again_and_again_keeps_it_from_nothing() {
 }
 
 #[test]
-fn who_has_always_something_to_do_keeps_a_thread_from_nothing() {
+fn always_ready_future_does_not_starve_a_thread() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -224,7 +226,8 @@ fn who_has_always_something_to_do_keeps_a_thread_from_nothing() {
     let (send, mut receive) = mpsc::channel(1000);
     thread::scope(|scope| {
         let is_done = &is_done;
-        // The thread owns the sender, so its end is heard even if nothing was sent since the last look.
+        // The thread owns the sender, so its end is noticed even if nothing was sent since the last
+        // poll.
         scope.spawn(move || {
             while !is_done.load(Ordering::Relaxed) {
                 if send.blocking_send(1).is_err() {
@@ -245,7 +248,7 @@ fn who_has_always_something_to_do_keeps_a_thread_from_nothing() {
 }
 
 #[test]
-fn an_executor_within_a_thread_may_sleep_as_it_likes() {
+fn nested_executor_on_a_thread_may_sleep() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -258,9 +261,9 @@ fn an_executor_within_a_thread_may_sleep_as_it_likes() {
     });
 }
 
-/// The inner one sleeps on another connection, and takes the ring that is for the outer one.
+/// The inner wait sleeps on another connection, and receives the wakeup for the outer one.
 #[test]
-fn a_thread_may_wait_within_a_wait() {
+fn thread_may_wait_inside_a_wait() {
     let _watchdog = Watchdog::start();
     let (one, other) = block_on(async { (Manager::start().await, Manager::start().await) });
     let (one, other) = (one.unwrap(), other.unwrap());
@@ -289,7 +292,7 @@ thread_local! {
 }
 
 #[test]
-fn a_call_that_a_thread_keeps_is_dropped_with_it() {
+fn call_in_a_thread_local_is_dropped_with_its_thread() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -313,12 +316,12 @@ fn a_call_that_a_thread_keeps_is_dropped_with_it() {
 }
 
 #[test]
-fn threads_in_company_need_no_descriptors() {
+fn several_threads_need_no_descriptors() {
     in_own_process(|| {
         run(async {
             let manager = Manager::start().await.unwrap();
             let lock = manager.lock().await.unwrap();
-            // A runtime reads for them all from here on.
+            // From here on the background runtime reads for all threads.
             drop(lock.acquire().await.unwrap());
             let before = fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
             let all_there = Arc::new(Barrier::new(51));
@@ -344,7 +347,7 @@ fn threads_in_company_need_no_descriptors() {
 }
 
 #[test]
-fn a_connection_that_is_over_keeps_no_thread_awake() {
+fn ended_connection_does_not_keep_waking_a_thread() {
     let _watchdog = Watchdog::start();
     let manager = block_on(Manager::start()).unwrap();
     let lock = block_on(manager.lock()).unwrap();
@@ -354,7 +357,7 @@ fn a_connection_that_is_over_keeps_no_thread_awake() {
         let mut call = Box::pin(lock.acquire());
         assert!(futures::poll!(&mut call).is_pending());
         manager.shutdown().await;
-        // The call has its answer, and is not polled.
+        // The call has its answer, but is not polled.
         let mut nap = pin!(tokio::time::sleep(Duration::from_millis(200)));
         poll_fn(|task| {
             polls += 1;

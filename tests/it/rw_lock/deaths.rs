@@ -51,7 +51,7 @@ async fn manager_and_lock() -> (Manager, RwLock) {
     (manager, lock)
 }
 
-/// Has another process hold the lock, and die while it does.
+/// Makes another process acquire the lock and die with it.
 async fn die(role: &str, lock: &RwLock) -> u32 {
     let mut holder = Role::start(role, lock);
     holder.next_report();
@@ -61,7 +61,7 @@ async fn die(role: &str, lock: &RwLock) -> u32 {
 }
 
 #[test]
-fn killed_writer_leaves_a_mark_for_all_who_come_until_it_is_looked_after() {
+fn killed_writer_leaves_a_mark_for_all_later_grants_until_marked_consistent() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         for role in ["rw_lock::deaths::writer", "rw_lock::deaths::upgraded"] {
@@ -105,7 +105,7 @@ fn killed_reader_leaves_no_mark() {
 }
 
 #[test]
-fn all_that_a_killed_process_held_comes_back_in_one_turn() {
+fn all_holds_of_a_killed_process_are_released_in_one_turn() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let mut holder = Role::start("rw_lock::deaths::reader_of_many", &lock);
@@ -120,7 +120,7 @@ fn all_that_a_killed_process_held_comes_back_in_one_turn() {
 }
 
 #[test]
-fn killed_waiter_is_granted_nothing_and_holds_nobody_up() {
+fn killed_waiter_is_never_granted_and_delays_no_other() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let reader = lock.read().await.unwrap();
@@ -136,7 +136,7 @@ fn killed_waiter_is_granted_nothing_and_holds_nobody_up() {
     });
 }
 
-/// A process that waits to become the writer, beside one that reads here.
+/// Starts a process that waits for an upgrade while this process reads.
 async fn upgrading(lock: &RwLock) -> Role {
     let mut upgrading = Role::start("rw_lock::deaths::upgrading", lock);
     assert_eq!(upgrading.next_report(), "reads");
@@ -145,7 +145,7 @@ async fn upgrading(lock: &RwLock) -> Role {
 }
 
 #[test]
-fn process_that_is_killed_while_it_upgrades_leaves_the_lock_to_the_others() {
+fn others_get_the_lock_of_a_process_that_is_killed_during_an_upgrade() {
     run(async {
         let (_manager, lock) = manager_and_lock().await;
         let reader = lock.read().await.unwrap();
@@ -185,7 +185,7 @@ fn calls_that_are_dropped_at_any_point_hold_nothing() {
             read && upgradable && write
         })
         .await;
-        // With another that reads for as long, the upgrade waits.
+        // If another caller reads meanwhile, the upgrade waits.
         for is_beside in [false, true] {
             sweep(async |turns| {
                 let guard = lock.upgradable_read().await.unwrap();
@@ -202,7 +202,7 @@ fn calls_that_are_dropped_at_any_point_hold_nothing() {
                 let upgrade = async {
                     tokio::select! {
                         upgraded = guard.upgrade() => upgraded.map(drop),
-                        () = leaves => unreachable!("it never ends"),
+                        () = leaves => unreachable!("the future never completes"),
                     }
                 };
                 let upgraded = for_turns(turns, upgrade).await;

@@ -3,7 +3,8 @@
 use lockkeeper::RwLock;
 use lockkeeper_test_support::until;
 
-/// How many read, whether one may upgrade, whether one writes, how many wait.
+/// The number of readers, whether there is an upgradable reader, whether there is a writer, and the
+/// number of waiters.
 pub(crate) type State = (u64, bool, bool, u64);
 
 pub(crate) const FREE: State = (0, false, false, 0);

@@ -1,4 +1,4 @@
-//! A call as a value: it sends nothing before it is polled, and goes where any future goes.
+//! A call as a value: it sends nothing before it is polled, and can be moved like any future.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn calls_send_nothing_before_they_are_polled() {
             queue.put(1),
             latch.arrive_and_wait(1),
         );
-        // These are answered after all that was sent before.
+        // These calls are answered after all earlier ones.
         assert!(!lock.status().await.unwrap().held);
         assert!(queue.is_empty().await.unwrap());
         assert_eq!(latch.status().await.unwrap().count, 1);

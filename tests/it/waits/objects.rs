@@ -1,4 +1,4 @@
-//! An object of each kind but the plain lock, in a state in which every wait has to wait.
+//! An object of each kind except the plain lock, in a state in which every call has to wait.
 
 use std::{future::Future, mem, thread, time::Duration};
 
@@ -10,10 +10,10 @@ use lockkeeper::{
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};
 
-/// A time that is never over.
+/// A timeout that never ends in a test.
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// The key that is held.
+/// The held key.
 pub(crate) const KEY: &str = "key";
 
 /// The outcome of a wait.
@@ -26,12 +26,12 @@ pub(crate) struct Objects {
     pub(crate) condition: Condition,
     pub(crate) barrier: Barrier,
     pub(crate) written: RwLock,
-    /// Has a reader, so no upgrade is granted.
+    /// It has a reader, so no upgrade is granted.
     pub(crate) read: RwLock,
     pub(crate) latch: Latch,
     pub(crate) keyed: KeyedLock,
     pub(crate) keyed_semaphore: KeyedSemaphore,
-    /// Of these one is held and one is free.
+    /// One of these is held and one is free.
     pub(crate) several: [Lock; 2],
     pub(crate) empty: Queue<u32>,
     pub(crate) full: Queue<u32>,
@@ -39,11 +39,11 @@ pub(crate) struct Objects {
 }
 
 impl Objects {
-    /// All of them, and the reader of the one that is read.
+    /// Makes all objects, and returns them with the guard of the reader.
     pub(crate) async fn set(manager: &Manager) -> (Self, RwLockReadGuard) {
         let reentrant = manager.reentrant_lock().await.unwrap();
         let guard = reentrant.owned_by(Owner::new()).acquire().await.unwrap();
-        // A hold whose ticket is dropped lasts for good.
+        // A hold whose ticket is dropped lasts until its session ends.
         drop(guard.into_ticket());
         let held = manager.lock().await.unwrap();
         drop(held.acquire().await.unwrap().into_ticket());
@@ -76,11 +76,11 @@ impl Objects {
         (objects, reader)
     }
 
-    /// Waits until so many wait in each way.
+    /// Waits until the given number of calls wait in each way.
     pub(crate) async fn until_waiting(&self, waiting: u64) {
         until("all wait", || async {
             let full = self.full.status().await.unwrap();
-            // A caller that waits for the second lock may hold the first.
+            // A caller that waits for the second lock may hold the first one.
             let [first, second] = &self.several;
             let (first, second) = (first.status().await, second.status().await);
             let counts = [
@@ -88,7 +88,7 @@ impl Objects {
                 self.event.status().await.unwrap().waiting,
                 self.condition.sleepers().await.unwrap(),
                 self.barrier.status().await.unwrap().arrived,
-                // One waits to read where another one waits to write.
+                // At this lock one call waits to read and another one waits to write.
                 self.written.status().await.unwrap().waiting / 2,
                 self.written.status().await.unwrap().waiting.div_ceil(2),
                 self.read.status().await.unwrap().waiting,
@@ -106,7 +106,7 @@ impl Objects {
         .await;
     }
 
-    /// Grants all waits and breaks the barrier. No other call may begin meanwhile.
+    /// Ends all waits and breaks the barrier. No other call may begin meanwhile.
     pub(crate) async fn grant_all(&self, reader: RwLockReadGuard) {
         let waiting = self.full.status().await.unwrap().putting;
         self.event.set().await.unwrap();
@@ -121,7 +121,7 @@ impl Objects {
         self.keyed.force_unlock(KEY).await.unwrap();
         self.keyed_semaphore.force_unlock(KEY).await.unwrap();
         self.several[0].force_unlock().await.unwrap();
-        // Each taker drops the item, which puts it back for the next.
+        // Each taker drops the item, which returns for the next one.
         self.empty.put(0).await.unwrap();
         for _ in 0..=waiting {
             self.full.get().await.unwrap().done().await.unwrap();
@@ -129,7 +129,7 @@ impl Objects {
         self.value.set(1).await.unwrap();
     }
 
-    /// A wait in each way, without a timeout or with one.
+    /// Returns a wait in each way, with or without a timeout.
     pub(crate) fn waits(&self, timeout: Option<Duration>) -> Vec<(&'static str, Wait)> {
         let asked = Form {
             objects: self,
@@ -238,7 +238,7 @@ impl Objects {
         ]
     }
 
-    /// The waits of plain threads, two in each way.
+    /// Starts the waits of plain threads, two in each way.
     pub(crate) fn blocked(&self) -> Vec<thread::JoinHandle<Outcome>> {
         fn failed(error: ActionError<()>) -> CallError {
             match error {
@@ -326,7 +326,7 @@ impl Objects {
 
 pub(crate) type Wait = BoxFuture<'static, Outcome>;
 
-/// The form of the waits that are asked for.
+/// The form of the waits.
 #[derive(Debug)]
 struct Form<'a> {
     objects: &'a Objects,
@@ -334,7 +334,7 @@ struct Form<'a> {
 }
 
 impl Form<'_> {
-    /// A wait of a name, in the form without an end or in the one with a timeout.
+    /// Returns a named wait, without a timeout or with one.
     fn to<W, L>(
         &self,
         what: &'static str,

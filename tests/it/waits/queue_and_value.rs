@@ -8,12 +8,12 @@ use lockkeeper_test_support::{kill, until};
 
 use crate::{manager::process::pid_of, run};
 
-/// A time that is never over.
+/// A timeout that never ends in a test.
 const HOUR: Duration = Duration::from_secs(3600);
 
 type Outcome = Result<(), CallError>;
 
-/// Waits in every way for an item, for room and until all is done.
+/// Waits in every way for an item, for room, and until all items are done.
 fn at_queues(empty: &Queue<u32>, full: &Queue<u32>) -> Vec<BoxFuture<'static, Outcome>> {
     let empties = [(); 2].map(|()| empty.clone());
     let fulls = [(); 4].map(|()| full.clone());
@@ -47,12 +47,12 @@ fn for_changes(value: &Value<u32>) -> Vec<BoxFuture<'static, Outcome>> {
 }
 
 #[test]
-fn all_who_wait_are_told_when_the_manager_is_killed() {
+fn waits_fail_when_the_manager_is_killed() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let empty = manager.queue::<u32>(1).await.unwrap();
         let full = manager.queue::<u32>(1).await.unwrap();
-        // One is taken, one is in, and there is room for no other.
+        // One item is taken and one waits, so there is no room for another.
         full.put(0).await.unwrap();
         let taken = full.get().await.unwrap();
         full.put(1).await.unwrap();

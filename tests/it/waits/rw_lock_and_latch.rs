@@ -17,11 +17,11 @@ use crate::{
     waits::is_disconnected,
 };
 
-/// Runs one test at a time, whose manager is the only child of this process.
+/// Runs a test in its own process, where the manager is the only child.
 type Outcome = Result<(), CallError>;
 type Wait = BoxFuture<'static, Outcome>;
 
-/// A wait of each mode, none of which is granted while the caller holds its read guard.
+/// Starts a wait of each mode, none of which is granted while the caller holds its read guard.
 async fn all_waiting(lock: &RwLock) -> Vec<JoinHandle<Outcome>> {
     let upgradable = lock.upgradable_read().await.unwrap();
     let [read, upgradable_read, write, timed] = [(); 4].map(|()| lock.clone());
@@ -40,7 +40,7 @@ async fn all_waiting(lock: &RwLock) -> Vec<JoinHandle<Outcome>> {
     tasks
 }
 
-/// Asserts that all are told something of that sort.
+/// Asserts that all waits have the expected outcome.
 async fn all_are_told(tasks: Vec<JoinHandle<Outcome>>, is_right: impl Fn(&Outcome) -> bool) {
     for task in tasks {
         let shown = task.await.unwrap();
@@ -49,7 +49,7 @@ async fn all_are_told(tasks: Vec<JoinHandle<Outcome>>, is_right: impl Fn(&Outcom
 }
 
 #[test]
-fn all_who_wait_are_told_when_the_manager_is_killed() {
+fn waits_fail_when_the_manager_is_killed() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let lock = manager.rw_lock().await.unwrap();
@@ -71,7 +71,7 @@ fn all_who_wait_are_told_when_the_manager_is_killed() {
 }
 
 #[test]
-fn all_who_wait_are_told_when_the_lock_is_removed() {
+fn waits_fail_when_the_lock_is_removed() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let lock = manager.rw_lock().await.unwrap();
@@ -85,14 +85,14 @@ fn all_who_wait_are_told_when_the_lock_is_removed() {
 }
 
 #[test]
-fn upgrade_whose_manager_stands_still_gives_a_guard_back_that_is_what_it_was() {
+fn upgrade_at_a_stopped_manager_returns_the_unchanged_guard() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let lock = manager.rw_lock().await.unwrap();
         let guard = lock.upgradable_read().await.unwrap();
         let manager_process = pid_of(&manager).await;
         stop(manager_process).await;
-        // The manager will grant it when it runs again, and find it withdrawn.
+        // When the manager runs again, it grants the call and then processes the withdrawal.
         let outcome = guard.try_upgrade().timeout(Duration::from_millis(1)).await;
         signal(manager_process, Signal::CONT);
         let guard = outcome.unwrap().unwrap_err();
@@ -102,7 +102,7 @@ fn upgrade_whose_manager_stands_still_gives_a_guard_back_that_is_what_it_was() {
     });
 }
 
-/// A wait of each sort at a latch that is not open.
+/// Starts a wait of each form at a closed latch.
 fn all_at(latch: &Latch) -> Vec<JoinHandle<Outcome>> {
     let [plain, timed, arrives] = [(); 3].map(|()| latch.clone());
     let waits: [Wait; 3] = [
@@ -114,7 +114,7 @@ fn all_at(latch: &Latch) -> Vec<JoinHandle<Outcome>> {
 }
 
 #[test]
-fn all_who_wait_at_a_latch_are_told_when_its_manager_is_killed() {
+fn waits_at_a_latch_fail_when_its_manager_is_killed() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let latch = manager.latch(2).await.unwrap();
@@ -132,7 +132,7 @@ fn all_who_wait_at_a_latch_are_told_when_its_manager_is_killed() {
 }
 
 #[test]
-fn all_who_wait_at_a_latch_are_told_when_it_is_removed() {
+fn waits_at_a_latch_fail_when_it_is_removed() {
     run(async {
         let manager = Manager::start().await.unwrap();
         let latch = manager.latch(2).await.unwrap();

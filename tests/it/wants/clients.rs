@@ -1,5 +1,5 @@
 //! Managers whose processes have no descriptor for another client: the client gets an error that says so,
-//! and the existing sessions go on.
+//! and existing sessions continue.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("wants::full_manager", serve);
 }
 
-/// A manager on threads or in a process of its own. Reports who it is, and where.
+/// Starts a manager on threads or in its own process. Reports its process and its address.
 async fn serve((shards, is_spawned): (usize, bool)) {
     let builder = Manager::builder().shards(shards);
     let manager = if is_spawned {
@@ -34,7 +34,7 @@ async fn serve((shards, is_spawned): (usize, bool)) {
     pending::<()>().await;
 }
 
-/// The process that serves: the role, or its only child.
+/// Returns the process of the manager: the role, or its only child.
 fn server_of(role: &Role, is_spawned: bool) -> u32 {
     if !is_spawned {
         return role.pid();
@@ -45,7 +45,7 @@ fn server_of(role: &Role, is_spawned: bool) -> u32 {
         fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default()
     });
     let children = children.collect::<String>();
-    children.trim().parse().expect("it has one child")
+    children.trim().parse().expect("the role has one child")
 }
 
 fn descriptors_of(pid: u32) -> BTreeSet<u64> {
@@ -55,7 +55,7 @@ fn descriptors_of(pid: u32) -> BTreeSet<u64> {
     names.map(number).collect()
 }
 
-/// Sets the limit of another process, and returns what it was.
+/// Sets the limit of another process, and returns the old limit.
 fn limit(pid: u32, current: u64) -> u64 {
     let pid = Pid::from_raw(pid.try_into().unwrap());
     let new = Rlimit {
@@ -66,8 +66,8 @@ fn limit(pid: u32, current: u64) -> u64 {
     before.current.unwrap()
 }
 
-/// Limits a process to the descriptors that it has. Connections, which the caller keeps, take those that
-/// are free below the highest one.
+/// Limits a process to its open descriptors. Connections, which the caller keeps, use the free ones
+/// below the highest.
 fn fill(pid: u32, address: &Address) -> (Vec<UnixStream>, u64) {
     let has = descriptors_of(pid);
     let all = has.last().unwrap() + 1;
@@ -78,14 +78,14 @@ fn fill(pid: u32, address: &Address) -> (Vec<UnixStream>, u64) {
     let taken = (0..free).map(connect).collect();
     let deadline = Instant::now() + Duration::from_secs(10);
     while u64::try_from(descriptors_of(pid).len()).unwrap() < all {
-        assert!(Instant::now() < deadline, "it accepts no client");
+        assert!(Instant::now() < deadline, "the manager accepts no client");
         thread::sleep(Duration::from_millis(1));
     }
     (taken, before)
 }
 
 #[test]
-fn client_for_which_a_manager_has_no_descriptor_is_told_so_and_comes_later() {
+fn client_without_a_descriptor_in_the_manager_gets_an_error_and_connects_later() {
     run(async {
         for (shards, is_spawned) in [(1, false), (3, false), (1, true)] {
             let mut role = Role::start("wants::full_manager", &(shards, is_spawned));
@@ -99,7 +99,7 @@ fn client_for_which_a_manager_has_no_descriptor_is_told_so_and_comes_later() {
                 let refused = refused.unwrap_err().to_string();
                 assert!(refused.contains("ulimit -n"), "{refused}");
                 assert!(refused.contains("the manager's process"), "{refused}");
-                // Clients give up by themselves after ten seconds.
+                // Clients time out after ten seconds.
                 assert!(begun.elapsed() < Duration::from_secs(8));
             }
             limit(pid, before);

@@ -1,4 +1,4 @@
-//! Disks without space and folders that this process may not write to.
+//! Full disks, and folders that this process may not write to.
 
 use std::{
     env, fs,
@@ -18,7 +18,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add("wants::no_rights", use_closed_folder);
 }
 
-/// All that writes files, in a folder.
+/// Makes each call that writes files, in a folder.
 async fn writes(folder: &Path) -> Vec<Result<(), String>> {
     let at = |name: &str| Manager::builder().address(folder.join(name));
     let text = |error: &dyn std::fmt::Display| error.to_string();
@@ -50,7 +50,7 @@ fn tell(outcomes: Vec<Result<(), String>>) {
     }
 }
 
-/// A disk that is full, and one that has no room for another file; both have room afterwards.
+/// Uses a full disk, and a disk without room for another file. Both get room afterwards.
 async fn use_full_disk(folder: PathBuf) {
     let ballast = folder.join("ballast");
     // A file of one byte takes a page.
@@ -59,7 +59,7 @@ async fn use_full_disk(folder: PathBuf) {
         files += 1;
     }
     tell(writes(&folder).await);
-    // There is room for a file, and none for what is in it.
+    // There is room for a file, but not for its content.
     fs::remove_file(folder.join("ballast 0")).unwrap();
     let _ = fs::write(&ballast, vec![0; 1 << 20]);
     tell(writes(&folder).await);
@@ -71,15 +71,16 @@ async fn use_full_disk(folder: PathBuf) {
     pending::<()>().await;
 }
 
-/// A folder that this user may not write to, until a file is there.
+/// Uses a folder that this user may not write to, until the mark exists.
 async fn use_closed_folder((folder, mark): (PathBuf, PathBuf)) {
     tell(writes(&folder).await);
-    until("the folder is open", || async { mark.exists() }).await;
+    until("the folder is writable", || async { mark.exists() }).await;
     tell(writes(&folder).await);
     pending::<()>().await;
 }
 
-/// A command that runs this program with a small disk at a folder, if this machine has namespaces.
+/// Returns a command that runs this program with a small disk at a folder, if this machine supports
+/// namespaces.
 fn with_small_disk(folder: &Path) -> Option<Command> {
     let mount = format!(
         "mount -t tmpfs -o size=64k,nr_inodes=12 none '{}' && exec \"$0\" \"$@\"",
@@ -97,7 +98,7 @@ fn with_small_disk(folder: &Path) -> Option<Command> {
 }
 
 #[test]
-fn full_disk_is_an_error_that_says_so_and_the_next_try_works_once_there_is_space() {
+fn full_disk_is_reported_and_the_next_attempt_works_once_there_is_space() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let Some(mut command) = with_small_disk(folder.path()) else {
@@ -108,7 +109,7 @@ fn full_disk_is_an_error_that_says_so_and_the_next_try_works_once_there_is_space
         for what in ["no file", "no space"] {
             for _ in 0..4 {
                 let shown = role.next_report();
-                // The path, and what is wrong with it.
+                // The errors contain the path and the reason.
                 assert!(shown.contains("No space left"), "{what}: {shown}");
                 assert!(shown.contains(folder.to_str().unwrap()), "{what}: {shown}");
             }
@@ -120,7 +121,7 @@ fn full_disk_is_an_error_that_says_so_and_the_next_try_works_once_there_is_space
 }
 
 #[test]
-fn folder_without_rights_is_an_error_that_names_it_and_the_next_try_works_once_it_is_open() {
+fn folder_without_permission_is_reported_and_the_next_attempt_works_once_it_is_writable() {
     run(async {
         let Some(user) = Unprivileged::new() else {
             return;
@@ -130,7 +131,7 @@ fn folder_without_rights_is_an_error_that_names_it_and_the_next_try_works_once_i
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         };
         set(around.path(), 0o755);
-        // One that may not be written to, and one that may not be entered.
+        // One folder may not be written to, and one may not be entered.
         for mode in [0o755, 0o700] {
             let folder = around.path().join(format!("{mode:o}"));
             fs::create_dir(&folder).unwrap();

@@ -1,8 +1,7 @@
 //! Child processes that cannot be killed, such as those that wait for a broken disk: the library waits for
-//! them for a limited time.
+//! their end for a limited time.
 //!
-//! A tracer that is told of the end of a process stops the process in the middle of its exit, so SIGKILL
-//! does not end it either.
+//! A tracer that gets exit events stops a process during its exit, so SIGKILL does not end the process.
 
 use std::{
     future::pending,
@@ -25,21 +24,21 @@ use crate::{
     run,
 };
 
-/// How long the end of a pool or a manager with such a child may take.
+/// The time limit for the end of a pool or a manager with such a child.
 const PATIENCE: Duration = Duration::from_secs(25);
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("wants::tracer", trace);
 }
 
-/// Keeps a process from ending for as long as this one lives.
+/// Prevents the end of a process while this one is running.
 async fn trace(pid: i32) {
     let seized = ptrace::seize(Pid::from_raw(pid), Options::PTRACE_O_TRACEEXIT);
     report(&seized.map_or_else(|error| error.to_string(), |()| "seized".to_owned()));
     pending::<()>().await;
 }
 
-/// A process that cannot be killed, until this is dropped.
+/// Makes a process unkillable until the returned role is dropped.
 fn hold(pid: u32) -> Option<Role> {
     let mut tracer = Role::start("wants::tracer", &pid);
     let shown = tracer.next_report();
@@ -69,15 +68,15 @@ fn pool_ends_although_its_workers_cannot_be_killed() {
         for (tracer, worker, begun, end) in ending {
             end.join().unwrap();
             assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
-            assert!(is_running(worker), "it could be killed");
+            assert!(is_running(worker), "the worker was killed");
             drop(tracer);
-            until("it ends once it can", || async { !is_running(worker) }).await;
+            until("the worker ends", || async { !is_running(worker) }).await;
         }
     });
 }
 
 #[test]
-fn worker_that_has_lost_its_session_and_does_not_end_gives_up_its_place() {
+fn worker_without_a_session_that_does_not_end_is_replaced() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         let worker = pool.apply(Who).await.unwrap();
@@ -92,6 +91,6 @@ fn worker_that_has_lost_its_session_and_does_not_end_gives_up_its_place() {
         };
         assert_eq!(outcome, Err(TaskError::Failed(died)));
         assert_ne!(pool.apply(Who).await.unwrap(), worker);
-        assert!(is_running(worker), "it could be killed");
+        assert!(is_running(worker), "the worker was killed");
     });
 }
