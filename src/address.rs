@@ -27,7 +27,7 @@ use crate::{
 ///
 /// | text | address |
 /// | --- | --- |
-/// | `jobs` | a name in this user's own folder: `/tmp/lockkeeper-<uid>/jobs.sock`, whatever the environment |
+/// | `jobs` | a name in this user's own folder: `/tmp/lockkeeper-<uid>/jobs.sock`, in every environment |
 /// | `/run/build/jobs.sock`, `./jobs.sock` | a path: any text with a slash |
 /// | `unix:PATH` | a path |
 /// | `unix:PATH#uid:1000` | a path where a client accepts the manager of that user too |

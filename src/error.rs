@@ -259,7 +259,7 @@ pub enum StartError {
     BadAddress {
         /// The address.
         address: Address,
-        /// What is wrong with it.
+        /// The reason.
         why: String,
     },
     /// The system lacks a resource that is needed.

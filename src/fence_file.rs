@@ -103,16 +103,16 @@ pub enum FenceError {
     },
     /// The file does not contain a valid mark, so the highest token is not known.
     Corrupt {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         why: String,
     },
     /// The system failed to read, write or lock a file. The mark may have been raised.
     System {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's reason.
         why: String,
     },
 }
@@ -477,7 +477,7 @@ mod tests {
         // The writer died before the rename, with any part of the successor written.
         let next = line(fence(9));
         for length in 0..=next.len() {
-            fs::write(&new, next.get(..length).expect("it is ASCII")).unwrap();
+            fs::write(&new, next.get(..length).expect("the mark is ASCII")).unwrap();
             assert_eq!(mark.highest(), Ok(Some(fence(5))));
             assert_eq!(mark.check(fence(4)), Err(stale(4, 5)));
         }
@@ -653,7 +653,7 @@ mod tests {
     #[test]
     fn refusal_can_be_serialized() {
         let stale = stale(33, 34);
-        let sent = serde_json::to_string(&stale).expect("it is data");
+        let sent = serde_json::to_string(&stale).expect("the error can be serialized");
         assert_eq!(serde_json::from_str(&sent).ok(), Some(stale));
     }
 

@@ -329,7 +329,7 @@ mod tests {
         let path = folder.path().join("file");
         let file = create(&path, 0o600).expect("a file");
         let id = FileId::of(&file.metadata().expect("the file is open"));
-        fs::rename(&path, folder.path().join("moved")).expect("it moves");
+        fs::rename(&path, folder.path().join("moved")).expect("the file can be renamed");
         for other in ["file", "link", "folder"] {
             match other {
                 "file" => fs::write(&path, "precious").expect("a file"),
@@ -342,7 +342,7 @@ mod tests {
                 true => fs::remove_dir(&path),
                 false => fs::remove_file(&path),
             }
-            .expect("it goes");
+            .expect("the path can be removed");
         }
         remove(&path, id).expect("a missing file is no error");
         remove(&folder.path().join("moved"), id).expect("the file has this identity");

@@ -4,10 +4,10 @@ use std::{error::Error, fmt};
 
 use lockkeeper_protocol::Abandoned;
 
-/// A guard whose earlier holder died, as the error that `strict` makes of it.
+/// The error that `strict` returns for a guard whose earlier holder died.
 ///
-/// The lock is held for as long as this error is kept. Dropping it releases the lock, and the next guard is
-/// marked as well. [`Self::into_inner`] returns the guard, so that the program can repair the data.
+/// The lock is held while this error exists. Dropping it releases the lock, and the next guard is marked
+/// too. [`Self::into_inner`] returns the guard, so that the program can repair the data.
 #[must_use = "a dropped guard releases the lock, and the data is not repaired"]
 pub struct AbandonedGuard<G> {
     guard: G,

@@ -14,9 +14,9 @@ use crate::{
 /// A point where a number of parties wait until all of them have arrived, round after round.
 ///
 /// Counterpart of Python's `manager.Barrier(parties)`. If a process dies while it waits, the barrier breaks for
-/// the others, so that they do not wait in vain. With another
-/// [`BarrierSpec`](crate::builders::BarrierSpec) its arrival is taken back instead. A dead party is never
-/// counted as having arrived.
+/// the other parties, so that they do not wait for ever. With another
+/// [`BarrierSpec`](crate::builders::BarrierSpec) its arrival is withdrawn instead. A dead party never counts as
+/// arrived.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,14 +46,15 @@ impl Barrier {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before all have arrived, the arrival is taken back, and the others wait for another party.
+    /// If the call is dropped before all parties have arrived, the arrival is withdrawn, and the others
+    /// wait for another party.
     pub fn wait(&self) -> Wait<Passed> {
         let barrier = self.clone();
         Wait::new(|timeout| barrier.pass(timeout))
     }
 
     /// Waits until all parties have arrived. The last party to arrive runs its action before any party
-    /// passes, so all parties give the same action. Python: `Barrier(parties, action)`.
+    /// passes, so all parties must pass the same action. Python: `Barrier(parties, action)`.
     ///
     /// The action runs once a round: if a party that has arrived is dropped while the action runs, the others
     /// wait for another party, which does not run it again. Timeouts count while the action runs, and a party
@@ -72,13 +73,14 @@ impl Barrier {
     ///
     /// # Errors
     ///
-    /// Returns [`ActionError::Failed`] with the action's error when it failed here, which breaks
-    /// the barrier; else [`ActionError::Call`] as [`Self::wait`]. An action that panics, or is
-    /// dropped halfway, breaks it as well.
+    /// Returns [`ActionError::Failed`] with the error of an action that failed in this process,
+    /// which breaks the barrier. Otherwise it returns [`ActionError::Call`] as [`Self::wait`]. An
+    /// action that panics or is dropped also breaks the barrier.
     ///
     /// # Cancel safety
     ///
-    /// As [`Self::wait`]; dropped while the action runs here, the barrier breaks.
+    /// As [`Self::wait`]. If the call is dropped while the action runs in this process, the barrier
+    /// breaks.
     pub fn wait_with<A, F, E>(&self, action: A) -> Wait<Passed, ActionError<E>>
     where
         A: FnOnce() -> F + Send + 'static,
@@ -94,7 +96,7 @@ impl Barrier {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been done.
+    /// If the call is dropped after the first poll, it may have had its effect.
     pub fn abort(&self) -> Wait<()> {
         self.0.call(Abort)
     }
@@ -105,7 +107,7 @@ impl Barrier {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been done.
+    /// If the call is dropped after the first poll, it may have had its effect.
     pub fn reset(&self) -> Wait<()> {
         self.0.call(Reset)
     }
@@ -171,24 +173,25 @@ impl From<Token<sync::Barrier>> for Barrier {
     }
 }
 
-/// What becomes of an arrival with an action.
+/// The answer to an arrival with an action.
 enum Outcome {
     Passed(Passed),
     Act(Turn),
 }
 
-/// The duty to run the action. Dropped before it is done, the barrier breaks.
+/// The turn to run the action. Dropping it before the action is done breaks the barrier.
 struct Turn {
     hold: Hold,
     is_over: bool,
 }
 
 impl Turn {
-    /// Tells that the action was run, and waits for the release.
+    /// Reports that the action has run, and waits for the release.
     async fn finish(mut self, timeout: Option<Duration>) -> Result<Passed, CallError> {
         let turn = self.hold.proof();
         let finished = self.hold.call_within(&Finish { turn }, timeout).await;
-        // Where it was not served, the drop breaks the barrier: the others must not wait in vain.
+        // If the call was not served, the drop breaks the barrier, so that the others do not wait
+        // for ever.
         let (_, passed) = finished?;
         self.is_over = true;
         Ok(passed)
@@ -198,7 +201,7 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         if !self.is_over {
-            // After a `Finish` that was served, this finds nothing to break.
+            // After a served `Finish`, this has no effect.
             self.hold.cast(&Fail {
                 turn: self.hold.proof(),
             });
@@ -206,12 +209,12 @@ impl Drop for Turn {
     }
 }
 
-/// Why a party with an action did not pass a barrier.
+/// The error of a party with an action.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionError<E> {
-    /// The barrier did not let it pass.
+    /// The call failed.
     Call(CallError),
-    /// The action failed here, and the barrier is broken.
+    /// The action failed in this process, and the barrier is broken.
     Failed(E),
 }
 
@@ -222,7 +225,7 @@ impl<E> From<CallError> for ActionError<E> {
 }
 
 impl From<ActionError<Infallible>> for CallError {
-    /// Of an action that cannot fail, only the call can.
+    /// If the action cannot fail, only the call can.
     fn from(error: ActionError<Infallible>) -> Self {
         match error {
             ActionError::Call(error) => error,
@@ -250,7 +253,8 @@ impl<E: fmt::Debug> fmt::Debug for ActionError<E> {
 }
 
 impl<E: Error + 'static> Error for ActionError<E> {
-    /// The text of the action's error is in that of this one, so the chain goes on behind it.
+    /// The message contains that of the action's error, so `source` returns the source of that
+    /// error.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Call(_) => None,

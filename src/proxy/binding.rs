@@ -1,8 +1,8 @@
-//! `Binding`: how a proxy comes by its object. It opens the object on first use, and again when the connection
-//! is lost, if the process has chosen that for the manager.
+//! `Binding`: the object of a proxy. It opens the object on first use, and again after a lost connection if
+//! the process has enabled reconnection.
 //!
-//! Invariant: a call is made again only if its request was not sent. A grant stays with the connection that it
-//! came over, also when the proxy has moved on to another one.
+//! Invariant: a call is made again only if its request was not sent. A grant belongs to the connection that it
+//! came over, even when the proxy uses another one.
 
 use std::{
     borrow::Cow,
@@ -26,20 +26,20 @@ use crate::{
 /// The object of a proxy, once it is open.
 #[derive(Default)]
 pub(crate) struct Binding {
-    /// Empty again in a forked child, which connects anew.
+    /// Empty again in a forked child, which connects again.
     opened: PerProcess<Opened>,
-    /// What the object was opened with, if a new manager is to make it again.
+    /// The spec of the object, if a new manager should create it again.
     spec: Option<Box<[u8]>>,
 }
 
-/// The object over the first connection, and over the latest one if the first is lost.
+/// The object over the first connection, and over the latest one after the first was lost.
 struct Opened {
     first: Arc<Bound>,
-    /// Of use only once the first connection is to be replaced, so that calls before take no lock.
+    /// Used only after the first connection was lost, so that earlier calls take no lock.
     latest: Mutex<Option<Arc<Bound>>>,
 }
 
-/// A bound object, which the proxy keeps or this owns.
+/// A bound object, borrowed from the proxy or owned.
 #[derive(Debug)]
 pub(crate) enum Current<'a> {
     First(&'a Arc<Bound>),
@@ -62,7 +62,7 @@ impl Opened {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The object over the connection that was made last.
+    /// The object over the latest connection.
     fn last(&self) -> Current<'_> {
         let latest = self.latest().clone();
         latest.map_or(Current::First(&self.first), Current::Later)
@@ -79,7 +79,7 @@ impl Binding {
         }
     }
 
-    /// The object, unless it is to be opened first.
+    /// Returns the object, unless it must be opened first.
     pub(crate) fn get(&self) -> Option<Current<'_>> {
         let opened = self.opened.get()?;
         if !opened.first.connection.is_to_be_replaced() {
@@ -93,7 +93,7 @@ impl Binding {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Gone`] for an object that was open before and is not there any more.
+    /// Returns [`CallError::Gone`] for an object that was open before and no longer exists.
     pub(crate) async fn bind(
         &self,
         kind: impl Into<Cow<'static, str>>,
@@ -106,7 +106,7 @@ impl Binding {
         let before = self.opened.get().map(|opened| opened.last().incarnation());
         let is_new_manager =
             before.is_some_and(|before| before != connection.shard_of().incarnation);
-        // The same manager has it, unless it was removed.
+        // It is the same manager, which has the object unless it was removed.
         let spec = self.spec.as_deref().filter(|_| is_new_manager);
         let opened = connection.open(&kind, Some(name), spec).await;
         let object = opened.map_err(|error| {
@@ -127,7 +127,7 @@ impl Binding {
             object,
         };
         let Some(opened) = self.opened.get() else {
-            // Of two first uses at a time both get the same object of the same connection.
+            // Concurrent first uses get the same object of the same connection.
             let opened = self.opened.get_or_init(|| bound.into());
             return Ok(Current::First(&opened.first));
         };
@@ -152,10 +152,10 @@ impl From<Bound> for Opened {
 
 /// A proxy that is bound to its object when it is used.
 pub(crate) trait Bind: Sync {
-    /// The object as the present connection of this process knows it.
+    /// Returns the object over the current connection of this process.
     fn bound(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send;
 
-    /// Makes a call of the object, and once more if the connection was lost before the request was sent.
+    /// Calls the object, and repeats the call if the connection was lost before the request was sent.
     fn over_bound<'a, T, F>(
         &'a self,
         mut call: impl FnMut(Current<'a>) -> F + Send,
@@ -176,7 +176,7 @@ pub(crate) trait Bind: Sync {
         }
     }
 
-    /// Calls the object: its answer, and over which connection it came.
+    /// Calls the object, and returns the answer and its connection.
     fn ask<O: Operation>(
         &self,
         operation: O,
@@ -190,7 +190,7 @@ pub(crate) trait Bind: Sync {
         }
     }
 
-    /// Calls the object with an operation that is encoded already.
+    /// Calls the object with an encoded operation.
     fn ask_encoded<O: Operation>(
         &self,
         arguments: Vec<u8>,

@@ -1,4 +1,4 @@
-//! `Bound`: a proxy after its first use, that is, a connection and the number of the object there.
+//! `Bound`: a proxy after its first use: a connection, and the number of the object there.
 
 use std::{
     any::type_name,
@@ -24,29 +24,29 @@ use crate::{
     undecoded::Undecoded,
 };
 
-/// A call that was answered, and who made it, where the manager asks for that: it has its number for
-/// as long as it holds what it was granted.
+/// An answered call, and its caller if the manager tracks callers: the caller keeps its number while
+/// it holds the grant.
 #[derive(Clone, Debug)]
 pub(crate) struct Receipt {
     pub(crate) call: CallId,
     _caller: Option<Owner>,
 }
 
-/// An object as one connection knows it.
+/// An object over one connection.
 #[derive(Debug)]
 pub(crate) struct Bound {
     pub(super) kind: Cow<'static, str>,
-    /// How the kind's operations are written.
+    /// The encoding of the kind's operations.
     pub(super) form: Form,
     pub(super) connection: Arc<Connection>,
     pub(super) object: Arc<Object>,
 }
 
 impl Bound {
-    /// Calls the object. The id is the grant, where the answer is one.
+    /// Calls the object. If the answer is a grant, the id identifies it.
     ///
-    /// The operation is encoded at once, and the future has its bytes alone: an operation need not
-    /// be `Sync`.
+    /// The operation is encoded before the first await, and the future keeps only the bytes, so
+    /// operations need not be `Sync`.
     pub(crate) fn call<O: Operation, D: Into<Deadline>>(
         &self,
         operation: &O,
@@ -56,7 +56,7 @@ impl Bound {
         async move { Ok(self.call_encoded::<O>(&arguments?, deadline).await?) }
     }
 
-    /// Calls the object with an operation that is encoded already.
+    /// Calls the object with an encoded operation.
     pub(super) async fn call_encoded<O: Operation>(
         &self,
         arguments: &[u8],
@@ -69,7 +69,7 @@ impl Bound {
         self.call_by(None, O::NAME, arguments, deadline, read).await
     }
 
-    /// Calls the object by an owner, or else by the current task or thread. `read` decodes the reply.
+    /// Calls the object as an owner, or as the current task or thread. `read` decodes the reply.
     pub(super) async fn call_by<T>(
         &self,
         owner: Option<&Owner>,
@@ -99,7 +99,7 @@ impl Bound {
         Ok((Receipt { call, _caller }, reply))
     }
 
-    /// Which start of the manager has opened it.
+    /// Returns the incarnation of the manager that has opened it.
     pub(super) fn incarnation(&self) -> u64 {
         self.connection.shard_of().incarnation
     }
@@ -109,12 +109,12 @@ impl Bound {
         reply.map_err(|refusal| CallError::from(refusal).about(|| self.subject()))
     }
 
-    /// The object, for errors.
+    /// Returns the subject for errors about the object.
     pub(crate) fn subject(&self) -> Subject {
         Subject::new(self.kind.clone(), &self.object.name)
     }
 
-    /// Encodes an operation that has room in a message.
+    /// Encodes an operation, which must fit into a message.
     pub(super) fn encode<O: Operation>(&self, operation: &O) -> Result<Vec<u8>, CallError> {
         let most = self.connection.frame_bytes();
         encode(self.form, operation, most, CALL)
@@ -130,21 +130,20 @@ impl Bound {
         CallError::Undecoded(Box::new(undecoded))
     }
 
-    /// Sends the object an operation that has no answer. In a forked child, a hold of the parent has none to
-    /// send.
+    /// Sends a one-way call to the object. In a forked child, a hold of the parent sends nothing.
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
         if !self.connection.is_here() {
             return;
         }
         let arguments = self.encode(operation);
         let cast = arguments.and_then(|arguments| self.cast_encoded(O::NAME, &arguments));
-        // Its caller, which may be a drop, hears of no error.
+        // The caller, which may be a drop, cannot handle an error.
         if let Err(why) = cast {
             call::not_cast(&self.kind, &self.object.name, O::NAME, &why);
         }
     }
 
-    /// Sends the object an operation that is encoded already and has no answer.
+    /// Sends an encoded one-way call to the object.
     pub(super) fn cast_encoded(&self, operation: &str, arguments: &[u8]) -> Result<(), CallError> {
         call::cast(&self.kind, &self.object.name, operation);
         let number = self.object.operation(operation)?;
@@ -152,11 +151,11 @@ impl Bound {
     }
 }
 
-/// What the limit of a message is a limit of, for a call whose operation or spec is above it.
+/// The name of the limit of a message, for a call whose operation or spec exceeds it.
 pub(crate) const CALL: &str = "bytes in a call";
 
-/// Encodes what the caller sends. An error or a panic of its `Serialize` is the error of this call, and so
-/// is a value of more than `most` bytes, which `what` names.
+/// Encodes a value of the caller. Returns an error if its `Serialize` fails or panics, or if it takes more
+/// than `most` bytes; `what` names that limit.
 pub(crate) fn encode<T: Serialize>(
     form: Form,
     value: &T,
@@ -174,5 +173,5 @@ pub(crate) fn encode<T: Serialize>(
     }
 }
 
-/// The room for a value at first: most values take less.
+/// The initial capacity of the buffer: most values take less.
 const USUAL_BYTES: usize = 64;

@@ -18,8 +18,8 @@ use crate::{
 
 /// A lock that processes share, whose holder may wait until another holder notifies it.
 ///
-/// Counterpart of Python's `manager.Condition()`. Its lock is acquired as any other, see [`LockOf`]; unlike
-/// Python's it is not reentrant. [`Self::wait`] takes the guard and returns a new one:
+/// Counterpart of Python's `manager.Condition()`. Its lock is acquired like any other, see [`LockOf`].
+/// Unlike Python's it is not reentrant. [`Self::wait`] takes the guard and returns a new one:
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,9 +46,9 @@ use crate::{
 /// # }
 /// ```
 ///
-/// A call that waits sleeps in a *wait set*. A condition has one without a name, and
-/// [`LockOf::wait_set`] returns the same condition with a named one. Python's programs make several conditions
-/// of one lock for that.
+/// A call that waits sleeps in a *wait set*. A condition has one without a name, and [`LockOf::wait_set`]
+/// returns the same condition with a named one. Python programs create several conditions with one lock for
+/// this.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -65,7 +65,7 @@ use crate::{
 #[doc(alias = "Condvar")]
 pub type Condition = LockOf<sync::Condition>;
 
-/// The lock of a [`Condition`], held.
+/// A guard of the lock of a [`Condition`].
 ///
 /// See [`Guard`] for its other methods.
 ///
@@ -77,7 +77,7 @@ pub type Condition = LockOf<sync::Condition>;
 ///
 /// let condition = manager.condition().await?;
 /// let guard = condition.acquire().await?;
-/// // No other process notifies it, so the time is over, and the lock is held again.
+/// // No other process notifies it, so it times out, and the lock is held again.
 /// let guard = condition.wait(guard).timeout(Duration::from_millis(10)).await?;
 /// assert!(guard.timed_out() && guard.is_valid());
 /// # Ok(())
@@ -111,13 +111,13 @@ impl ConditionGuard {
         matches!(self.owner(), Wake::TimedOut)
     }
 
-    /// The same hold, and how its wait ended.
+    /// The hold, and how its wait ended.
     fn woken(self, wake: Wake) -> Self {
         self.owned_by(wake)
     }
 }
 
-/// The wait set that a proxy of a condition is of.
+/// The wait set of a condition's proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub struct SetName(Arc<str>);
@@ -150,10 +150,10 @@ impl LockOf<sync::Condition> {
     /// Releases the lock, sleeps until it is notified, and acquires the lock again.
     /// Python: `condition.wait()`.
     ///
-    /// A [timeout](Wait::timeout) bounds the sleep alone: after it the call waits for the lock as others do,
-    /// for as long as that takes, and [`Guard::timed_out`] of the new guard is true. The manager decides
-    /// between a notification and the timeout once, so a call that timed out has taken no notification.
-    /// Python: `condition.wait(timeout)`.
+    /// A [timeout](Wait::timeout) limits only the sleep: after it the call waits for the lock without a
+    /// limit, and [`Guard::timed_out`] of the new guard is true. The manager decides between a notification
+    /// and the timeout once, so a call that timed out has taken no notification. Python:
+    /// `condition.wait(timeout)`.
     ///
     /// If a process dies after it was notified, the next sleeper gets its notification, even if the dead process
     /// had the lock again. So a call may be woken although its condition does not hold: use
@@ -166,8 +166,8 @@ impl LockOf<sync::Condition> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the lock is not held, and no notification is lost: the next sleeper of the set
-    /// gets the one of this call.
+    /// If the call is dropped at any point, the lock is not held, and no notification is lost: the next
+    /// sleeper of the set gets that of this call.
     pub fn wait(&self, guard: ConditionGuard) -> Wait<ConditionGuard> {
         let condition = self.clone();
         Wait::new(|timeout| async move {
@@ -176,8 +176,8 @@ impl LockOf<sync::Condition> {
         })
     }
 
-    /// Waits for as long as the predicate is true. The predicate runs in this process, with the lock held,
-    /// before each sleep. Python: `condition.wait_for`, whose predicate is the opposite.
+    /// Waits while the predicate is true. The predicate runs in this process, with the lock held, before
+    /// each sleep. Python: `condition.wait_for`, whose predicate is the opposite.
     ///
     /// With a [timeout](Wait::timeout) the predicate runs once more after the last sleep, and
     /// [`Guard::timed_out`] is true only if the predicate was still true then. With a timeout of zero the call
@@ -214,7 +214,7 @@ impl LockOf<sync::Condition> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the notification may have been sent.
+    /// If the call is dropped after the first poll, the notification may have been sent.
     pub fn notify_one(&self, guard: &ConditionGuard) -> Wait<u64> {
         self.notify(guard, 1)
     }
@@ -246,7 +246,8 @@ impl LockOf<sync::Condition> {
             grant: guard.hold().proof(),
             set: self.aspect.clone().into(),
         };
-        // Dropped on the way, the call is withdrawn, and the guard releases what it may hold still.
+        // If this future is dropped, the call is withdrawn, and the guard releases the lock if it
+        // still holds it.
         let (hold, Woken { granted, wake }) = guard.hold().call_within(&sleep, deadline).await?;
         Ok(guard.replaced_by(hold, granted).woken(wake))
     }
@@ -265,7 +266,7 @@ impl LockOf<sync::Condition> {
         })
     }
 
-    /// Refuses a guard of another condition, whose grant would mean nothing to this one.
+    /// Refuses a guard of another condition, whose grant this one does not know.
     fn check(&self, guard: &ConditionGuard) -> Result<(), CallError> {
         if guard.hold().is_of(self.token()) {
             Ok(())

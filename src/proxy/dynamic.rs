@@ -1,7 +1,7 @@
-//! Calls by names and bytes: an object of any kind without a type of its own here.
+//! Untyped calls, by names and bytes, to objects of any kind.
 //!
-//! The operations, their arguments and their replies are MessagePack as PROTOCOL.md tells. Nothing of it is
-//! decoded here. Invariant: a call takes the same way as that of any other proxy, from the binding on.
+//! The operations, their arguments and their replies are MessagePack as in PROTOCOL.md, and are not decoded
+//! here. Invariant: from the binding on, a call takes the same path as that of any other proxy.
 
 use std::{fmt, future::Future, sync::Arc};
 
@@ -25,15 +25,16 @@ use crate::{
     subject::Subject,
 };
 
-/// A hosted object of any kind, called by the names of its operations. Clones are the same object.
+/// A hosted object of any kind, called by the names of its operations. Clones refer to the same
+/// object.
 #[derive(Clone)]
 pub struct Object {
     shared: Arc<Shared>,
-    /// Who calls, if that is not the current task or thread.
+    /// The caller, if it is not the current task or thread.
     owner: Option<Owner>,
 }
 
-/// What the clones of an object share.
+/// The state that all clones share.
 struct Shared {
     kind: String,
     address: Address,
@@ -47,7 +48,8 @@ impl Object {
         Self::bound_by(Binding::default(), address, kind, name.to_owned())
     }
 
-    /// Opens an object: a new one without a name, else the one of that name, made if need be.
+    /// Opens an object: a new one without a name, or the one of that name, which is created if
+    /// necessary.
     pub(crate) async fn open_over(
         connection: &Arc<Connection>,
         kind: &str,
@@ -81,27 +83,27 @@ impl Object {
         }
     }
 
-    /// Where the object is: its manager's address, or that of the shard of it which has the object.
+    /// Returns the address of the object's manager, or of the shard that has the object.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.shared.address
     }
 
-    /// The kind of the object.
+    /// Returns the kind of the object.
     #[must_use]
     pub fn kind(&self) -> &str {
         &self.shared.kind
     }
 
-    /// The name of the object with its manager. That of an anonymous one begins with `#`.
+    /// Returns the name of the object. That of an anonymous object begins with `#`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
-    /// The same object, called by an owner, whichever task or thread calls: a manager that looks for deadlocks
-    /// takes its calls for those of one caller. A reentrant lock wants
-    /// [the owner's number](Owner::number) among the arguments as well.
+    /// Returns the same object with an owner as its caller, from any task or thread: a manager that detects
+    /// deadlocks treats all of its calls as those of one caller. A reentrant lock also needs [the owner's
+    /// number](Owner::number) in the arguments.
     #[must_use]
     pub fn owned_by(&self, owner: Owner) -> Self {
         Self {
@@ -143,7 +145,7 @@ impl Object {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it has returned, the operation may have been sent.
+    /// If the call is dropped before it returns, the operation may have been sent.
     pub async fn cast(&self, operation: &str, arguments: &[u8]) -> Result<(), CallError> {
         self.bound().await?.cast_encoded(operation, arguments)
     }
@@ -218,7 +220,8 @@ impl Encoded {
 
 /// The answer of a call: its reply, and the id by which the call may hold something.
 ///
-/// Its drop gives nothing back: an answer that is a grant goes into a [`Hold`] for the guard of the binding.
+/// Dropping it releases nothing: if the answer is a grant, convert it to a [`Hold`] for the guard of the
+/// binding.
 #[must_use = "what the call was granted is held until its session ends"]
 pub struct Answer {
     bound: Arc<Bound>,
@@ -228,19 +231,19 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The id of the call, which is the grant where the answer is one.
+    /// Returns the id of the call, which identifies the grant if the answer is one.
     #[must_use]
     pub const fn id(&self) -> CallId {
         self.receipt.call
     }
 
-    /// The reply, in MessagePack.
+    /// Returns the reply in MessagePack.
     #[must_use]
     pub fn reply(&self) -> &[u8] {
         &self.reply
     }
 
-    /// What the call was granted, if the reply says that it was.
+    /// Returns the hold of the call, for a reply that is a grant.
     pub fn into_hold(self) -> Hold {
         Hold {
             hold: hold::Hold::new(&self.bound, self.receipt),
@@ -258,11 +261,11 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// What a call was granted: for the guard of a binding.
+/// The hold of a granted call, for the guard of a binding.
 ///
-/// Its drop gives nothing back: the drop of the guard casts the operation that does, such as `release`, by
-/// [`Self::cast`]. Operations that name the grant by [`Self::proof`] go out by this hold and not by the
-/// [`Object`], which may use another session by now.
+/// Dropping it releases nothing: the drop of the guard must send the operation that does, such as
+/// `release`, with [`Self::cast`]. Send operations that name the grant by [`Self::proof`] through this
+/// hold and not through the [`Object`], which may use another session by now.
 #[must_use = "what the call was granted is held until its session ends"]
 pub struct Hold {
     hold: hold::Hold,
@@ -270,38 +273,39 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// The id of the call that was granted.
+    /// Returns the id of the granted call.
     #[must_use]
     pub const fn id(&self) -> CallId {
         self.hold.grant()
     }
 
-    /// The grant as an argument of operations that this sends, in MessagePack.
+    /// Returns the grant in MessagePack, as an argument of operations that this hold sends.
     #[must_use]
     pub fn proof(&self) -> Vec<u8> {
         encoded(&self.hold.proof())
     }
 
-    /// The grant as an argument of operations of any session, in MessagePack: a signed call, which is to be
-    /// kept as secret as a password.
+    /// Returns the grant in MessagePack, as an argument of operations of any session: a signed call. Treat
+    /// it like a password.
     #[must_use]
     pub fn ticket(&self) -> Vec<u8> {
         encoded(&Proof::Signed(self.hold.sign()))
     }
 
-    /// Whether it is held still, as far as this process can know.
+    /// Returns whether it is still held, as far as this process knows.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.hold.is_valid()
     }
 
     /// Waits until it is no longer held: until the session is lost, the object is removed, another process
-    /// ends the hold, or this is dropped. Borrows nothing, so that work can be raced against it.
+    /// ends the hold, or this is dropped. The future borrows nothing, so that work can be raced against
+    /// it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         self.hold.lost()
     }
 
-    /// Calls the object over the session that holds.
+    /// Calls the object over the session of the hold.
     ///
     /// # Errors
     ///
@@ -319,8 +323,8 @@ impl Hold {
         })
     }
 
-    /// Calls an operation whose timeout ends a part of the wait, after which it goes on for as long as that
-    /// takes: the `wait` of a condition, whose sleeper waits for the lock again.
+    /// Calls an operation whose timeout ends only a part of the wait, such as the `wait` of a condition,
+    /// whose sleeper then waits for the lock again without a limit.
     ///
     /// # Errors
     ///
@@ -338,14 +342,13 @@ impl Hold {
         })
     }
 
-    /// Sends the object an operation over the session that holds. It never waits, so it is what the drop of a
-    /// guard calls.
+    /// Sends a one-way call over the session of the hold. It never waits, so the drop of a guard can call it.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Fault`] with `UnknownOperation`, or with `Limit` for arguments above the limit of a
-    /// message, and [`CallError::Forked`] in a forked child. Over a session that has ended nothing is sent, and
-    /// there is nothing to give back.
+    /// message, and [`CallError::Forked`] in a forked child. If the session has ended, nothing is sent, because
+    /// the hold has ended too.
     pub fn cast(&self, operation: &str, arguments: &[u8]) -> Result<(), CallError> {
         self.hold.bound().cast_encoded(operation, arguments)
     }

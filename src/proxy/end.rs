@@ -6,17 +6,17 @@ use tokio::time::Instant;
 
 use crate::client::deadline::Deadline;
 
-/// When the time of several calls is over. One too far to be counted never comes.
+/// The common deadline of several calls. One beyond the range of the clock never passes.
 pub(super) struct End(Option<Instant>);
 
 impl End {
-    /// The end of a time that begins now, if there is one.
+    /// Returns the deadline of a timeout that begins now.
     pub(super) fn after(timeout: Option<Duration>) -> Self {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// What is left for the next call, as the deadline that it makes of a time; none once the time
-    /// is over.
+    /// Returns the deadline of the next call, which `of` makes from the remaining time, or `None`
+    /// once the time is over.
     pub(super) fn deadline(&self, of: fn(Duration) -> Deadline) -> Option<Deadline> {
         let Some(end) = self.0 else {
             return Some(Deadline::Never);

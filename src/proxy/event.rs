@@ -42,7 +42,8 @@ impl Event {
     /// Waits until the flag has been set more often than `generation` times, whether it is set or not, and
     /// returns how often it has been set.
     ///
-    /// So no pulse between two calls is missed: each wait begins where the last one ended.
+    /// If each wait starts from the count that the previous one returned, no set between two calls
+    /// is missed.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -60,7 +61,7 @@ impl Event {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when the flag was set fewer
-    /// times than that.
+    /// times.
     pub fn wait_since(&self, generation: u64) -> Wait<u64> {
         self.wait_for(Some(generation))
     }
@@ -70,7 +71,7 @@ impl Event {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been set.
+    /// If the call is dropped after the first poll, the flag may have been set.
     #[doc(alias = "notify_waiters")]
     pub fn set(&self) -> Wait<u64> {
         self.0.call(Set)
@@ -80,7 +81,7 @@ impl Event {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been cleared.
+    /// If the call is dropped after the first poll, the flag may have been cleared.
     pub fn clear(&self) -> Wait<()> {
         self.0.call(Clear)
     }

@@ -14,8 +14,8 @@ use crate::{
     proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, owner::Owner},
 };
 
-/// A lock, held. Dropping the guard releases the lock: the drop sends a message one way, and never waits or
-/// fails.
+/// A guard of a lock. Dropping the guard releases the lock: the drop sends a one-way message, and never
+/// waits or fails.
 ///
 /// The guard of each kind with one holder at a time, [`LockGuard`](crate::LockGuard),
 /// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard), of the
@@ -51,13 +51,13 @@ pub struct Guard<P: Guarded> {
 pub trait Guarded {
     /// The name of the kind or mode, for `Debug`.
     const NAME: &'static str;
-    /// What identifies the holder beside its session.
+    /// Identifies the holder within its session.
     type Owner: Clone + fmt::Debug + Send + Sync;
 }
 
-/// What has guards that can become tickets: every kind with one holder, and the keyed kinds.
+/// The kinds whose guards can become tickets: every kind with one holder, and the keyed kinds.
 pub trait Ticketed: Guarded {
-    /// The owner that stays one for as long as the ticket is kept where it was made.
+    /// The owner, whose number stays reserved while the ticket exists in the process that made it.
     #[doc(hidden)]
     fn kept(_: &Self::Owner) -> Option<Owner> {
         None
@@ -156,7 +156,7 @@ impl<P: Guarded> Guard<P> {
         AbandonedGuard::sort(self, mark)
     }
 
-    /// Declares that the data which the lock protects is consistent: later guards are unmarked.
+    /// Declares that the data protected by the lock is consistent: later guards have no mark.
     #[doc(alias = "clear_poison")]
     #[doc(alias = "pthread_mutex_consistent")]
     pub fn mark_consistent(&mut self) {
@@ -166,8 +166,8 @@ impl<P: Guarded> Guard<P> {
         });
     }
 
-    /// Returns whether the lock is still held, as far as this process knows: its session lives, and no other
-    /// process has ended the hold.
+    /// Returns whether the lock is still held, as far as this process knows: its session exists, and no
+    /// other process has ended the hold.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.hold().is_valid()
@@ -179,7 +179,7 @@ impl<P: Guarded> Guard<P> {
         self.hold().lost()
     }
 
-    /// Runs a future for as long as the lock is held: when the hold is [lost](Self::lost), the future is dropped.
+    /// Runs a future while the lock is held: when the hold is [lost](Self::lost), the future is dropped.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -198,7 +198,7 @@ impl<P: Guarded> Guard<P> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the future is dropped, and the lock is held as before.
+    /// If the call is dropped at any point, the future is dropped, and the lock is still held.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
         match future::select(pin!(self.lost()), pin!(future)).await {
             Either::Left(((), _)) => self.hold().accepted(Err(Refusal::NotHeld)),
@@ -211,18 +211,18 @@ impl<P: Guarded> Guard<P> {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before. With
-    /// [`CallError::Fault`], as when too many calls are in flight, the lock is released without
-    /// waiting.
+    /// [`CallError::Fault`], for example when too many calls are in flight, the lock is released
+    /// without waiting.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the lock is released.
+    /// If the call is dropped at any point, the lock is released.
     #[doc(alias = "unlock")]
     pub async fn release(mut self) -> Result<(), CallError> {
         let grant = self.hold().proof();
         let released = self.hold().call(&Release { grant }).await;
-        // A release that failed may not have reached the lock. Then the drop releases it, as it does when this
-        // future is dropped midway. A second release finds no hold and does nothing.
+        // A failed release may not have reached the lock. Then the drop releases it, as when this future is
+        // dropped. A second release has no effect.
         self.held.is_over = released.is_ok();
         released
     }
@@ -236,7 +236,7 @@ impl<P: Guarded> Guard<P> {
         Guard::new(hold, granted, self.owner)
     }
 
-    /// Makes the same hold a guard of another mode.
+    /// Converts the hold to a guard of another mode.
     pub(super) fn turned_into<Q: Guarded<Owner = P::Owner>>(self) -> Guard<Q> {
         let Self { held, owner } = self;
         Guard { held, owner }
@@ -305,7 +305,7 @@ impl<P: Guarded> fmt::Debug for Guard<P> {
 pub struct Ticket {
     grant: SignedCall,
     fence: Fence,
-    /// Who made it out of a guard, if that was here.
+    /// The owner that made it from a guard, if that was in this process.
     #[serde(skip)]
     _owner: Option<Owner>,
 }

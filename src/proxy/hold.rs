@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// What a guard holds on to: a grant of one object.
+/// A grant of one object, which a guard owns.
 #[derive(Debug)]
 pub(crate) struct Hold {
     bound: Arc<Bound>,
@@ -33,7 +33,8 @@ pub(crate) struct Hold {
     shares: Shares,
 }
 
-/// What all holds of one grant share, once there are several: the last one to be dropped forgets the grant.
+/// The state that several holds of one grant share. Dropping the last one removes the grant from the
+/// connection's table.
 #[derive(Default)]
 struct Shares(OnceLock<Arc<()>>);
 
@@ -42,7 +43,7 @@ impl Shares {
         Self(Arc::clone(self.0.get_or_init(Arc::default)).into())
     }
 
-    /// Gives up this share, and returns whether it was the last.
+    /// Drops this share, and returns whether it was the last.
     fn end(&mut self) -> bool {
         let is_last = |share| Arc::into_inner(share).is_some();
         self.0.take().is_none_or(is_last)
@@ -55,7 +56,7 @@ impl fmt::Debug for Shares {
     }
 }
 
-/// Ends what waits for a loss once it is dropped, together with what might have been lost.
+/// Completes the loss futures of a hold when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct DropToken(PerProcess<CancellationToken>);
 
@@ -94,7 +95,7 @@ impl Hold {
         }
     }
 
-    /// The object that granted, over the session that holds.
+    /// Returns the object, over the session of the hold.
     pub(super) const fn bound(&self) -> &Arc<Bound> {
         &self.bound
     }
@@ -103,30 +104,30 @@ impl Hold {
         self.grant.call
     }
 
-    /// Names the grant in operations that this sends.
+    /// Returns the proof of the grant for operations that this hold sends.
     pub(crate) const fn proof(&self) -> Proof {
         Proof::own(self.grant.call)
     }
 
-    /// Names the grant in operations of any session.
+    /// Returns the proof of the grant for operations of any session.
     pub(crate) fn sign(&self) -> SignedCall {
         self.bound.connection.sign(self.grant.call)
     }
 
-    /// A second hold of the same grant, for permits that are split.
+    /// Makes a second hold of the same grant, for split permits.
     pub(crate) fn share(&self) -> Self {
         let mut other = Self::new(&self.bound, self.grant.clone());
         other.shares = self.shares.share();
         other
     }
 
-    /// Whether both are of one object and one session.
+    /// Returns whether both belong to one object and one session.
     pub(crate) fn is_sibling(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.bound.connection, &other.bound.connection)
             && self.bound.object.number == other.bound.object.number
     }
 
-    /// Whether it is of the object that the token is of.
+    /// Returns whether it belongs to the object of the token.
     pub(crate) fn is_of<P>(&self, token: &Token<P>) -> bool {
         self.bound.object.name == token.name
             && self.bound.connection.address().parts() == token.address.parts()
@@ -138,18 +139,18 @@ impl Hold {
             .is_valid(self.bound.object.number, self.grant())
     }
 
-    /// Waits until the grant no longer stands, or this is dropped, without borrowing it.
+    /// Waits until the grant is no longer valid, or this is dropped, without borrowing it.
     pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         self.token.lost(self.taken())
     }
 
-    /// Waits until the grant no longer stands, without borrowing this.
+    /// Waits until the grant is no longer valid, without borrowing this.
     pub(crate) fn taken(&self) -> impl Future<Output = ()> + Send + use<> {
         let (bound, grant) = (Arc::clone(&self.bound), self.grant());
         async move { bound.connection.lost(bound.object.number, grant).await }
     }
 
-    /// Calls the object that granted.
+    /// Calls the object over the session of the hold.
     pub(crate) async fn call<T, O>(&self, operation: &O) -> Result<T, CallError>
     where
         O: Operation<Reply = Result<T, Refusal>>,
@@ -163,7 +164,7 @@ impl Hold {
         self.bound.accepted(reply)
     }
 
-    /// Calls the object that granted, which grants anew: what is held then, and the answer.
+    /// Calls the object for a new grant, and returns the new hold and the answer.
     pub(crate) async fn call_within<T, O>(
         &self,
         operation: &O,
@@ -177,7 +178,7 @@ impl Hold {
         Ok((Self::new(&self.bound, grant), reply))
     }
 
-    /// Tells the object that granted, and does not wait.
+    /// Sends a one-way call to the object.
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
         self.bound.cast(operation);
     }
@@ -191,10 +192,10 @@ impl Drop for Hold {
     }
 }
 
-/// Something that an object of kind `P` has granted: what a guard of your own holds on to.
+/// A grant of an object of kind `P`, for the guard of a custom kind.
 ///
-/// It gives nothing back by itself: the drop of your guard casts what does. The kind gives it back
-/// when the session ends, in its `hang_up`.
+/// Dropping it releases nothing: the drop of your guard must send the operation that does. When the
+/// session ends, the kind must release it in its `hang_up`.
 #[must_use = "nothing gives back what was granted but a guard of yours, or the end of the session"]
 pub struct Grant<P> {
     hold: Hold,
@@ -209,32 +210,34 @@ impl<P: Primitive> Grant<P> {
         }
     }
 
-    /// Names what was granted in an operation that [`Self::call`] or [`Self::cast`] sends. The kind finds it by
-    /// [`Call::grant`](crate::kind::Call::grant).
+    /// Returns the proof of the grant for an operation that [`Self::call`] or [`Self::cast`] sends. The kind
+    /// checks it with [`Call::grant`](crate::kind::Call::grant).
     #[must_use]
     pub const fn proof(&self) -> Proof {
         self.hold.proof()
     }
 
-    /// Names what was granted in an operation of any process, which acts for this session by it.
+    /// Returns the proof of the grant for an operation of any process, which can then act for this
+    /// session.
     #[must_use]
     pub fn ticket(&self) -> Proof {
         Proof::Signed(self.hold.sign())
     }
 
-    /// Whether it is held still, as far as this process can know: the session lives, the object
-    /// was not removed, and the kind has not revoked the grant.
+    /// Returns whether it is still held, as far as this process knows: the session exists, the
+    /// object was not removed, and the kind has not revoked the grant.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.hold.is_valid()
     }
 
-    /// Waits until it is no longer held. Borrows nothing, so that work can be raced against it.
+    /// Waits until it is no longer held. The future borrows nothing, so that work can be raced
+    /// against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
         self.hold.lost()
     }
 
-    /// Calls the object over the session that holds, such as to wait for the end of what was granted.
+    /// Calls the object over the session of the hold.
     ///
     /// A call by the [`Proxy`](crate::Proxy) may go over a later connection, where [`Self::proof`] would name
     /// another grant.
@@ -249,7 +252,7 @@ impl<P: Primitive> Grant<P> {
         })
     }
 
-    /// Sends the object an operation over the session that holds, and never waits.
+    /// Sends a one-way call over the session of the hold, and never waits.
     pub fn cast<O: Operation>(&self, operation: &O)
     where
         P: Serve<O>,

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 
-/// A number that processes count down together, and wait until it is zero.
+/// A number that processes count down, and for whose zero they wait.
 ///
-/// The number never goes up: once open, a latch stays open. A count stays when the process that made it dies. A
-/// process that dies before it has counted leaves the others waiting, so give their waits a timeout where that
-/// may happen. For rounds that follow each other, see [`Barrier`](crate::Barrier).
+/// The number never goes up: once open, a latch stays open. A count stays when the process that made it dies.
+/// If a process dies before it has counted, the others keep waiting, so use a timeout where that may happen.
+/// For repeated rounds, see [`Barrier`](crate::Barrier).
 ///
 /// Counterpart of C++'s `std::latch` and Java's `CountDownLatch`; Python has none.
 ///
@@ -37,16 +37,16 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 pub struct Latch(Proxy<sync::Latch>);
 
 impl Latch {
-    /// Counts down by `by`, and returns what is left. At zero all waiting calls complete.
+    /// Counts down by `by`, and returns the rest. At zero all waiting calls complete.
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when fewer are left than `by`. The
-    /// number is unchanged then.
+    /// Returns [`CallError::Refused`](crate::CallError::Refused) with `Invalid` when the number is less than `by`.
+    /// The number is then unchanged.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been counted.
+    /// If the call is dropped after the first poll, it may have counted.
     pub fn count_down(&self, by: u32) -> Wait<u32> {
         self.0.attempt(CountDown { by })
     }
@@ -60,8 +60,8 @@ impl Latch {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been counted, which is not taken back. [`Self::wait`] goes on
-    /// with the wait.
+    /// If the call is dropped after the first poll, it may have counted, which is not undone.
+    /// [`Self::wait`] continues the wait.
     pub fn arrive_and_wait(&self, by: u32) -> Wait<()> {
         self.0.attempt(ArriveAndWait { by })
     }

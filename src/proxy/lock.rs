@@ -26,8 +26,8 @@ use crate::{
 ///
 /// See [`LockOf`] for its methods.
 ///
-/// Counterpart of Python's `manager.Lock()`. Unlike there, the lock of a killed holder goes to the
-/// next in line at once, and a killed waiter is never granted it.
+/// Counterpart of Python's `manager.Lock()`. Unlike in Python, the lock of a killed holder is
+/// granted to the next waiter at once, and a killed waiter is never granted it.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -46,7 +46,7 @@ use crate::{
 #[doc(alias = "flock")]
 pub type Lock = LockOf<sync::Lock>;
 
-/// A [`Lock`], held.
+/// A guard of a [`Lock`].
 ///
 /// See [`Guard`] for its methods.
 #[doc(alias = "MutexGuard")]
@@ -84,8 +84,8 @@ impl<P: LockKind> LockOf<P> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `TooDeep` when the owner of a reentrant lock has entered it 65,536
-    /// times.
+    /// Returns [`CallError::Refused`] with `TooDeep` when the owner of a reentrant lock has acquired it
+    /// 65,536 times.
     #[doc(alias = "lock")]
     pub fn acquire(&self) -> Wait<Guard<P>> {
         let lock = self.clone();
@@ -100,18 +100,19 @@ impl<P: LockKind> LockOf<P> {
         Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Takes over the hold that the ticket is from. The guard that the ticket was made of is lost.
+    /// Adopts the hold of the ticket. The guard from which the ticket was made is lost.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `NotHeld` when the hold has ended, and with `StillInside`
-    /// while the owner of a reentrant lock is inside more than once; else as [`Self::acquire`].
+    /// while the owner of a reentrant lock has acquired it more than once; otherwise as
+    /// [`Self::acquire`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the call is sent, for instance while it connects, the hold stays where it is, and only a
-    /// clone of the ticket can adopt or release it. Dropped later, the hold may have moved; then the lock is
-    /// released.
+    /// If the call is dropped before it is sent, for example while it connects, the hold is unchanged, and
+    /// only a clone of the ticket can adopt or release it. If it is dropped later, the hold may have been
+    /// adopted, and then the lock is released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
         let owner = P::owner(&self.aspect);
         let adopt = P::adopt(&owner, ticket.proof());
@@ -121,7 +122,7 @@ impl<P: LockKind> LockOf<P> {
     }
 
     async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
-        // The one that polls the call is the owner.
+        // The task or thread that first polls the call is the owner.
         let owner = P::owner(&self.aspect);
         let (bound, grant, reply) = self.proxy.ask(P::acquire(&owner), timeout).await?;
         let granted = bound.accepted(reply)?;

@@ -1,7 +1,7 @@
 //! Proxies: serde values that name an object and call it, one module for each kind.
 //!
-//! They may import `client`, what it stands on, and kinds as type parameters. Invariant: a proxy knows
-//! no socket and no server.
+//! They may import `client`, the modules below it, and kinds as type parameters. Invariant: a proxy
+//! does not depend on sockets or the server.
 
 pub(crate) mod abandoned;
 pub(crate) mod barrier;

@@ -17,11 +17,11 @@ use std::{
 use lockkeeper_sys::PerProcess;
 use tokio::task;
 
-/// The holder of a [`ReentrantLock`](crate::ReentrantLock), which may enter it again.
+/// The holder of a [`ReentrantLock`](crate::ReentrantLock), which may acquire it again.
 ///
 /// By default the owner is the current tokio task. Outside of tasks, as on a plain thread or in the main future of
-/// a runtime, it is the current thread. A program that makes an owner passes clones of it to tasks and threads of
-/// this process, which then enter as the same owner.
+/// a runtime, it is the current thread. A program can make an owner and pass clones of it to tasks and threads of
+/// this process, which then act as the same owner.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -32,7 +32,7 @@ use tokio::task;
 /// let lock = manager.reentrant_lock().await?;
 /// let owner = Owner::new();
 /// let guard = lock.owned_by(owner.clone()).acquire().await?;
-/// // Another task enters as the same owner.
+/// // Another task acquires as the same owner.
 /// let inside = lock.owned_by(owner);
 /// assert!(tokio::spawn(inside.try_acquire()).await??.is_some());
 /// assert!(lock.try_acquire().await?.is_none(), "this task is another owner");
@@ -46,18 +46,18 @@ pub struct Owner(Arc<Identity>);
 #[derive(Debug)]
 struct Identity {
     number: u64,
-    /// Whose it is, if it is a task's.
+    /// The task, if the owner is a task.
     task: Option<task::Id>,
 }
 
-/// The owners that are tasks, for as long as anything is held by them or asked for.
+/// The tasks that are owners, while they hold or wait for something.
 static TASKS: PerProcess<Mutex<HashMap<task::Id, Weak<Identity>>>> = PerProcess::new();
 
 thread_local! {
     static THREAD: Owner = Owner::new();
 }
 
-/// The tasks that are owners. What runs inside leaves a whole table behind.
+/// The tasks that are owners. No code under the mutex panics between two changes.
 fn tasks() -> MutexGuard<'static, HashMap<task::Id, Weak<Identity>>> {
     let tasks = TASKS.get_or_init(Mutex::default);
     tasks.lock().unwrap_or_else(PoisonError::into_inner)
@@ -74,7 +74,7 @@ impl Owner {
     #[must_use]
     pub fn current() -> Self {
         let Some(task) = task::try_id() else {
-            // A thread that is about to end has none any more.
+            // A thread that is about to end has no thread-local owner any more.
             return THREAD.try_with(Self::clone).unwrap_or_default();
         };
         let mut tasks = tasks();
@@ -86,7 +86,7 @@ impl Owner {
         owner
     }
 
-    /// The number that the manager knows it by, in the session of this process.
+    /// Returns the owner's number in the session of this process.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.0.number
@@ -117,7 +117,7 @@ impl Drop for Identity {
     fn drop(&mut self) {
         let Some(task) = self.task else { return };
         let mut tasks = tasks();
-        // The task may have become an owner anew since.
+        // The task may have become an owner again since.
         if tasks
             .get(&task)
             .is_some_and(|owner| owner.strong_count() == 0)

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Permits of a semaphore, held. Dropping them returns them: the drop sends a message one way, and never
+/// Held permits of a semaphore. Dropping them releases them: the drop sends a one-way message, and never
 /// waits or fails.
 ///
 /// ```
@@ -31,7 +31,7 @@ use crate::{
 /// drop(one);
 /// assert_eq!(permits.status().await?.available, 2);
 ///
-/// two.forget(); // Does not come back.
+/// two.forget(); // It is not released.
 /// assert_eq!(permits.status().await?.held, 0);
 /// assert_eq!(permits.status().await?.available, 2);
 /// # Ok(())
@@ -42,8 +42,8 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a dropped permit is returned"]
 pub struct Permit {
-    /// One part for each grant that the permits are from, ordered by grant. The drop of a part returns its
-    /// permits. Never empty: a permit of none keeps one part, which names the semaphore.
+    /// One part for each grant, ordered by grant. Dropping a part releases its permits. It is never empty:
+    /// a permit of zero has one part, which identifies the semaphore.
     parts: Vec<Part>,
     fence: Fence,
     abandoned: Option<Box<Abandoned>>,
@@ -93,7 +93,7 @@ impl Permit {
         AbandonedGuard::sort(self, mark)
     }
 
-    /// Declares that the data which the semaphore protects is consistent: later permits are unmarked.
+    /// Declares that the data protected by the semaphore is consistent: later permits have no mark.
     pub fn mark_consistent(&mut self) {
         self.abandoned = None;
         for Part { hold, .. } in &self.parts {
@@ -113,7 +113,7 @@ impl Permit {
     /// removed, they are given back by [`release_any`](crate::Proxy::release_any), or the permit is
     /// dropped. The future borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        // Each grant may be lost by itself, when anyone may give it back. There always is a part.
+        // Each grant may be lost separately if any process may release it. There is always a part.
         let taken = self.parts.iter().map(|part| Box::pin(part.hold.taken()));
         self.token.lost(future::select_all(taken).map(drop))
     }
@@ -127,7 +127,7 @@ impl Permit {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the permits are returned.
+    /// If the call is dropped at any point, the permits are returned.
     pub async fn release(mut self) -> Result<(), CallError> {
         for part in self.parts.iter_mut().filter(|part| part.permits > 0) {
             part.release().await?;
@@ -135,7 +135,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Forgets the permits: they return neither now nor when this process ends.
+    /// Forgets the permits: they are released neither now nor when this process ends.
     pub fn forget(mut self) {
         for part in &mut self.parts {
             let permits = mem::take(&mut part.permits);
@@ -146,7 +146,7 @@ impl Permit {
         }
     }
 
-    /// Splits off `permits` of the permits as a permit of its own; `None` if there are fewer.
+    /// Splits off `permits` permits, or returns `None` if there are fewer.
     #[must_use = "a dropped permit is returned"]
     pub fn split(&mut self, permits: u32) -> Option<Self> {
         if u64::from(permits) > self.permits() {
@@ -156,7 +156,7 @@ impl Permit {
         let mut wanted = permits;
         for part in &mut self.parts {
             let taken = wanted.min(part.permits);
-            // None at all are a part too.
+            // Zero permits need a part too.
             if taken > 0 || parts.is_empty() {
                 wanted -= taken;
                 part.permits -= taken;
@@ -197,7 +197,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Adds a part, to the one of the same grant if there is one.
+    /// Adds a part, or merges it with the part of the same grant.
     fn take_in(&mut self, mut part: Part) {
         let grant = part.hold.grant();
         match self
@@ -206,8 +206,8 @@ impl Permit {
         {
             Ok(place) => {
                 if let Some(ours) = self.parts.get_mut(place) {
-                    // All parts of a grant together are no more than was granted. The one that is
-                    // dropped here is left with nothing to give back.
+                    // All parts of a grant together have no more permits than were granted, so this
+                    // does not overflow. The part that is dropped here has no permits left.
                     ours.permits += mem::take(&mut part.permits);
                 }
             }
@@ -215,7 +215,7 @@ impl Permit {
         }
     }
 
-    /// Drops the parts that have no permits any more, but for the last one there is.
+    /// Drops the parts without permits, but keeps at least one part.
     fn drop_empty_parts(&mut self) {
         if self.permits() == 0 {
             self.parts.truncate(1);
@@ -233,10 +233,10 @@ struct Part {
 }
 
 impl Part {
-    /// Gives the permits back and waits until the manager has them.
+    /// Releases the permits and waits until the manager has them.
     async fn release(&mut self) -> Result<(), CallError> {
-        // Polled once, the release is on its way. A second one by the drop would give back what
-        // other parts of the grant hold.
+        // After the first poll the release is sent. A second one by the drop would release permits
+        // of other parts of the grant.
         let permits = mem::take(&mut self.permits);
         let released = self
             .hold
@@ -246,8 +246,8 @@ impl Part {
             })
             .await;
         if let Err(CallError::Fault(_) | CallError::Disconnected { .. }) = released {
-            // It was not served, or not even sent: they are still the drop's to give back, which
-            // does nothing where the connection is lost indeed.
+            // The release was not served or not sent, so the drop releases the permits. This has no
+            // effect if the connection is lost.
             self.permits = permits;
         }
         released

@@ -4,7 +4,8 @@
 //! arguments of a task; it connects on first use. Objects have no reference count: an object lives until
 //! it is removed or its manager ends.
 //!
-//! Invariant: a proxy knows no socket, and dropping a guard never waits, blocks or panics.
+//! Invariant: a proxy does not depend on sockets, and dropping a guard never waits, blocks or
+//! panics.
 
 use std::{fmt, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -30,18 +31,17 @@ use crate::{
     telemetry::call,
 };
 
-/// How long to wait before a call is made again for which the manager had no room: each time twice as long.
+/// The pause before a call that the manager refused for lack of room is repeated. It doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A hosted object of kind `P`, called from here.
+/// A proxy of a hosted object of kind `P`.
 ///
-/// The built-in kinds have proxies with methods of their own; this one is for a kind of yours.
-/// A proxy stays with the connection that it first used: when that is lost, its calls fail with
-/// [`CallError::Disconnected`], and one that is opened or deserialized afterwards connects anew. So does each
-/// proxy in a forked child, when it is first used there. With [`ClientBuilder::reconnect`](crate::builders::ClientBuilder::reconnect)
-/// the next call of a proxy connects anew.
+/// The built-in kinds have proxies with their own methods; this one is for custom kinds. A proxy keeps the connection
+/// that it first used: when that is lost, its calls fail with [`CallError::Disconnected`], and a proxy that is opened
+/// or deserialized afterwards connects again. So does each proxy in a forked child, on first use there. With
+/// [`ClientBuilder::reconnect`](crate::builders::ClientBuilder::reconnect) the next call of a proxy connects again.
 ///
 /// ```
 /// use lockkeeper::{Manager, errors::Refusal, kind::{Call, Operation, Operations, Primitive, Serve}};
@@ -87,19 +87,21 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// ```
 pub struct Proxy<P>(Arc<Shared<P>>);
 
-/// What the clones of a proxy share.
+/// The state that all clones share.
 struct Shared<P> {
     token: Token<P>,
     binding: Binding,
 }
 
-/// Makes the outcome of a call of its grant and its reply.
+/// Converts the grant and the reply of a call to its outcome.
 type Finish<O, T> = fn(&Arc<Bound>, Receipt, <O as Operation>::Reply) -> Result<T, CallError>;
 
 impl<P: Primitive> Proxy<P> {
-    /// Opens an object: a new one without a name, else the one of that name, made if need be.
+    /// Opens an object: a new one without a name, or the one of that name, which is created if
+    /// necessary.
     ///
-    /// The spec is encoded at once, and the future has its bytes alone: a spec need not be `Sync`.
+    /// The spec is encoded before the first await, and the future keeps only the bytes, so specs
+    /// need not be `Sync`.
     pub(crate) fn open<'a>(
         connection: &'a Arc<Connection>,
         name: Option<&'a str>,
@@ -124,7 +126,7 @@ impl<P: Primitive> Proxy<P> {
         }
     }
 
-    /// Where the object is.
+    /// Returns the address and the name of the object.
     #[must_use]
     pub fn token(&self) -> &Token<P> {
         &self.0.token
@@ -135,12 +137,12 @@ impl<P: Primitive> Proxy<P> {
     /// # Errors
     ///
     /// Returns [`CallError::Disconnected`] or [`CallError::NoManager`] without a manager,
-    /// [`CallError::Gone`] without the object, [`CallError::Fault`] when it would not answer, with
-    /// `BadArguments` when the operation cannot be encoded.
+    /// [`CallError::Gone`] without the object, and [`CallError::Fault`] when the manager refuses
+    /// the call, with `BadArguments` when the operation cannot be encoded.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the call is withdrawn: the kind undoes what it has done for it.
+    /// If the call is dropped at any point, it is withdrawn: the kind undoes its effects.
     pub fn call<O: Operation>(&self, operation: O) -> Wait<O::Reply>
     where
         P: Serve<O>,
@@ -148,7 +150,7 @@ impl<P: Primitive> Proxy<P> {
         self.start(operation, |_, _, reply| Ok(reply))
     }
 
-    /// Calls the object, and again while the manager has no room for what it would have to keep.
+    /// Calls the object, and repeats the call while the manager's stored bytes are at their limit.
     pub(crate) async fn call_patiently<O: Operation>(
         &self,
         operation: &O,
@@ -183,8 +185,7 @@ impl<P: Primitive> Proxy<P> {
         self.start(operation, |bound, _, reply| bound.accepted(reply))
     }
 
-    /// Calls the object for something to be held, and waits until it is granted: for the guards of your own
-    /// kind.
+    /// Calls the object for a grant, and waits for it: for the guards of custom kinds.
     ///
     /// The id of the call, which the kind has seen as [`Call::id`](crate::kind::Call::id), is the grant.
     pub fn hold<O: Operation>(&self, operation: O) -> Wait<(O::Reply, Grant<P>)>
@@ -196,7 +197,7 @@ impl<P: Primitive> Proxy<P> {
         })
     }
 
-    /// Calls the object, and makes something of the grant and the reply.
+    /// Calls the object, and converts the grant and the reply with `finish`.
     pub(super) fn start<O: Operation, T>(&self, operation: O, finish: Finish<O, T>) -> Wait<T>
     where
         P: Serve<O>,
@@ -209,7 +210,7 @@ impl<P: Primitive> Proxy<P> {
         })
     }
 
-    /// Returns the holders of the object, the calls that wait for it, in order, and what was measured: see
+    /// Returns the holders of the object, the waiting calls in order, and the statistics: see
     /// [`Manager::inspect`](crate::Manager::inspect).
     ///
     /// # Errors
@@ -218,14 +219,14 @@ impl<P: Primitive> Proxy<P> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing has changed.
+    /// The call changes nothing.
     pub async fn info(&self) -> Result<ObjectInfo, CallError> {
         let asked = self.over_bound(|bound| async move {
             let name = bound.object.name.clone();
             let page: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
             match page {
                 Ok(page) => Ok((bound, page)),
-                // It was there when it was opened.
+                // The object existed when it was opened, so it was removed.
                 Err(NoReply::Final(CallError::Fault(Fault::UnknownObject(_)))) => {
                     Err(CallError::Gone(bound.subject()).into())
                 }
@@ -233,19 +234,20 @@ impl<P: Primitive> Proxy<P> {
             }
         });
         let (bound, page) = asked.await?;
-        // Another object may have its name by now, after the manager has said that this one is gone.
+        // If the manager has reported that this object is gone, the answer may be about a new object
+        // with the same name.
         let told = page.objects.into_iter().next();
         told.filter(|_| !bound.connection.is_gone(bound.object.number))
             .ok_or_else(|| CallError::Gone(bound.subject()))
     }
 
-    /// Sends the object an operation without waiting for an answer. It never blocks, so the drop of a guard of
-    /// your own kind calls it.
+    /// Sends the object an operation without waiting for an answer. It never blocks, so the drop of a custom
+    /// guard can call it.
     ///
     /// If the proxy was used before, the operation is sent when this returns, ahead of all later calls. Otherwise
-    /// the proxy is opened first, in the background. If the connection is lost, so is the operation. The event
-    /// `call not sent` tells of an operation above the limit of a message, and of a first use for which the system
-    /// lacks descriptors or threads.
+    /// the proxy is opened first, in the background. If the connection is lost, the operation is lost too. The
+    /// event `call not sent` records an operation above the limit of a message, and a first use for which the
+    /// system lacks descriptors or threads.
     pub fn cast<O: Operation>(&self, operation: O)
     where
         P: Serve<O>,
@@ -273,21 +275,20 @@ impl<P: Primitive> Proxy<P> {
         }));
     }
 
-    /// Whether the system has taken all that was cast and called so far.
+    /// Returns whether the system has accepted all bytes of earlier calls.
     pub(crate) fn has_sent_all(&self) -> bool {
         let bound = self.0.binding.get();
         bound.is_some_and(|bound| bound.connection.has_sent_all())
     }
 
-    /// Numbers that the session uses for nothing else, from that one on. They are of use to an object
-    /// that was used before, as the numbers are those of a connection.
+    /// Reserves call numbers of the session, and returns the first. The object must have been used
+    /// before, because the numbers belong to a connection.
     pub(crate) fn reserve(&self, count: u64) -> u64 {
         let bound = self.0.binding.get();
         bound.map_or(0, |bound| bound.connection.reserve(count))
     }
 
-    /// Has the manager read a pipe for an operation that takes a list of records: the pipe that came with the
-    /// stream.
+    /// Makes the manager read the stream's report pipe for an operation that takes a list of records.
     pub(crate) async fn report_pipe<O: Operation>(
         &self,
         pipe: Private<OwnedFd>,

@@ -22,15 +22,15 @@ use crate::{
     },
 };
 
-/// What is too large, where the limit of a message is a limit of items.
+/// The name of the limit of a message, for an item that exceeds it.
 const ITEM: &str = "bytes of an item";
 
-/// A queue that processes share: items of one type, put at one end and taken at the other.
+/// A queue that processes share, with items of one type.
 ///
-/// An item that was taken is its taker's until it is [`done`](Taken::done). When the taker dies, or
-/// drops it, it goes back to the front, and another one has it. Counterpart of Python's
+/// A taken item belongs to its taker until it is [`done`](Taken::done). If the taker dies or drops
+/// it, the item returns to the front, and another process can take it. Counterpart of Python's
 /// `manager.Queue()` and `manager.JoinableQueue()`, where the item of a killed taker is lost and
-/// `join` waits for good.
+/// `join` waits for ever.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -40,7 +40,7 @@ const ITEM: &str = "bytes of an item";
 /// jobs.put("sweep".to_owned()).await?;
 /// let job = jobs.get().await?;
 /// assert_eq!(*job, "sweep");
-/// drop(job); // It was not done, so it is back.
+/// drop(job); // It was not done, so it returns to the queue.
 /// let job = jobs.get().await?;
 /// assert_eq!(job.attempts(), 2);
 /// job.done().await?;
@@ -57,19 +57,20 @@ const ITEM: &str = "bytes of an item";
 pub struct Queue<T>(Typed<data::Queue, T>);
 
 impl<T: Serialize + DeserializeOwned> Queue<T> {
-    /// Puts an item at the end, and waits while the queue is full, in the order of arrival.
-    /// Python: `queue.put(item)`.
+    /// Puts an item at the end. Waits while the queue is full, in order of arrival. Python:
+    /// `queue.put(item)`.
     ///
     /// # Errors
     ///
     /// Returns the item and the reason: [`CallError::Refused`] with `Closed` once the queue was closed,
     /// [`CallError::Fault`] with `Limit` for an item above the limit of a message, and with `BadArguments`
-    /// for one that cannot be encoded. [`CallError::Refused`] with `WrongType` tells that the queue has
+    /// for one that cannot be encoded. [`CallError::Refused`] with `WrongType` means that the queue has
     /// another schema id.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the item is not put, unless another call has taken it already.
+    /// If the call is dropped at any point, the item is not put, unless another call has already
+    /// taken it.
     #[doc(alias = "send")]
     #[doc(alias = "push")]
     pub fn put(&self, item: T) -> Wait<(), PutError<T>>
@@ -97,18 +98,18 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Wait::new(move |_| queue.put_within(item, Some(Duration::ZERO)))
     }
 
-    /// Takes the first item, and waits while the queue is empty, in the order of arrival.
-    /// Python: `queue.get()`.
+    /// Takes the first item. Waits while the queue is empty, in order of arrival. Python:
+    /// `queue.get()`.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `Closed` once the queue was closed and all items are done. While items
-    /// are taken the call waits, since one may come back. Returns [`GetError::Undecoded`] for an item that cannot
+    /// are taken the call waits, because one may return. Returns [`GetError::Undecoded`] for an item that cannot
     /// be decoded; the error owns the item, which can be discarded or put back.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, no item is taken, and none is counted as delivered.
+    /// If the call is dropped at any point, no item is taken, and no delivery counts.
     #[doc(alias = "recv")]
     #[doc(alias = "pop")]
     pub fn get(&self) -> Wait<Taken<T>, GetError>
@@ -130,12 +131,11 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Wait::trying(|timeout| queue.get_within(timeout))
     }
 
-    /// Waits until all items that were put are done: none is left, and none is taken.
-    /// Python: `queue.join()`.
+    /// Waits until all items are done: no item waits, and none is taken. Python: `queue.join()`.
     ///
     /// # Errors
     ///
-    /// As [`Self::put`], but for `Closed`.
+    /// As [`Self::put`], except `Closed`.
     pub fn join(&self) -> Wait<()>
     where
         T: 'static,
@@ -145,11 +145,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     /// Closes the queue for further items: all waiting and later puts are refused with `Closed`. The items in it
-    /// can still be taken; once all are done, calls that take one are refused as well.
+    /// can still be taken; once all are done, calls that take an item are refused too.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been closed. Closing it again does no harm.
+    /// If the call is dropped after the first poll, the queue may have been closed. Closing it
+    /// again has no effect.
     #[doc(alias = "shutdown")]
     pub fn close(&self) -> Wait<()>
     where
@@ -204,7 +205,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
 }
 
 impl<T> Queue<T> {
-    /// Chooses the schema id of the items, for a queue that was opened by
+    /// Sets the schema id of the items, if the queue was opened with
     /// [`Manager::schema`](crate::Manager::schema) and is reached by its token.
     #[must_use]
     pub fn schema(self, id: &str) -> Self {

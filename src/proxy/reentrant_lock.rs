@@ -11,10 +11,10 @@ use crate::proxy::{guard::Guard, lock::LockOf, lock_kind::LockKind, owner::Owner
 
 /// A lock that processes share and that its owner may acquire again while it is held.
 ///
-/// Counterpart of Python's `manager.RLock()`. The owner is the current task, on a plain thread the thread, or
-/// the [`Owner`] that [`LockOf::owned_by`] was given. An owner is always of one process; in Python a new process
-/// may enter the lock of a dead one, since ids of threads are reused. Each entry has a guard of its own, and the
-/// lock is free once all are dropped. See [`LockOf`] for its methods.
+/// Counterpart of Python's `manager.RLock()`. The owner is the current task, the current thread outside tasks,
+/// or the [`Owner`] that was passed to [`LockOf::owned_by`]. An owner always belongs to one process; in Python a
+/// new process may acquire the lock of a dead one, because thread ids are reused. Each entry has its own guard,
+/// and the lock is free once all guards are dropped. See [`LockOf`] for its methods.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -41,8 +41,8 @@ pub type ReentrantLock = LockOf<sync::ReentrantLock>;
 /// See [`Guard`] for its methods.
 pub type ReentrantGuard = Guard<sync::ReentrantLock>;
 
-/// The owner that a proxy of a reentrant lock acts for. It is not sent along: in another process the proxy acts
-/// for the calling task or thread.
+/// The owner of a reentrant lock's proxy. It is not serialized: in another process the calling task or thread
+/// is the owner.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ActsFor {
     #[serde(skip)]
@@ -78,10 +78,10 @@ impl LockKind for sync::ReentrantLock {
 }
 
 impl LockOf<sync::ReentrantLock> {
-    /// Returns a proxy of the same lock that acts for an owner, whichever task or thread calls.
+    /// Returns a proxy of the same lock with an explicit owner, for calls from any task or thread.
     ///
-    /// Several tasks may share an owner. Branches of one task that run at the same time, as in `join!`, need an
-    /// owner each if they must exclude one another.
+    /// Several tasks may share an owner. Concurrent branches of one task, as in `join!`, need separate owners
+    /// if they must exclude each other.
     ///
     /// ```
     /// use lockkeeper::Owner;

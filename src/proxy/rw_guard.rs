@@ -13,30 +13,31 @@ use crate::{
     },
 };
 
-/// An [`RwLock`](crate::RwLock), held for reading.
+/// A guard of an [`RwLock`](crate::RwLock) that is held for reading.
 ///
-/// The fences of readers that are inside together differ, so a resource should compare those of
-/// writers alone: each is higher than those of all reads before.
+/// Concurrent readers have different fences, so a resource should compare only those of writers:
+/// each is higher than those of all earlier reads.
 #[doc(alias = "OwnedRwLockReadGuard")]
 pub type RwLockReadGuard = Guard<Reading>;
 
-/// An [`RwLock`](crate::RwLock), held for reading by the one reader who may become the writer.
+/// A guard of an [`RwLock`](crate::RwLock) that is held for reading, with the right to upgrade to
+/// writing.
 #[doc(alias = "RwLockUpgradableGuard")]
 pub type RwLockUpgradableReadGuard = Guard<Upgradable>;
 
-/// An [`RwLock`](crate::RwLock), held for writing.
+/// A guard of an [`RwLock`](crate::RwLock) that is held for writing.
 #[doc(alias = "OwnedRwLockWriteGuard")]
 pub type RwLockWriteGuard = Guard<Writing>;
 
-/// What an [`RwLockReadGuard`] is of.
+/// The type parameter of an [`RwLockReadGuard`].
 #[derive(Clone, Copy, Debug)]
 pub enum Reading {}
 
-/// What an [`RwLockUpgradableReadGuard`] is of.
+/// The type parameter of an [`RwLockUpgradableReadGuard`].
 #[derive(Clone, Copy, Debug)]
 pub enum Upgradable {}
 
-/// What an [`RwLockWriteGuard`] is of.
+/// The type parameter of an [`RwLockWriteGuard`].
 #[derive(Clone, Copy, Debug)]
 pub enum Writing {}
 
@@ -55,9 +56,9 @@ impl Guarded for Writing {
     type Owner = ();
 }
 
-/// A way to hold the lock.
+/// A mode of the lock.
 pub(super) trait Way: Guarded<Owner = ()> {
-    /// What the lock is asked for.
+    /// The requested access.
     const ACCESS: Access;
 }
 
@@ -74,12 +75,12 @@ impl Way for Writing {
 }
 
 impl Guard<Upgradable> {
-    /// Waits until all other readers have left, and becomes the writer. No other writer gets in between: the
-    /// upgrade overtakes all waiting calls, and no new reader enters meanwhile.
+    /// Upgrades to writing after all other readers have left. No other writer is granted in between: the
+    /// upgrade overtakes all waiting calls, and no new reader is granted meanwhile.
     ///
-    /// After a [timeout](Wait::timeout) the guard is gone: the call has taken it. To keep the guard, use
-    /// [`try_upgrade().timeout(t)`](Self::try_upgrade). A task that holds another read guard of the lock waits for
-    /// itself.
+    /// After a [timeout](Wait::timeout) the guard is lost, because the call has consumed it. To keep the guard,
+    /// use [`try_upgrade().timeout(t)`](Self::try_upgrade). A task that holds another read guard of the lock would
+    /// wait for itself.
     ///
     /// # Errors
     ///
@@ -88,8 +89,8 @@ impl Guard<Upgradable> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held: the future owns the guard. To keep the guard when the time is over,
-    /// call [`Self::try_upgrade`] with a timeout.
+    /// If the call is dropped at any point, nothing is held: the future owns the guard. To keep the guard after a
+    /// timeout, call [`Self::try_upgrade`] with a timeout.
     pub fn upgrade(self) -> Wait<RwLockWriteGuard> {
         Wait::new(|timeout| async move {
             let (hold, granted) = self.upgraded(timeout).await?;
@@ -97,9 +98,9 @@ impl Guard<Upgradable> {
         })
     }
 
-    /// Becomes the writer if no other reader is inside, at once or before the [timeout](Wait::timeout) if one
-    /// is set. Otherwise it returns `Ok(Err(guard))` with the guard as it was. It overtakes all waiting calls, as
-    /// [`Self::upgrade`] does.
+    /// Upgrades to writing if no other reader holds the lock, at once or before the [timeout](Wait::timeout) if
+    /// one is set. Otherwise it returns `Ok(Err(guard))` with the unchanged guard. It overtakes all waiting
+    /// calls, as [`Self::upgrade`] does.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -126,7 +127,7 @@ impl Guard<Upgradable> {
         })
     }
 
-    /// Gives the right to upgrade to the next in line that wants it, and reads on.
+    /// Downgrades to a plain reader, so that the next waiter can get the right to upgrade.
     ///
     /// # Errors
     ///
@@ -135,8 +136,8 @@ impl Guard<Upgradable> {
         downgraded(self).await
     }
 
-    /// The call for the writer's hold. Dropped on the way it is withdrawn, after which this hold is
-    /// what it was.
+    /// The call for the writer's hold. If this future is dropped, the call is withdrawn, and this
+    /// hold is unchanged.
     async fn upgraded(&self, timeout: Option<Duration>) -> Result<(Hold, Granted), CallError> {
         let grant = self.hold().proof();
         self.hold().call_within(&Upgrade { grant }, timeout).await
@@ -144,24 +145,25 @@ impl Guard<Upgradable> {
 }
 
 impl Guard<Writing> {
-    /// Becomes a reader, and no writer writes in between: the readers at the head of the line enter with it.
+    /// Downgrades to reading without another writer in between. The readers at the head of the line are
+    /// granted with it.
     ///
-    /// Its fence stays the writer's, and so does the mark of a dead holder. A process that dies as a reader
-    /// leaves no mark, so downgrade once the data is whole.
+    /// The guard keeps the writer's fence and the mark of a dead holder. A process that dies as a reader
+    /// leaves no mark, so downgrade only when the data is consistent.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before, and as
-    /// [`RwLock::read`](crate::RwLock::read). After an error nothing is held, whatever the error.
+    /// [`RwLock::read`](crate::RwLock::read). After any error nothing is held.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing is held: the guard goes with the future.
+    /// If the call is dropped at any point, nothing is held: the future owns the guard.
     pub async fn downgrade(self) -> Result<RwLockReadGuard, CallError> {
         downgraded(self).await
     }
 
-    /// Becomes an upgradable reader; otherwise as [`Self::downgrade`].
+    /// Downgrades to an upgradable reader; otherwise as [`Self::downgrade`].
     ///
     /// # Errors
     ///
@@ -175,7 +177,7 @@ impl Guard<Writing> {
     }
 }
 
-/// The same hold with others beside it. Dropped on the way, the guard releases it.
+/// The call that downgrades the hold. If this future is dropped, the guard releases the hold.
 async fn downgraded<From: Way, To: Way>(guard: Guard<From>) -> Result<Guard<To>, CallError> {
     let (grant, to) = (guard.hold().proof(), To::ACCESS);
     guard.hold().call(&Downgrade { grant, to }).await?;

@@ -21,15 +21,15 @@ use crate::{
 
 /// A lock that processes share, with many readers or one writer at a time.
 ///
-/// All calls wait in one line, in the order of arrival: adjacent readers enter together, and a reader does not
-/// overtake a waiting writer, so neither starves. For the same reason a task that reads must not wait to read
-/// again: a writer between the two waits for the first read, and the second read for the writer.
+/// All calls wait in one line, in order of arrival: adjacent readers are granted together, and a reader does
+/// not overtake a waiting writer, so neither starves. For the same reason a task that reads must not wait to
+/// read again: a writer between the two would wait for the first read, and the second read for the writer.
 ///
-/// One reader at a time may be *upgradable*: it reads beside plain readers, and may become the writer while no
-/// other writer gets in between ([`Guard::upgrade`]). A writer may become a reader in the same way
+/// One reader at a time may be *upgradable*: it reads together with plain readers, and may upgrade to writing
+/// without another writer in between ([`Guard::upgrade`]). A writer may downgrade to reading in the same way
 /// ([`Guard::downgrade`]).
 ///
-/// It has no data of its own and protects data elsewhere, in a file or a database. Counterpart of
+/// It contains no data: it protects data elsewhere, such as in a file or a database. Counterpart of
 /// `tokio::sync::RwLock<()>` and `parking_lot`'s `RwLock<()>`; Python's `multiprocessing` has none.
 ///
 /// ```
@@ -80,7 +80,7 @@ impl RwLock {
         Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Waits to write, alone.
+    /// Waits to write exclusively.
     pub fn write(&self) -> Wait<RwLockWriteGuard> {
         let lock = self.clone();
         Wait::new(|timeout| lock.acquire_within(timeout))

@@ -1,24 +1,25 @@
-//! The schema id of a type: what two programs compare to check that they mean the same type.
+//! The schema id of a type, which two programs compare to check that they use the same type.
 //!
 //! By default it is the compiler's name of the type without the paths of its modules, so that copies of a
 //! type in two programs, and one that has moved to another module, have the same id.
 
 use std::any::type_name;
 
-/// Returns the default id of a type: its name without module paths and lifetimes, as `Vec<Job>`.
+/// Returns the default id of a type: its name without module paths and lifetimes, for example
+/// `Vec<Job>`.
 pub(crate) fn of<T: ?Sized>() -> String {
     without_paths(type_name::<T>())
 }
 
 fn without_paths(name: &str) -> String {
     let mut id = String::with_capacity(name.len());
-    // Where the path that is being read began in the id; before it, where the paths round it did.
+    // The starts of the current path in the id, and of the paths around it.
     let mut starts = vec![0];
     let mut rest = name;
     while let Some(first) = rest.chars().next() {
         let mut length = first.len_utf8();
         if rest.starts_with("::") {
-            // What was read so far is a module, or a function or type in which this one is declared.
+            // The text so far is a module, or a function or type that contains the declaration.
             id.truncate(starts.last().copied().unwrap_or_default());
             rest = rest.get(2..).unwrap_or_default();
             continue;
@@ -63,7 +64,7 @@ fn without_paths(name: &str) -> String {
     id
 }
 
-/// Returns what stands behind a lifetime, if a text begins with one and not with a character in quotes.
+/// Returns the text after a lifetime, if it begins with one and not with a quoted character.
 fn behind_lifetime(text: &str) -> Option<&str> {
     let name = text.strip_prefix('\'')?;
     let end = name.find(|c: char| !c.is_alphanumeric() && c != '_');
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(of::<Cow<'static, str>>(), "Cow<str>");
         assert_eq!(of::<Borrowed<'static, Job>>(), "Borrowed<Job>");
         assert_eq!(of::<Lent<'static>>(), "Lent");
-        // As compilers write them that tell lifetimes.
+        // The names from compilers that print lifetimes.
         for (name, id) in [
             ("alloc::borrow::Cow<'_, str>", "Cow<str>"),
             ("a::Lent<'static>", "Lent"),

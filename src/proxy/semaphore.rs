@@ -20,8 +20,8 @@ use crate::{
 /// See [`SemaphoreOf`] for its methods and an example.
 pub type Semaphore = SemaphoreOf<Unbounded>;
 
-/// A semaphore that processes share and that never has more permits than it began with.
-/// Counterpart of Python's `manager.BoundedSemaphore(n)`.
+/// A semaphore that processes share and that never has more permits than initially. Counterpart of
+/// Python's `manager.BoundedSemaphore(n)`.
 ///
 /// See [`SemaphoreOf`] for its methods.
 ///
@@ -39,10 +39,10 @@ pub type Semaphore = SemaphoreOf<Unbounded>;
 /// ```
 pub type BoundedSemaphore = SemaphoreOf<Bounded>;
 
-/// A number of permits that processes share, granted in the order of arrival.
+/// A number of permits that processes share, granted in order of arrival.
 ///
-/// Permits belong to the session that acquired them and return when it ends. For permits without a holder, which
-/// one process takes and another adds, see [`Self::consume`] and [`Self::add_permits`].
+/// Permits belong to the session that acquired them, and are released when it ends. For permits without a
+/// holder, which one process takes and another adds, see [`Self::consume`] and [`Self::add_permits`].
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -83,15 +83,15 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Closed` once it was closed.
+    /// Returns [`CallError::Refused`] with `Closed` once the semaphore was closed.
     #[doc(alias = "lock")]
     pub fn acquire(&self) -> Wait<Permit> {
         self.acquire_many(1)
     }
 
-    /// Waits for several permits, all or none. Later calls wait behind it, also those for fewer permits. A call
-    /// for no permits is granted in its turn. A [`Semaphore`] lets a call wait for more permits than there are,
-    /// until some are added.
+    /// Waits for several permits, all or none. Later calls wait behind it, even for fewer permits. A call for
+    /// zero permits waits in line too. With a [`Semaphore`], a call may wait for more permits than exist, until
+    /// some are added.
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ impl<B: Bound> SemaphoreOf<B> {
         Wait::trying(move |timeout| semaphore.acquire_within(permits, timeout))
     }
 
-    /// Waits for permits and keeps none of them: they have no holder from then on, and come back
-    /// only by [`Self::add_permits`]. So one process signals another.
+    /// Waits for permits and consumes them: they have no holder afterwards, and return only by
+    /// [`Self::add_permits`]. This is a signal from one process to another.
     ///
     /// # Errors
     ///
@@ -122,7 +122,7 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// # Cancel safety
     ///
-    /// A process that dies before it has seen its permits has taken none.
+    /// If a process dies before it receives the answer, no permits are consumed.
     #[doc(alias = "acquire_forget")]
     pub fn consume(&self, permits: u32) -> Wait<()> {
         let semaphore = self.clone();
@@ -132,16 +132,16 @@ impl<B: Bound> SemaphoreOf<B> {
         })
     }
 
-    /// Adds permits that had no holder. Python: `semaphore.release(n)`.
+    /// Adds permits without a holder. Python: `semaphore.release(n)`.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `OverRelease` when there would be more permits than the bound, which
-    /// for a [`Semaphore`] is 4,294,967,295. Held permits count, since they return.
+    /// for a [`Semaphore`] is 4,294,967,295. Held permits count, because they will be released.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, they may have been added.
+    /// If the call is dropped after the first poll, the permits may have been added.
     #[doc(alias = "release")]
     pub fn add_permits(&self, permits: u32) -> Wait<()> {
         self.0.attempt(AddPermits { permits })
@@ -151,7 +151,8 @@ impl<B: Bound> SemaphoreOf<B> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been closed. Closing it again does no harm.
+    /// If the call is dropped after the first poll, the semaphore may have been closed. Closing it
+    /// again has no effect.
     pub fn close(&self) -> Wait<()> {
         self.0.call(Close)
     }

@@ -1,5 +1,5 @@
-//! The methods that a proxy has for every kind that serves their operation: the numbers of an object, and
-//! the release of what another process holds.
+//! The methods of proxies of every kind that serves the operation: the status of an object, and the
+//! release of other processes' holds.
 
 use lockkeeper_actors::{Serve, data, sync};
 use lockkeeper_protocol::{
@@ -18,12 +18,12 @@ use crate::proxy::{
     wait::Wait,
 };
 
-/// A kind whose objects tell numbers of their own: all built-in kinds do.
+/// A kind with a status operation, which all built-in kinds have.
 pub trait HasStatus: Serve<Self::Ask> {
-    /// The numbers.
+    /// The type of the status.
     type Status: 'static;
 
-    /// The operation that asks for them.
+    /// The operation that returns it.
     #[doc(hidden)]
     type Ask: Operation<Reply = Self::Status>;
 
@@ -86,8 +86,8 @@ impl HasStatus for data::Value {
 }
 
 impl<P: HasStatus> Proxy<P> {
-    /// Tells the object's numbers, which may have changed when they are read. Python: `queue.qsize()`,
-    /// `barrier.n_waiting` and the like.
+    /// Returns the object's status, which may have changed when the answer arrives. Python:
+    /// `queue.qsize()`, `barrier.n_waiting` and the like.
     #[doc(alias = "locked")]
     #[doc(alias = "qsize")]
     #[doc(alias = "n_waiting")]
@@ -97,22 +97,22 @@ impl<P: HasStatus> Proxy<P> {
 }
 
 impl<P: Ticketed + Serve<Release>> Proxy<P> {
-    /// Releases the hold that the ticket is from, whichever process has it. Python: `lock.release()` by
-    /// another process than the one that acquired.
+    /// Releases the hold of the ticket, from any process. Python: `lock.release()` by another process
+    /// than the one that acquired.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`](crate::CallError::Refused) with `NotHeld` when the hold has ended, and
-    /// with `StillInside` while the owner of a reentrant lock is inside more than once.
+    /// with `StillInside` while the owner of a reentrant lock has acquired it more than once.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the call is on its way, as while it still connects, the lock stays held, and only a clone
-    /// of the ticket can release it; dropped later, it is released. A second release does no harm, so keep a
-    /// clone and try again.
+    /// If the call is dropped before it is sent, for example while it connects, the lock stays held, and only a
+    /// clone of the ticket can release it. If it is dropped later, the lock is released. A second release has
+    /// no effect, so keep a clone and try again.
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "a ticket is good for one release"
+        reason = "a ticket is valid for one release"
     )]
     pub fn release(&self, ticket: Ticket) -> Wait<()> {
         let grant = ticket.proof();
@@ -121,9 +121,9 @@ impl<P: Ticketed + Serve<Release>> Proxy<P> {
 }
 
 impl<P: Serve<ReleaseAny>> Proxy<P> {
-    /// Releases the hold that has lasted longest, whichever process has it, if the object was made with
-    /// [`ReleaseBy::Anyone`](crate::ReleaseBy): all permits of that grant, and of a reentrant lock its first
-    /// entry. The guard of that hold is lost. Python: `lock.release()` and `semaphore.release()` by another
+    /// Releases the oldest hold, of any process, if the object was made with
+    /// [`ReleaseBy::Anyone`](crate::ReleaseBy): all permits of that grant, or the first entry of a reentrant
+    /// lock. The guard of that hold is lost. Python: `lock.release()` and `semaphore.release()` by another
     /// process than the one that acquired.
     ///
     /// # Errors
@@ -133,22 +133,23 @@ impl<P: Serve<ReleaseAny>> Proxy<P> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, the hold may have been released. Do not try again: the next holder would lose its own.
+    /// If the call is dropped after the first poll, the hold may have been released. Do not repeat the call:
+    /// it could release the hold of the next holder.
     pub fn release_any(&self) -> Wait<()> {
         self.attempt(ReleaseAny)
     }
 }
 
 impl<P: Serve<ForceUnlock>> Proxy<P> {
-    /// Takes the lock from all holders, whose guards are lost then, and grants it to the next in line with
-    /// a higher fence. Returns whether it was held.
+    /// Ends all holds, whose guards are then lost, and grants the lock to the next waiter with a higher
+    /// fence. Returns whether it was held.
     ///
-    /// For administrators: the holder may be in the middle of what the lock protects, and the next holder
-    /// finds no mark of that.
+    /// It is for administrators: the holder may be in its critical section, and the next holder gets no
+    /// mark.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been done.
+    /// If the call is dropped after the first poll, it may have had its effect.
     pub fn force_unlock(&self) -> Wait<bool> {
         self.call(ForceUnlock)
     }

@@ -1,8 +1,8 @@
 //! Acquires several locks together: all of them, or any `n`.
 //!
-//! Invariant: a caller that waits for a lock holds only locks that come before it in one global order,
-//! so callers of this module cannot deadlock with one another. Locks later in the order are only tried,
-//! and are released before the caller waits.
+//! Invariant: a caller that waits for a lock holds only earlier locks in a global order, so callers of
+//! this module cannot deadlock with each other. Later locks are only tried, and are released before the
+//! caller waits.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -19,13 +19,13 @@ use crate::{
 /// Waits for several locks, all or none of them, and returns their guards in the order of the
 /// locks.
 ///
-/// They may be of several managers, but are of one kind: any [`LockOf`], or keys of keyed locks, each as a
-/// pair `(&locks, "key")`. Two callers never wait for each other, in whatever order each names the locks.
-/// Python's programs keep to an order by themselves.
+/// The locks may belong to several managers, but must have one kind: any [`LockOf`], or keys of keyed
+/// locks, each as a pair `(&locks, "key")`. Two callers never wait for each other, whatever the order of
+/// their arguments. Python programs must keep an order themselves.
 ///
-/// It goes through the locks in an order that is the same for all callers: by address, name and key. What is
-/// free is acquired at once, all in one round trip. Where a lock is not free, those that come behind it are
-/// released, and it is waited for in its line.
+/// The call acquires the locks in an order that is the same for all callers: by address, name and key. It
+/// acquires free locks in one round trip. If a lock is not free, it releases the later locks, and waits for
+/// that lock in its line.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -42,8 +42,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// Returns [`CallError::Refused`] with `Invalid` for a lock that is named twice, and whatever
-/// acquiring one of them returns. Nothing is held then.
+/// Returns [`CallError::Refused`] with `Invalid` for a lock that is named twice, and the errors of
+/// acquiring a lock. After an error nothing is held.
 pub fn lock_all<L: Lockable>(locks: impl IntoIterator<Item = L>) -> Wait<Vec<L::Guard>> {
     let several = Several::new(locks);
     Wait::new(|timeout| async move { several?.all(timeout).await })
@@ -62,11 +62,11 @@ pub fn try_lock_all<L: Lockable>(
 }
 
 /// Waits for any `number` of the locks, and returns their guards in the order in which the locks were named, each
-/// with the place of its lock there, counted from 0.
+/// with the index of its lock.
 ///
-/// It acquires what is free. While that is too little, it waits for the first that is not, in the order of all,
-/// and holds only what comes before; so it waits at most `number` times, but may wait for that lock while
-/// others become free.
+/// The call acquires free locks. If they are too few, it waits for the first held lock in the global order, and
+/// keeps only earlier locks. So it waits at most `number` times, but may wait for that lock while others become
+/// free.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -84,8 +84,8 @@ pub fn try_lock_all<L: Lockable>(
 ///
 /// # Errors
 ///
-/// As [`lock_all`], and [`CallError::Refused`] with `Invalid` when that is none, or more than there
-/// are.
+/// As [`lock_all`], and [`CallError::Refused`] with `Invalid` when `number` is zero or more than
+/// the number of locks.
 pub fn lock_some<L: Lockable>(
     number: usize,
     locks: impl IntoIterator<Item = L>,
@@ -107,8 +107,7 @@ pub fn try_lock_some<L: Lockable>(
     Wait::trying(move |timeout| async move { several?.some(number, timeout).await })
 }
 
-/// Guards of some of several locks, each with the place of its lock among those that were named, counted
-/// from 0.
+/// Guards of some of several locks, each with the index of its lock in the arguments.
 pub type SomeGuards<G> = Vec<(usize, G)>;
 
 /// A lock that can be acquired together with others: every [`LockOf`], a reference to it, and a key as a pair
@@ -117,7 +116,7 @@ pub trait Lockable {
     /// The guard of the lock.
     type Guard: Send + 'static;
 
-    /// Returns the lock as this module acquires it.
+    /// Converts the lock to the form that this module acquires.
     #[doc(hidden)]
     fn target(self) -> Target<Self::Guard>;
 }
@@ -139,7 +138,7 @@ impl<P: LockKind> Lockable for &LockOf<P> {
     }
 }
 
-/// One of several locks: its place in the order, and how it is acquired.
+/// One of several locks: its place in the global order, and its acquire operations.
 #[doc(hidden)]
 pub struct Target<G> {
     place: Place,
@@ -154,7 +153,8 @@ impl<G> Target<G> {
         acquire: impl Fn() -> Wait<G> + Send + Sync + 'static,
         is_valid: fn(&G) -> bool,
     ) -> Self {
-        // Without the user of the manager, which some addresses of the same manager name.
+        // The user of the manager is left out, because only some addresses of the same manager
+        // contain it.
         let (scheme, address) = token.address().parts();
         let place = Place {
             scheme: scheme.to_owned(),
@@ -201,7 +201,7 @@ impl fmt::Display for Place {
 
 /// Several locks to be acquired.
 struct Several<G> {
-    /// In the order that all callers share, each with its place among those that were named.
+    /// In the global order, each with its index in the arguments.
     locks: Vec<(usize, Target<G>)>,
 }
 
@@ -245,7 +245,7 @@ impl<G: Send> Several<G> {
         }))
     }
 
-    /// Takes and waits in turns until as many are held as are wanted.
+    /// Alternates between trying and waiting until enough locks are held.
     async fn walk(
         &self,
         wanted: usize,
@@ -263,7 +263,7 @@ impl<G: Send> Several<G> {
             let deadline = deadline.ok_or_else(|| walk.timed_out(busy))?;
             walk.wait_for(busy, deadline.timeout()).await?;
         }
-        // One that was held over a connection that is lost by now would be no better than none.
+        // A guard over a lost connection holds nothing, so it must not be returned.
         for (place, (_, guard)) in &walk.held {
             let lock = self.locks.get(*place).map(|(_, lock)| lock);
             if let Some(lock) = lock.filter(|lock| !(lock.is_valid)(guard)) {
@@ -277,24 +277,24 @@ impl<G: Send> Several<G> {
     }
 }
 
-/// How far a caller has come in the order of the locks.
+/// The progress of a caller in the order of the locks.
 struct Walk<'a, G> {
     locks: &'a [(usize, Target<G>)],
     wanted: usize,
-    /// By their places in the order.
+    /// The guards, by place in the order.
     held: BTreeMap<usize, (usize, G)>,
-    /// All before this place are held.
+    /// All locks before this place are held.
     passed: usize,
 }
 
 impl<G: Send> Walk<'_, G> {
-    /// Takes what is free, until as many are held as are wanted. Returns the first that is not, if
-    /// those that are were too few.
+    /// Acquires free locks until enough are held. Returns the first held lock if the free ones are
+    /// too few.
     async fn take_what_is_free(&mut self) -> Result<Option<usize>, CallError> {
         let mut busy = None;
         let mut place = self.passed;
-        // Who has waited before is among others that want the same: what it takes in vain stands in
-        // their way. So it takes one, then two, then four at a time.
+        // A caller that has waited is contending with others, and each lock that it acquires and
+        // releases again delays them. So it tries one lock, then two, then four at a time.
         let mut stride = if self.passed == 0 { self.wanted } else { 1 };
         while self.held.len() < self.wanted {
             let rest = self.locks.get(place..).unwrap_or_default();
@@ -303,7 +303,7 @@ impl<G: Send> Walk<'_, G> {
             }
             let missing = self.wanted - self.held.len();
             let tries = rest.iter().take(missing.min(stride));
-            // None of them waits, so they may go out together, whatever is held meanwhile.
+            // None of these calls waits, so they may be sent together without a deadlock.
             let tries = tries.map(|(_, lock)| (lock.acquire)().timeout(Duration::ZERO));
             for (outcome, (named, _)) in join_all(tries).await.into_iter().zip(rest) {
                 match outcome {
@@ -313,7 +313,7 @@ impl<G: Send> Walk<'_, G> {
                 }
                 place += 1;
             }
-            // All are wanted, or as many as are left: one that is busy has to be waited for.
+            // All remaining locks are needed, so the caller must wait for a busy one.
             if busy.is_some() && self.held.len() + self.locks.len() - place < self.wanted {
                 return Ok(busy);
             }
@@ -322,14 +322,14 @@ impl<G: Send> Walk<'_, G> {
         Ok(None)
     }
 
-    /// The error for a caller whose time is over while the lock at a place is busy.
+    /// Returns the error for a caller that times out while the lock at a place is busy.
     fn timed_out(&self, busy: usize) -> CallError {
         let lock = self.locks.get(busy);
         let subject = lock.map(|(_, lock)| Subject::new("lock", &lock.place.name));
         subject.map_or_else(CallError::timed_out, CallError::TimedOut)
     }
 
-    /// Gives back what comes behind a place, and waits for that.
+    /// Releases the locks after a place, and waits until they are released.
     async fn wait_for(
         &mut self,
         place: usize,

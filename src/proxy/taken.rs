@@ -1,5 +1,5 @@
-//! `Taken`: an item that was taken from a queue and is not done yet. `UndecodedItem`: one that its taker
-//! cannot decode. `PutError`: an item that could not be put.
+//! `Taken`: an item that was taken from a queue and is not done yet. `UndecodedItem`: an item that its
+//! taker cannot decode. `PutError`: an item that could not be put.
 //!
 //! Invariant: an item is acknowledged only by an explicit call of its taker.
 
@@ -16,11 +16,10 @@ use crate::{
     undecoded::Undecoded,
 };
 
-/// An item of a queue, taken. It is this process's until it is said to be done.
+/// A taken item of a queue. It belongs to this process until it is done.
 ///
-/// Its drop puts the item back to the front, since a drop says nothing of success: an error that is
-/// returned early, a panic and a future that is dropped do the same. It sends that one way, and
-/// never waits or fails.
+/// Dropping it returns the item to the front of the queue, because an early return, a panic and a
+/// dropped future also drop it. The drop sends a one-way message, and never waits or fails.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -60,13 +59,13 @@ impl<T> Taken<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the item is no longer this process's, so
-    /// that somebody else has it or will. After any other error, as [`CallError::Disconnected`],
-    /// it may be done or back in the queue.
+    /// Returns [`CallError::Refused`] with `NotHeld` when the item no longer belongs to this
+    /// process, so that another process can take it. After any other error, such as
+    /// [`CallError::Disconnected`], it may be done or back in the queue.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the item is done or back in the queue.
+    /// If the call is dropped at any point, the item is done or back in the queue.
     #[doc(alias = "task_done")]
     #[doc(alias = "ack")]
     pub async fn done(self) -> Result<T, CallError> {
@@ -74,10 +73,10 @@ impl<T> Taken<T> {
         claim.done().await.map(|()| item)
     }
 
-    /// Acknowledges the item without waiting, and returns it. Python: `queue.get()` without more.
+    /// Acknowledges the item without waiting, and returns it. Python: `queue.get()` alone.
     ///
-    /// Sent one way: a process that dies right afterwards may not have said it, and then another
-    /// has the item once more.
+    /// It sends a one-way message: if the process dies right afterwards, the message may be lost,
+    /// and another process gets the item again.
     pub fn into_inner(self) -> T {
         let Self {
             item, mut claim, ..
@@ -88,7 +87,7 @@ impl<T> Taken<T> {
         item
     }
 
-    /// Gives the item back to the front of the queue, and waits until it is there.
+    /// Returns the item to the front of the queue, and waits until it is there.
     ///
     /// # Errors
     ///
@@ -96,50 +95,52 @@ impl<T> Taken<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the item goes back.
+    /// If the call is dropped at any point, the item returns to the queue.
     pub async fn put_back(self) -> Result<(), CallError> {
         self.claim.put_back().await
     }
 
-    /// How often the item was given to somebody, this time included: 1 for the first. An item that
-    /// kills whoever takes it is known by it.
+    /// Returns the number of deliveries of the item, including this one. A high number shows an
+    /// item that kills its takers.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.claim.attempts
     }
 
-    /// The fencing token of this delivery, higher than those of all deliveries before.
+    /// Returns the fencing token of this delivery, which is higher than those of all earlier
+    /// deliveries.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.claim.fence
     }
 
-    /// Who died with this item last, if anybody did: it may be half done.
+    /// Returns the last process that died with this item, if any: the item may be half done.
     #[must_use]
     pub fn abandoned(&self) -> Option<&Abandoned> {
         self.abandoned.as_deref()
     }
 
-    /// Returns the item as an error when somebody died with it. As
-    /// [`LockGuard::strict`](crate::LockGuard::strict), it fits behind every form of taking.
+    /// Returns the item as an error if a process died with it. Like
+    /// [`LockGuard::strict`](crate::LockGuard::strict), it follows every form of taking.
     ///
     /// # Errors
     ///
-    /// Returns the item, which is this process's still, and who died with it.
+    /// Returns the item, which still belongs to this process, and the mark of the dead process.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
         let mark = self.abandoned.clone();
         AbandonedGuard::sort(self, mark)
     }
 
-    /// Whether the item is this process's still, as far as it can know: its session lives, and the
-    /// queue was not removed.
+    /// Returns whether the item still belongs to this process, as far as it knows: its session
+    /// exists, and the queue was not removed.
     #[must_use]
     pub fn is_valid(&self) -> bool {
         self.claim.hold.is_valid()
     }
 
-    /// Waits until the item is no longer this process's: until the session is lost, the queue is
-    /// removed, or this is dropped. Borrows nothing, so that work can be raced against it.
+    /// Waits until the item no longer belongs to this process: until the session is lost, the queue
+    /// is removed, or this is dropped. The future borrows nothing, so that work can be raced
+    /// against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<T> {
         self.claim.hold.lost()
     }
@@ -164,7 +165,7 @@ impl<T: fmt::Debug> fmt::Debug for Taken<T> {
     }
 }
 
-/// A delivery, which goes back unless it is over.
+/// A delivery. Dropping it returns the item unless the delivery is over.
 pub(super) struct Claim {
     hold: Hold,
     fence: Fence,
@@ -187,13 +188,13 @@ impl Claim {
     async fn done(mut self) -> Result<(), CallError> {
         let delivery = self.hold.proof();
         let done = self.hold.call(&Done { delivery }).await;
-        // A call that failed may not have reached the queue: the drop puts the item back then. If the call
-        // was served, the drop's message finds nothing to put back.
+        // A failed call may not have reached the queue, and then the drop puts the item back. If the call
+        // was served, the drop's message has no effect.
         self.is_over = done.is_ok();
         done
     }
 
-    /// Gives the item back.
+    /// Returns the item to the queue.
     async fn put_back(mut self) -> Result<(), CallError> {
         let delivery = self.hold.proof();
         let is_back = self.hold.call(&PutBack { delivery }).await;
@@ -211,11 +212,11 @@ impl Drop for Claim {
     }
 }
 
-/// An item that was taken and cannot be decoded. It is this process's as a [`Taken`] is, so other takers are
-/// given the items behind it meanwhile.
+/// A taken item that cannot be decoded. Like a [`Taken`] it belongs to this process, so other takers get the
+/// items behind it meanwhile.
 ///
-/// Its drop puts it back to its place, and the delivery counts among its attempts: the next taker may be one
-/// that can read it. A consumer that meets it again and again gets past it by [`Self::discard`].
+/// Dropping it returns the item to its place, and the delivery counts as an attempt: the next taker may be
+/// able to decode it. A consumer that gets it repeatedly can remove it with [`Self::discard`].
 ///
 /// ```
 /// use lockkeeper::{CallError, GetError, Queue};
@@ -245,8 +246,8 @@ impl UndecodedItem {
         Self { undecoded, claim }
     }
 
-    /// Removes the item from the queue, waits until the manager has done it, and returns what is known of it
-    /// with its bytes.
+    /// Removes the item from the queue, waits until the manager has done so, and returns its bytes and
+    /// types.
     ///
     /// # Errors
     ///
@@ -262,7 +263,7 @@ impl UndecodedItem {
         claim.done().await.map(|()| *undecoded)
     }
 
-    /// Gives the item back to its place, and waits until it is there.
+    /// Returns the item to its place in the queue, and waits until it is there.
     ///
     /// # Errors
     ///
@@ -270,25 +271,26 @@ impl UndecodedItem {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the item goes back.
+    /// If the call is dropped at any point, the item returns to the queue.
     pub async fn put_back(self) -> Result<(), CallError> {
         self.claim.put_back().await
     }
 
-    /// How often the item was delivered, this time included: 1 for the first.
+    /// Returns the number of deliveries of the item, including this one.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.claim.attempts
     }
 
-    /// The fencing token of this delivery, higher than those of all deliveries before.
+    /// Returns the fencing token of this delivery, which is higher than those of all earlier
+    /// deliveries.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.claim.fence
     }
 }
 
-/// The bytes, both types and the reason.
+/// Returns the bytes, both types and the reason.
 impl Deref for UndecodedItem {
     type Target = Undecoded;
 
@@ -313,10 +315,9 @@ impl fmt::Debug for UndecodedItem {
     }
 }
 
-/// Why no item was taken.
+/// The error of a call that takes an item.
 ///
-/// As an error of a function that returns [`CallError`], `?` makes that of it, which puts an undecoded item
-/// back.
+/// In a function that returns [`CallError`], `?` converts it, which puts an undecoded item back.
 ///
 /// ```
 /// use lockkeeper::{CallError, GetError, Queue, errors::Refusal};
@@ -334,7 +335,7 @@ impl fmt::Debug for UndecodedItem {
 #[doc(alias = "RecvError")]
 #[non_exhaustive]
 pub enum GetError {
-    /// An item was taken, and this process cannot decode it.
+    /// An item was taken, but this process cannot decode it.
     Undecoded(UndecodedItem),
     /// No item was taken.
     Call(CallError),
@@ -381,9 +382,9 @@ impl From<GetError> for CallError {
     }
 }
 
-/// An item that was not put, with the reason.
+/// The error of a put, with the item.
 ///
-/// As an error of a function that returns [`CallError`], `?` makes that of it, and drops the item.
+/// In a function that returns [`CallError`], `?` converts it and drops the item.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -401,20 +402,20 @@ impl From<GetError> for CallError {
 #[doc(alias = "SendError")]
 #[derive(Clone, PartialEq, Eq)]
 pub struct PutError<T> {
-    /// The item, as it was.
+    /// The item.
     pub item: T,
-    /// Why it was not put. With [`CallError::Disconnected`] it may have been.
+    /// The reason. With [`CallError::Disconnected`] the item may have been put.
     pub error: CallError,
 }
 
 impl<T> PutError<T> {
-    /// Whether there was no room, or none in time.
+    /// Returns whether the queue had no room, or none in time.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.error.is_timeout()
     }
 
-    /// Whether the queue takes no more items.
+    /// Returns whether the queue was closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.error, CallError::Refused(Refusal::Closed, _))

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::Address;
 
-/// Where a hosted object is: the address of its manager, or of its shard there, and its name. Two that are equal are of one
-/// object, for as long as none of that name is removed.
+/// The address and the name of a hosted object. The address is that of its manager or of its shard. Equal tokens
+/// refer to the same object, unless an object of that name was removed.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -48,13 +48,13 @@ impl<P> Token<P> {
         }
     }
 
-    /// Where the object is: its manager's address, or that of the shard of it which has the object.
+    /// Returns the address of the object's manager, or of the shard that has the object.
     #[must_use]
     pub const fn address(&self) -> &Address {
         &self.address
     }
 
-    /// The name of the object with its manager. That of an anonymous one begins with `#`.
+    /// Returns the name of the object. That of an anonymous object begins with `#`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -35,19 +35,19 @@ use crate::{
     undecoded::Undecoded,
 };
 
-/// A proxy of an object of kind `P` that keeps values of type `T`.
+/// A proxy of an object of kind `P` that stores values of type `T`.
 pub(crate) struct Typed<P, T> {
     proxy: Proxy<P>,
-    /// The schema id of the values, unless it is the one of their type.
+    /// The schema id of the values, if it differs from that of their type.
     schema: Option<Arc<str>>,
-    /// The session in which the object has agreed to the id, 0 if in none: after that, it may be another object.
+    /// The session in which the object has confirmed the id, or 0: in another session it may be another object.
     agreed: Arc<AtomicU64>,
     values: PhantomData<fn(T) -> T>,
 }
 
 impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
-    /// Opens an object whose spec has a schema id: a new one without a name, else the one of that name,
-    /// which is made if there is none.
+    /// Opens an object whose spec has a schema id: a new one without a name, or the one of that name,
+    /// which is created if necessary.
     pub(crate) async fn open(
         connection: &Arc<Connection>,
         name: Option<&str>,
@@ -67,7 +67,8 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
                 ..proxy.into()
             }),
             (Err(CallError::Fault(wrong @ Fault::WrongSpec { .. })), Some(name)) => {
-                // The schema id is in the spec: if the ids differ, the error is to name both.
+                // The schema id is a part of the spec. If the ids differ, the error should name
+                // both.
                 let object = connection.open(P::KIND, Some(name), None).await?;
                 let bound = Bound {
                     kind: P::KIND.into(),
@@ -111,7 +112,8 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
 }
 
 impl<P: Serve<CheckType>, T: DeserializeOwned> Bind for Typed<P, T> {
-    /// The object as the present connection of this process knows it, once both have the same schema id.
+    /// Returns the object over the current connection of this process, after it has confirmed the schema
+    /// id.
     async fn bound(&self) -> Result<Current<'_>, CallError> {
         let bound = self.proxy.bound().await?;
         if self.agreed.load(Ordering::Acquire) == bound.connection.session().number() {
@@ -122,7 +124,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Bind for Typed<P, T> {
             .ask(check::<T>(self.schema.as_ref()), None)
             .await?;
         bound.accepted(agreed)?;
-        // Of two first uses at a time both got the same answer.
+        // Concurrent first uses got the same answer.
         let session = bound.connection.session().number();
         self.agreed.store(session, Ordering::Release);
         Ok(bound)
@@ -130,17 +132,17 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Bind for Typed<P, T> {
 }
 
 impl<P: Primitive, T> Typed<P, T> {
-    /// The proxy of the object, whatever its values are.
+    /// Returns the untyped proxy of the object.
     pub(crate) const fn proxy(&self) -> &Proxy<P> {
         &self.proxy
     }
 
-    /// The object, for errors.
+    /// Returns the subject for errors about the object.
     pub(crate) fn subject(&self) -> Subject {
         Subject::new(P::KIND, self.proxy.token().name())
     }
 
-    /// Chooses the schema id of the values in place of that of their type.
+    /// Sets the schema id of the values, instead of that of their type.
     pub(crate) fn with_schema(self, id: &str) -> Self {
         Self {
             schema: Some(id.into()),
@@ -150,11 +152,11 @@ impl<P: Primitive, T> Typed<P, T> {
     }
 }
 
-/// How many bytes go along with a value at the most, such as who died with it.
+/// The most bytes that a message has in addition to a value, such as the mark of a dead holder.
 const ESCORT_BYTES: usize = 1 << 11;
 
-/// Encodes a value if a message has room for it, both to the manager and from there. Else the error is a
-/// limit of what `what` names.
+/// Encodes a value if it fits into a message to the manager and from it. Otherwise the error is the
+/// limit that `what` names.
 pub(crate) fn pack<T: Serialize>(
     connection: &Connection,
     value: &T,
@@ -164,15 +166,15 @@ pub(crate) fn pack<T: Serialize>(
     encode(Form::Named, value, most, what).map(Blob::from)
 }
 
-/// What is too large, where the limit of a message is a limit of values.
+/// The name of the limit of a message, for a value that exceeds it.
 pub(crate) const VALUE: &str = "bytes of a value";
 
-/// The schema id that was chosen, or that of the type.
+/// Returns the set schema id, or that of the type.
 fn id_of<T>(chosen: Option<&Arc<str>>) -> Cow<'_, str> {
     chosen.map_or_else(|| schema::of::<T>().into(), |id| Cow::Borrowed(&**id))
 }
 
-/// The question whether the values of an object have the schema id.
+/// The operation that checks the schema id of an object's values.
 fn check<T>(chosen: Option<&Arc<str>>) -> CheckType {
     let holds = id_of::<T>(chosen).into_owned();
     CheckType { holds }
@@ -200,7 +202,7 @@ impl<P, T> From<Proxy<P>> for Typed<P, T> {
     }
 }
 
-/// A typed proxy on its way: the token, and the schema id if the program has chosen one.
+/// A serialized typed proxy: the token, and the schema id if the program has set one.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]
 struct Sent<P> {

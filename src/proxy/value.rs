@@ -27,9 +27,9 @@ use crate::{
 
 /// A value that processes share: each read, change and exchange is atomic, and changes can be watched.
 ///
-/// The value stays when the process that set it dies. Each set counts its version up, even if the new value is
-/// equal. Counterpart of Python's `manager.Value(typecode, value)`, with a type of any kind, and with
-/// [`Self::update`] for `value.value += 1`, which loses updates there.
+/// The value stays when the process that set it dies. Each set increments its version, even if the new value
+/// is equal. Counterpart of Python's `manager.Value(typecode, value)`, for any type, and with [`Self::update`]
+/// for `value.value += 1`, which loses updates in Python.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -58,13 +58,13 @@ use crate::{
 pub struct Value<T>(pub(super) Typed<data::Value, T>);
 
 impl<T: Serialize + DeserializeOwned> Value<T> {
-    /// Reads it. Python: `value.value`.
+    /// Returns the value. Python: `value.value`.
     ///
     /// # Errors
     ///
-    /// [`CallError::Refused`] with `WrongType` tells that it has another schema id, and
-    /// [`CallError::Undecoded`] that what is there cannot be decoded all the same: the error has its bytes
-    /// and both types, and [`Self::set`] replaces it.
+    /// Returns [`CallError::Refused`] with `WrongType` when the object has another schema id, and
+    /// [`CallError::Undecoded`] when the stored value cannot be decoded nevertheless: the error has its
+    /// bytes and both types, and [`Self::set`] replaces it.
     pub fn get(&self) -> Wait<T>
     where
         T: 'static,
@@ -73,7 +73,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         Wait::new(|timeout| async move { Ok(value.read(timeout).await?.value) })
     }
 
-    /// Reads it together with its version.
+    /// Returns the value with its version.
     pub fn versioned(&self) -> Wait<Versioned<T>>
     where
         T: 'static,
@@ -82,7 +82,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         Wait::new(|timeout| async move { value.read(timeout).await })
     }
 
-    /// Sets it, and returns its version from now on. Python: `value.value = x`.
+    /// Sets the value, and returns its new version. Python: `value.value = x`.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been set.
+    /// If the call is dropped after the first poll, the value may have been set.
     pub fn set(&self, new: T) -> Wait<u64>
     where
         T: Send + 'static,
@@ -103,7 +103,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         })
     }
 
-    /// Sets it, and returns what it was.
+    /// Sets the value, and returns the previous one.
     pub fn swap(&self, new: T) -> Wait<T>
     where
         T: Send + 'static,
@@ -119,7 +119,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// Sets the value if it is `current`. Returns `Ok` with the previous value, or `Err` with the actual one, as
     /// the atomics of `std` do.
     ///
-    /// Values are equal if `==` says so, or if both have the same encoding, as a `NaN` and itself.
+    /// Values are equal if `==` returns true, or if both have the same encoding, such as a `NaN`
+    /// and itself.
     ///
     /// # Errors
     ///
@@ -139,7 +140,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
             only_if: OnlyIf::Equal(previous.clone()),
             value: new.clone(),
         };
-        // Later rounds name a version, which is that of the value over this connection.
+        // Later requests name a version, which is valid only over this connection.
         let (bound, _, mut exchanged) = self.0.ask(exchange, None).await?;
         loop {
             let Versioned { version, value } = match exchanged {
@@ -160,12 +161,11 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         }
     }
 
-    /// Sets the value to what the closure returns for it, and returns that. Python: `value.value += 1`, with
-    /// a lock around it.
+    /// Sets the value to the result of the closure, and returns it. Python: `value.value += 1`, with a lock.
     ///
     /// The closure runs in this process. If another call has set the value meanwhile, the closure runs again with
-    /// the new value, so no update is lost. An update may have to try again many times while others succeed: where
-    /// many processes update all the time, hold a [`Lock`](crate::Lock) around it, which is fair.
+    /// the new value, so no update is lost. An update may be repeated many times while others succeed. If many
+    /// processes update all the time, use a [`Lock`](crate::Lock), which is fair.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been set, once.
+    /// If the call is dropped after the first poll, the value may have been set, once.
     pub async fn update(&self, mut change: impl FnMut(T) -> T) -> Result<T, CallError> {
         let changed = self.change_by(|value| Ok::<T, Infallible>(change(value)));
         match changed.await? {
@@ -182,8 +182,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         }
     }
 
-    /// Updates the value as [`Self::update`] does, unless the closure returns `None`: then the value stays, and so
-    /// does this return `None`.
+    /// Updates the value as [`Self::update`] does. If the closure returns `None`, the value stays, and this
+    /// returns `None`.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -211,8 +211,9 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         Ok(changed.await?.ok())
     }
 
-    /// Adds to it, and returns what it was, as of the atomics in `std`; but a sum out of range does
-    /// what `+` does. [`Self::try_update`] with `checked_add` is the way round it.
+    /// Adds to the value, and returns the previous one, like the atomics in `std`. Unlike there, a
+    /// sum out of range behaves as with `+`. To avoid that, use [`Self::try_update`] with
+    /// `checked_add`.
     ///
     /// # Errors
     ///
@@ -220,7 +221,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Panics
     ///
-    /// Panics where `+` does, and changes nothing then.
+    /// Panics where `+` does. The value is then unchanged.
     ///
     /// # Cancel safety
     ///
@@ -242,13 +243,12 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         self.decoded(&self.0.call(Read, timeout).await?)
     }
 
-    /// Changes it to what the closure makes of it, unless that fails.
+    /// Sets the value to the result of the closure, unless the closure fails.
     async fn change_by<E>(
         &self,
         mut change: impl FnMut(T) -> Result<T, E>,
     ) -> Result<Result<T, E>, CallError> {
-        // All rounds are over one connection: in a manager that was started again, another value may have the
-        // same version.
+        // All requests use one connection: in a restarted manager, another value may have the same version.
         let (bound, _, mut actual) = self.0.ask(Read, None).await?;
         loop {
             let new = match change(self.0.unpack(&actual.value)?) {
@@ -280,7 +280,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
 }
 
 impl<T> Value<T> {
-    /// Chooses the schema id of the value, for one that was opened by
+    /// Sets the schema id of the value, if it was opened with
     /// [`Manager::schema`](crate::Manager::schema) and is reached by its token.
     #[must_use]
     pub fn schema(self, id: &str) -> Self {

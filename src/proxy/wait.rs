@@ -1,7 +1,7 @@
-//! `Wait`: a call that waits, as a value.
+//! `Wait`: a call as a value.
 //!
 //! A method such as `Lock::acquire` makes the value and sends nothing. The first poll starts the call with
-//! the timeout that was set until then. The value borrows nothing, so it can be spawned.
+//! the timeout that was set before. The value borrows nothing, so it can be spawned.
 //!
 //! Invariant: one allocation holds the call before and after its start.
 
@@ -17,10 +17,10 @@ use pin_project_lite::pin_project;
 
 use crate::{client::thread::block_on, error::CallError};
 
-/// A call to an object, which is sent once it is polled.
+/// A call to an object, which is sent at the first poll.
 ///
-/// Most methods of proxies return this type. It is awaited as any future, or with a timeout, or on a
-/// plain thread:
+/// Most methods of proxies return this type. It can be awaited like any future, with or without a
+/// timeout, or made on a plain thread:
 ///
 /// ```
 /// use std::time::Duration;
@@ -42,25 +42,25 @@ use crate::{client::thread::block_on, error::CallError};
 /// # }
 /// ```
 ///
-/// Nothing is sent before the first poll. The value borrows nothing and is [`Send`], so it goes into
-/// `tokio::spawn`, `select!`, `join!` and `tokio::time::timeout` as it is.
+/// Nothing is sent before the first poll. The value borrows nothing and is [`Send`], so it can be
+/// used with `tokio::spawn`, `select!`, `join!` and `tokio::time::timeout`.
 ///
 /// # Errors
 ///
-/// Every call may return these; its method tells of further ones.
+/// Every call may return these errors. The method documents further ones.
 ///
 /// - [`CallError::NoManager`] when no manager is at the address, and [`CallError::Disconnected`] when the
 ///   connection is lost. A proxy whose connection was lost returns it from then on, unless the process has
-///   chosen to [reconnect](crate::builders::ClientBuilder::reconnect).
+///   enabled [reconnection](crate::builders::ClientBuilder::reconnect).
 /// - [`CallError::Gone`] once the object was removed.
-/// - [`CallError::TimedOut`] when a timeout was set and is over.
-/// - [`CallError::Fault`] when the manager does not let the object answer, as when too many calls of this
-///   process are in flight.
+/// - [`CallError::TimedOut`] when a timeout was set and has passed.
+/// - [`CallError::Fault`] when the manager does not let the object answer, for example when too many
+///   calls of this process are in flight.
 ///
 /// # Cancel safety
 ///
-/// Dropped at any point, the call is withdrawn: nothing is held or taken, and no other caller's turn is lost.
-/// The method that returns the value says where that is different.
+/// If the value is dropped at any point, the call is withdrawn: nothing is held or taken, and no other caller
+/// loses its place. The method that returns the value documents exceptions.
 #[must_use = "a call that is not awaited is not sent"]
 pub struct Wait<T, E = CallError> {
     timeout: Option<Duration>,
@@ -68,7 +68,7 @@ pub struct Wait<T, E = CallError> {
 }
 
 impl<T, E> Wait<T, E> {
-    /// Makes a call that `start` begins once it is polled, with the timeout that was set.
+    /// Makes a call that `start` begins at the first poll, with the timeout that was set.
     pub(crate) fn new<F, C>(start: F) -> Self
     where
         F: FnOnce(Option<Duration>) -> C + Send + 'static,
@@ -83,11 +83,11 @@ impl<T, E> Wait<T, E> {
         }
     }
 
-    /// Bounds the wait. The manager keeps the time, so the outcome is an answer or
-    /// [`CallError::TimedOut`], never both. A time of zero is answered at once.
+    /// Limits the wait. The manager enforces the timeout, so the outcome is an answer or
+    /// [`CallError::TimedOut`], never both. A call with a zero timeout is answered at once.
     ///
     /// The time counts from the first poll; a timeout that is set after it has no effect. Of the `try_` calls,
-    /// `try_upgrade` alone takes one.
+    /// only `try_upgrade` accepts one.
     #[doc(alias = "acquire_timeout")]
     #[doc(alias = "lock_timeout")]
     #[doc(alias = "try_lock_for")]
@@ -100,11 +100,11 @@ impl<T, E> Wait<T, E> {
     ///
     /// # Errors
     ///
-    /// As the call's method tells.
+    /// Returns the errors of the call.
     ///
     /// # Panics
     ///
-    /// Panics inside an async context, which it would block.
+    /// Panics inside an async context, because it would block the runtime.
     #[doc(alias = "blocking_lock")]
     #[doc(alias = "blocking_recv")]
     #[doc(alias = "blocking_read")]
@@ -136,9 +136,9 @@ impl<T, E> Wait<Option<T>, E> {
     }
 }
 
-/// An error of a call that may say that its time was over.
+/// The error type of a call, which may be a timeout.
 pub(crate) trait Timeout {
-    /// Whether it says so.
+    /// Returns whether it is a timeout.
     fn is_timeout(&self) -> bool;
 }
 
@@ -167,7 +167,7 @@ impl<T, E> fmt::Debug for Wait<T, E> {
 
 /// A call, started or not.
 trait Call<T, E> {
-    /// Starts the call at the first time, and polls it.
+    /// Starts the call at the first poll, and polls it.
     fn poll(
         self: Pin<&mut Self>,
         timeout: Option<Duration>,
@@ -176,7 +176,7 @@ trait Call<T, E> {
 }
 
 pin_project! {
-    /// What starts a call, and the call once it was started.
+    /// The function that starts a call, and then the started call.
     struct Steps<F, C> {
         start: Option<F>,
         #[pin]

@@ -14,14 +14,14 @@ use crate::{
     proxy::{binding::Bind, bound::Bound, end::End, value::Value, wait::Wait},
 };
 
-/// The connection over which a value was seen, and its version then.
+/// The connection over which a value was read, and its version.
 type Seen = (Arc<Bound>, u64);
 
 impl<T: Serialize + DeserializeOwned> Value<T> {
     /// Waits until the value was set more often than `version` times, and returns it with its version.
     ///
-    /// So no change between two calls is missed: each wait begins where the last one ended. A slow caller gets the
-    /// latest value, not those in between.
+    /// If each wait starts from the version that the previous one returned, no change between two calls is missed.
+    /// A slow caller gets the latest value, and not those in between.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
@@ -39,7 +39,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Invalid` when the value was set fewer times than that.
+    /// Returns [`CallError::Refused`] with `Invalid` when the value was set fewer times.
     pub fn changed_since(&self, version: u64) -> Wait<Versioned<T>>
     where
         T: 'static,
@@ -120,8 +120,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         Ok((Arc::clone(&bound), self.decoded(&now)?))
     }
 
-    /// Waits for a version over the connection on which an earlier one was seen: in a manager that was started
-    /// again, versions count anew.
+    /// Waits for a version over the connection on which an earlier one was read, because a restarted manager
+    /// counts versions from the beginning.
     async fn next_over(
         &self,
         bound: &Bound,

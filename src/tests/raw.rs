@@ -72,7 +72,7 @@ impl Raw {
     /// Makes the peer at the other end of a stream.
     pub(crate) fn over(stream: Arc<dyn Stream>) -> Self {
         Self {
-            stream: stream.attach().expect("there is a runtime"),
+            stream: stream.attach().expect("the test has a runtime"),
             inbox: Inbox::new(usize::MAX),
         }
     }
@@ -89,8 +89,8 @@ impl Raw {
 
     /// Writes as many bytes as fit now, and returns their number.
     pub(crate) fn write_some(&self, bytes: &[u8]) -> usize {
-        let mut nobody = Context::from_waker(Waker::noop());
-        match self.stream.poll_write(&mut nobody, bytes) {
+        let mut no_task = Context::from_waker(Waker::noop());
+        match self.stream.poll_write(&mut no_task, bytes) {
             Poll::Ready(written) => written.expect("the other end is open"),
             Poll::Pending => 0,
         }
@@ -121,7 +121,7 @@ impl Raw {
     pub(crate) async fn hear_within(&mut self, patience: Duration) -> Option<Bytes> {
         let mut chunk = vec![0; 1 << 16];
         loop {
-            if let Some(message) = self.inbox.next_message().expect("there is no limit") {
+            if let Some(message) = self.inbox.next_message().expect("no message is too long") {
                 return Some(Bytes::copy_from_slice(&message));
             }
             let read = future::poll_fn(|task| self.stream.poll_read(task, &mut chunk));

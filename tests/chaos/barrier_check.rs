@@ -16,7 +16,7 @@ use super::{
 
 /// The events of one arrival, with the indices of their lines.
 #[derive(Debug)]
-struct Fate {
+struct CallState {
     came: usize,
     acted: Option<usize>,
     end: Option<(usize, Event)>,
@@ -36,7 +36,7 @@ struct Pass {
 pub(crate) struct BarrierCheck<'a> {
     name: &'a str,
     parties: usize,
-    fates: BTreeMap<Arrival, Fate>,
+    calls: BTreeMap<Arrival, CallState>,
     /// The line at which the barrier had noticed the death of each process.
     known_dead: BTreeMap<u32, usize>,
     /// The passed arrivals, by generation, for each generation that the barrier has counted.
@@ -62,7 +62,7 @@ impl<'a> BarrierCheck<'a> {
         let mut barrier_check = Self {
             name,
             parties: parties.try_into().expect("a few"),
-            fates: BTreeMap::new(),
+            calls: BTreeMap::new(),
             known_dead: BTreeMap::new(),
             generations: (0..generations).map(|_| Vec::new()).collect(),
             faults: Vec::new(),
@@ -80,25 +80,25 @@ impl<'a> BarrierCheck<'a> {
 
     fn take_in(&mut self, at: usize, arrival: Arrival, event: Event) {
         if event == Event::Begins {
-            let fate = Fate {
+            let call = CallState {
                 came: at,
                 acted: None,
                 end: None,
             };
-            self.fates.insert(arrival, fate);
+            self.calls.insert(arrival, call);
             return;
         }
-        let fate = self.fates.get_mut(&arrival).expect("the arrival has begun");
+        let call = self.calls.get_mut(&arrival).expect("the arrival has begun");
         match event {
             Event::Begins => {}
-            Event::HasActed => fate.acted = Some(at),
-            Event::Dropped | Event::Failed => fate.end = Some((at, event)),
+            Event::HasActed => call.acted = Some(at),
+            Event::Dropped | Event::Failed => call.end = Some((at, event)),
             Event::Passed {
                 generation,
                 index,
                 is_leader,
             } => {
-                fate.end = Some((at, event));
+                call.end = Some((at, event));
                 let place = usize::try_from(generation).expect("the generation fits into usize");
                 match self.generations.get_mut(place) {
                     Some(passes) => passes.push(Pass {
@@ -122,8 +122,8 @@ impl<'a> BarrierCheck<'a> {
 
     /// Returns all faults, given the processes that were killed.
     pub(crate) fn faults(mut self, killed: &BTreeSet<u32>) -> Vec<String> {
-        for (arrival, fate) in &self.fates {
-            if fate.end.is_none() && !killed.contains(&arrival.pid) {
+        for (arrival, call) in &self.calls {
+            if call.end.is_none() && !killed.contains(&arrival.pid) {
                 let words = format!("{}: {arrival:?} had no answer", self.name);
                 self.faults.push(words);
             }
@@ -137,7 +137,7 @@ impl<'a> BarrierCheck<'a> {
             }
             let passes = &self.generations[generation];
             // All of these had arrived before the release.
-            let came = passes.iter().map(|pass| self.fates[&pass.arrival].came);
+            let came = passes.iter().map(|pass| self.calls[&pass.arrival].came);
             last_came = came.fold(last_came, usize::max);
             while let Some((_, left)) = unknown.next_if(|(came, _)| *came < bound) {
                 stand_ins.push(Reverse(left));
@@ -197,11 +197,11 @@ impl<'a> BarrierCheck<'a> {
             faults.push(format!("{leaders} lead"));
         }
         for pass in passes {
-            let fate = &self.fates[&pass.arrival];
-            if fate.came > bound {
+            let call = &self.calls[&pass.arrival];
+            if call.came > bound {
                 faults.push(format!("released before {:?} arrived", pass.arrival));
             }
-            if fate
+            if call
                 .acted
                 .is_some_and(|acted| acted > bound || !pass.is_leader)
             {
@@ -217,8 +217,8 @@ impl<'a> BarrierCheck<'a> {
     /// Returns the arrivals that may have passed without a log line, in order of arrival: the line
     /// at which each arrived, and the latest line at which it had left.
     fn unknown(&self) -> Vec<(usize, usize)> {
-        let unknown = self.fates.iter().filter_map(|(arrival, fate)| {
-            let left = match fate.end {
+        let unknown = self.calls.iter().filter_map(|(arrival, call)| {
+            let left = match call.end {
                 None => self
                     .known_dead
                     .get(&arrival.pid)
@@ -227,7 +227,7 @@ impl<'a> BarrierCheck<'a> {
                 Some((at, Event::Dropped)) => at,
                 Some(_) => return None,
             };
-            Some((fate.came, left))
+            Some((call.came, left))
         });
         let mut unknown: Vec<_> = unknown.collect();
         unknown.sort_unstable();

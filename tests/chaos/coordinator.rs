@@ -137,7 +137,7 @@ pub(crate) async fn find_all_fresh(setup: &Setup, notes: &Notes) {
     }
     for condition in &setup.conditions {
         for set in [NOT_FULL, NOT_EMPTY, ""] {
-            until(&format!("{}: nobody sleeps", condition.name), || async {
+            until(&format!("{}: no call sleeps", condition.name), || async {
                 condition.object.wait_set(set).sleepers().await.unwrap() == 0
             })
             .await;
@@ -206,7 +206,11 @@ async fn find_empty(named: &Named<RwLock>, notes: &Notes) {
         (status.readers, status.waiting) == (0, 0) && !status.upgradable && !status.writer
     })
     .await;
-    let reader = lock.try_read().await.unwrap().expect("nobody writes");
+    let reader = lock
+        .try_read()
+        .await
+        .unwrap()
+        .expect("the lock has no writer");
     check_fence(named, notes, reader.fence());
     let upgradable = lock.try_upgradable_read().await.unwrap();
     let upgradable = upgradable.expect("one reads");

@@ -60,7 +60,7 @@ pub(crate) fn register(program: Program) -> Program {
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
-    roles.add("surroundings::program", work);
+    roles.add("environment::program", work);
 }
 
 /// The paths that the program and the test share.
@@ -211,7 +211,7 @@ fn program_keeps_its_guarantees_while_its_environment_changes() {
         let mut command = Command::new(setup.executable());
         // The process group that a terminal or a service manager signals.
         let command = command.process_group(0);
-        let mut role = Role::start_by(command, "surroundings::program", &setup);
+        let mut role = Role::start_by(command, "environment::program", &setup);
         let spared: Vec<u32> = serde_json::from_str(&role.next_report()).unwrap();
         assert_eq!(spared.len(), 1, "the spawned manager");
         assert_eq!(role.next_report(), "ready");

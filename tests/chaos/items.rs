@@ -71,7 +71,7 @@ impl FromStr for ItemEvent {
 
 /// The state of an item.
 #[derive(Clone, Copy, Debug, Default)]
-struct Fate {
+struct ItemState {
     has_begun: bool,
     is_put: bool,
     is_refused: bool,
@@ -85,7 +85,7 @@ struct Fate {
 #[derive(Debug)]
 pub(crate) struct Items {
     name: String,
-    fates: BTreeMap<u64, Fate>,
+    states: BTreeMap<u64, ItemState>,
     /// Items that were in the queue although a wait for all to be done was answered.
     overlooked: BTreeSet<u64>,
 }
@@ -99,7 +99,7 @@ impl Items {
     fn new<'a>(name: &str, lines: impl Iterator<Item = &'a str>, killed: &BTreeSet<u32>) -> Self {
         let mut items = Self {
             name: name.to_owned(),
-            fates: BTreeMap::new(),
+            states: BTreeMap::new(),
             overlooked: BTreeSet::new(),
         };
         // The items in the queue that no process has begun to report as done, and those of them
@@ -129,48 +129,48 @@ impl Items {
         if matches!(event, ItemEvent::BeginsJoin | ItemEvent::Joined) {
             return;
         }
-        let fate = self.fates.entry(item).or_default();
+        let state = self.states.entry(item).or_default();
         match event {
-            ItemEvent::BeginsPut => fate.has_begun = true,
-            ItemEvent::Put => fate.is_put = true,
-            ItemEvent::NotPut => fate.is_refused = true,
-            ItemEvent::BeginsDone => fate.perhaps += 1,
+            ItemEvent::BeginsPut => state.has_begun = true,
+            ItemEvent::Put => state.is_put = true,
+            ItemEvent::NotPut => state.is_refused = true,
+            ItemEvent::BeginsDone => state.perhaps += 1,
             ItemEvent::Done => {
-                fate.perhaps = fate.perhaps.saturating_sub(1);
-                fate.done += 1;
+                state.perhaps = state.perhaps.saturating_sub(1);
+                state.done += 1;
             }
-            ItemEvent::Dropped(pid) if killed.contains(&pid) => fate.perhaps += 1,
-            ItemEvent::Dropped(_) => fate.done += 1,
+            ItemEvent::Dropped(pid) if killed.contains(&pid) => state.perhaps += 1,
+            ItemEvent::Dropped(_) => state.done += 1,
             ItemEvent::BeginsJoin | ItemEvent::Joined => {}
         }
     }
 
     /// Returns how often an item was done, or a process began to report it.
     fn ends(&self, item: u64) -> u64 {
-        let fate = self.fates.get(&item);
-        fate.map_or(0, |fate| fate.done + fate.perhaps)
+        let state = self.states.get(&item);
+        state.map_or(0, |state| state.done + state.perhaps)
     }
 
     /// Returns how many items were certainly done.
     pub(crate) fn done(&self) -> usize {
-        self.fates.values().filter(|fate| fate.done > 0).count()
+        self.states.values().filter(|state| state.done > 0).count()
     }
 
     pub(crate) fn faults(&self) -> Vec<String> {
-        let faults = self.fates.iter().filter_map(|(item, fate)| {
+        let faults = self.states.iter().filter_map(|(item, state)| {
             let ends = self.ends(*item);
-            let words = if !fate.has_begun {
+            let words = if !state.has_begun {
                 "was never put"
-            } else if fate.is_refused && ends > 0 {
+            } else if state.is_refused && ends > 0 {
                 "was refused, and done"
-            } else if fate.done > 1 {
+            } else if state.done > 1 {
                 "was done twice"
-            } else if fate.is_put && ends == 0 {
+            } else if state.is_put && ends == 0 {
                 "was put, and is lost"
             } else {
                 return None;
             };
-            Some(format!("{}: {item} {words}: {fate:?}", self.name))
+            Some(format!("{}: {item} {words}: {state:?}", self.name))
         });
         let overlooked = self.overlooked.iter().map(|item| {
             let name = &self.name;

@@ -591,7 +591,7 @@ fn shortest_cycle(graph: &Graph, start: &str) -> Option<Vec<(String, String)>> {
     let mut ways = VecDeque::from([vec![(start.to_owned(), String::new())]]);
     let mut seen: Vec<&str> = Vec::new();
     while let Some(way) = ways.pop_front() {
-        let (last, _) = way.last().expect("it begins at a module");
+        let (last, _) = way.last().expect("the path is not empty");
         for (next, place) in graph.get(last).into_iter().flatten() {
             let mut longer = way.clone();
             longer.last_mut().expect("as above").1.clone_from(place);

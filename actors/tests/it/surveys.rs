@@ -17,7 +17,7 @@ use lockkeeper_actors::{
 const SECOND: Duration = Duration::from_secs(1);
 
 fn survey<P: Primitive>(bench: &Bench<P>) -> Survey {
-    bench.primitive().expect("it lives").survey()
+    bench.primitive().expect("the object exists").survey()
 }
 
 /// Returns the holders of a part: the call, the units and the mode.

@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// A lock for each of any number of keys, in one object: for records, files or users that are too many to
-/// have a [`Lock`](crate::Lock) each.
+/// A lock for each of any number of keys, in one object: for records, files or users that are too
+/// numerous for a [`Lock`](crate::Lock) each.
 ///
 /// A key exists while it is held. Acquiring one takes one round trip, and its release is sent one way. See
 /// [`KeyedOf`] for its methods.
 ///
-/// Python has no counterpart: its programs keep a dictionary of locks and counts beside a lock for
-/// the dictionary, and make some ten calls to take one key.
+/// Python has no counterpart: its programs use a dictionary of locks and counts with a lock for the
+/// dictionary, and make about ten calls to lock one key.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -53,8 +53,8 @@ use crate::{
 /// ```
 pub type KeyedLock = KeyedOf<OneAKey>;
 
-/// A number of permits for each of any number of keys, in one object: at most three connections to
-/// any one server, say.
+/// A number of permits for each of any number of keys, in one object: for example at most three
+/// connections to each server.
 ///
 /// As [`KeyedLock`], with several holders of a key at a time. See [`KeyedOf`] for its methods.
 ///
@@ -73,12 +73,12 @@ pub type KeyedLock = KeyedOf<OneAKey>;
 /// ```
 pub type KeyedSemaphore = KeyedOf<SeveralAKey>;
 
-/// How the keys of a kind are asked for.
+/// The acquire operation of a keyed kind.
 pub trait KeyedKind: Face {
     /// Waits for permits of a key.
     type Acquire: Operation<Reply = Result<Granted, Refusal>>;
 
-    /// Makes what asks for permits of a key.
+    /// Makes the operation that acquires permits of a key.
     fn ask_for(key: Key, permits: u32) -> Self::Acquire;
 }
 
@@ -100,7 +100,7 @@ impl KeyedKind for SeveralAKey {
 
 /// A proxy of either keyed kind: [`KeyedLock`] and [`KeyedSemaphore`].
 ///
-/// A key is any text of at most 255 bytes, also none at all.
+/// A key is any text of at most 255 bytes, including the empty text.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct KeyedOf<F: Face>(Proxy<Keyed<F>>);
@@ -110,8 +110,8 @@ impl<F: KeyedKind> KeyedOf<F> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `Invalid` for a key of more than 255 bytes. [`CallError::Fault`]
-    /// with `Limit` tells that 100,000,000 keys are in use.
+    /// Returns [`CallError::Refused`] with `Invalid` for a key of more than 255 bytes. Returns
+    /// [`CallError::Fault`] with `Limit` when 100,000,000 keys are in use.
     #[doc(alias = "lock")]
     pub fn acquire(&self, key: impl AsRef<str>) -> Wait<Guard<Keyed<F>>> {
         self.acquire_key(key.as_ref().into(), 1)
@@ -150,7 +150,7 @@ impl<F: KeyedKind> KeyedOf<F> {
 }
 
 impl<F: Face> KeyedOf<F> {
-    /// Takes over the hold that the ticket is from. The guard that the ticket was made of is lost.
+    /// Adopts the hold of the ticket. The guard from which the ticket was made is lost.
     ///
     /// # Errors
     ///
@@ -159,9 +159,9 @@ impl<F: Face> KeyedOf<F> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the call is sent, for instance while it connects, the hold stays where it is, and only a
-    /// clone of the ticket can adopt or release it. Dropped later, the hold may have moved; then the key is
-    /// released.
+    /// If the call is dropped before it is sent, for example while it connects, the hold is unchanged, and
+    /// only a clone of the ticket can adopt or release it. If it is dropped later, the hold may have been
+    /// adopted, and then the key is released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<Keyed<F>>, CallError> {
         let adopt = AdoptKey {
             grant: ticket.proof(),
@@ -176,8 +176,8 @@ impl<F: Face> KeyedOf<F> {
         Ok(Guard::new(Hold::new(&bound, grant), granted, held))
     }
 
-    /// Releases what has been held longest of the key, whichever process holds it, if the object was made
-    /// with [`ReleaseBy::Anyone`](crate::ReleaseBy): all permits of that grant. Its guard is lost.
+    /// Releases the oldest hold of the key, of any process, if the object was made with
+    /// [`ReleaseBy::Anyone`](crate::ReleaseBy): all permits of that grant. Its guard is lost.
     ///
     /// # Errors
     ///
@@ -186,37 +186,37 @@ impl<F: Face> KeyedOf<F> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been released. Do not try again: the next holder would lose it.
+    /// If the call is dropped after the first poll, the hold may have been released. Do not repeat
+    /// the call: it could release the hold of the next holder.
     pub fn release_any(&self, key: impl AsRef<str>) -> Wait<()> {
         let key = key.as_ref().into();
         self.0.attempt(ReleaseAnyKey { key })
     }
 
-    /// Takes the key from all its holders, whose guards are lost then, and grants it to the next in line with
-    /// a higher fence. Returns whether it was held.
+    /// Ends all holds of the key, whose guards are then lost, and grants the key to the next waiter with a
+    /// higher fence. Returns whether it was held.
     ///
-    /// For administrators: the holder may be in the middle of what the key protects.
+    /// It is for administrators: the holder may be in its critical section.
     ///
     /// # Cancel safety
     ///
-    /// Dropped midway, it may have been done.
+    /// If the call is dropped after the first poll, it may have had its effect.
     pub fn force_unlock(&self, key: impl AsRef<str>) -> Wait<bool> {
         let key = key.as_ref().into();
         self.0.attempt(ForceUnlockKey { key })
     }
 
-    /// Tells whether the key is held and how many wait for it, which may have changed when it is
-    /// read.
+    /// Returns whether the key is held and the number of waiters, which may have changed when the
+    /// answer arrives.
     pub fn key_status(&self, key: impl AsRef<str>) -> Wait<KeyStatus> {
         let key = key.as_ref().into();
         self.0.attempt(CountKey { key })
     }
 
-    /// Lists the keys that are held, each once, in no order.
+    /// Returns the held keys, each once, in any order.
     ///
-    /// It asks for one page after the other, and the manager serves others between them: about a
-    /// thousand keys go into a page. A key that is held all the while is listed; one that is
-    /// taken or given back meanwhile may be.
+    /// It requests pages of about a thousand keys, between which the manager serves other clients.
+    /// A key that is held throughout is listed; one that is acquired or released meanwhile may be.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl<F: Face> KeyedOf<F> {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing has changed.
+    /// The call changes nothing.
     pub async fn keys(&self) -> Result<Vec<Key>, CallError> {
         let mut keys = Vec::new();
         let mut from = Some(0);
@@ -233,7 +233,7 @@ impl<F: Face> KeyedOf<F> {
             keys.extend(page.keys);
             from = page.next;
         }
-        // One that was given back and taken again meanwhile may be in two pages.
+        // A key that was released and acquired again meanwhile may be in two pages.
         keys.sort_unstable();
         keys.dedup();
         Ok(keys)

@@ -1,4 +1,4 @@
-//! Several permits of one key: the methods that keyed semaphores have beside those of all keyed kinds.
+//! Several permits of one key: the additional methods of keyed semaphores.
 
 use crate::proxy::{
     keyed::{held::KeyedPermit, keyed::KeyedSemaphore},
@@ -6,13 +6,13 @@ use crate::proxy::{
 };
 
 impl KeyedSemaphore {
-    /// Waits for several permits of the key, all or none. Those who come later wait behind, also
-    /// for fewer.
+    /// Waits for several permits of the key, all or none. Later calls wait behind it, even for
+    /// fewer permits.
     ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`](crate::CallError::Refused) at once: with `TooMany` for more than a
-    /// key has, and with `Invalid` for none at all.
+    /// key has, and with `Invalid` for zero permits.
     pub fn acquire_many(&self, key: impl AsRef<str>, permits: u32) -> Wait<KeyedPermit> {
         self.acquire_key(key.as_ref().into(), permits)
     }

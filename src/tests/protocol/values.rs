@@ -358,7 +358,7 @@ fn values_of_conditions_are_written_as_the_document_shows() {
 
 /// Makes a value by decoding the given one, because its type has no public constructor.
 fn read<T: DeserializeOwned>(value: impl Serialize) -> T {
-    codec::decode(&encoded(&value)).expect("it is of that type")
+    codec::decode(&encoded(&value)).expect("the value has this type")
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn killed_worker_fails_only_its_task_frees_what_it_held_and_is_replaced() {
                 number => assert_eq!(outcome, Ok(Ok(number))),
             }
         }
-        until("another is in its place", || async {
+        until("another worker is in its place", || async {
             let now = pool.pids().await;
             now.len() == 2 && !now.contains(&dead)
         })
@@ -148,7 +148,7 @@ fn idle_worker_that_is_killed_is_replaced() {
         let pool = Pool::new(1).await.unwrap();
         let dead = pool.apply(Who).await.unwrap();
         kill(dead);
-        until("another is in its place", || async {
+        until("another worker is in its place", || async {
             let now = pool.pids().await;
             now.len() == 1 && now != [dead]
         })

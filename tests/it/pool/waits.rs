@@ -105,7 +105,7 @@ impl Objects {
         Ok(item + seen.value)
     }
 
-    /// The same on a thread that may be blocked.
+    /// The same waits on a thread that may be blocked.
     fn blocks_more(&self) -> Result<u64, CallError> {
         drop(self.rw_lock.read().timeout(Duration::MAX).blocking()?);
         let reader = self.rw_lock.upgradable_read().blocking()?;
@@ -135,7 +135,7 @@ impl Objects {
     }
 }
 
-/// The same on a thread that may be blocked.
+/// The same waits on a thread that may be blocked.
 #[derive(Debug, Serialize, Deserialize)]
 struct Blocks(Objects);
 

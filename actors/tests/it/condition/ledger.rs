@@ -188,7 +188,10 @@ impl Ledger {
     {
         let id = self.bench.call(session, operation);
         assert_eq!(self.bench.times_answered(id), 1);
-        let observed = self.bench.reply::<O>(id).expect("it is answered at once");
+        let observed = self
+            .bench
+            .reply::<O>(id)
+            .expect("the call is answered at once");
         observed.expect("no fault")
     }
 

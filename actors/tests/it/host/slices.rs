@@ -246,7 +246,7 @@ fn waiting_calls_leave_all_other_kinds() {
     assert_eq!(all_leave(&mut event, Look).waiting, 0);
     let set = String::new();
     assert_eq!(all_leave(&mut condition, CountSleepers { set }), Ok(0));
-    let survey = condition.primitive().expect("it lives").survey();
+    let survey = condition.primitive().expect("the object exists").survey();
     assert_eq!(survey.parts[0].waiters.len(), 0);
     barrier.hang_up(ENDS);
     let observed = barrier.reply::<Arrive>(survivor).unwrap().unwrap();
