@@ -54,7 +54,7 @@ impl Heat {
             write(&self.folder, self.strip, &strip)?;
             let folder = self.folder.clone();
             let look = move || async move { report(&folder, phase) };
-            let passed = self.has_written.wait_with(look).await.map_err(told)?;
+            let passed = self.has_written.wait_with(look).await.map_err(to_error)?;
             if passed.generation != phase {
                 return Err(format!("phase {phase} was passage {}", passed.generation).into());
             }
@@ -63,7 +63,7 @@ impl Heat {
     }
 }
 
-fn told(error: ActionError<io::Error>) -> Box<dyn Error> {
+fn to_error(error: ActionError<io::Error>) -> Box<dyn Error> {
     error.into()
 }
 

@@ -501,10 +501,10 @@ mod tests {
         ] {
             assert_eq!(reason(text), BadAddress::Network, "{text}");
         }
-        let told = "localhost:7000".parse::<Address>().expect_err("refused");
-        let told = told.to_string();
-        assert!(told.contains("\"localhost:7000\""), "{told}");
-        assert!(told.contains("tls://host:port"), "{told}");
+        let message = "localhost:7000".parse::<Address>().expect_err("refused");
+        let message = message.to_string();
+        assert!(message.contains("\"localhost:7000\""), "{message}");
+        assert!(message.contains("tls://host:port"), "{message}");
         // A program's own transport may have places that look like network addresses.
         add_scheme("ports");
         assert_eq!(parsed("ports:7000").parts(), ("ports", "7000"));

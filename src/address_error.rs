@@ -98,7 +98,7 @@ impl fmt::Display for BadAddress {
             ),
             Self::NoFolder(why) => write!(
                 f,
-                "it is relative to a folder that cannot be told ({why}): use an absolute path"
+                "it is relative to a folder that cannot be determined ({why}): use an absolute path"
             ),
             Self::Unset => f.write_str("is not set: set it to a name, or to the path of a socket"),
         }

@@ -62,7 +62,7 @@ fn begin() -> io::Result<Handle> {
     let name = "lockkeeper-io";
     let runtime = build(Builder::new_current_thread().thread_name(name))?;
     let handle = runtime.handle().clone();
-    let (tell, told) = mpsc::channel::<()>();
+    let (sender, receiver) = mpsc::channel::<()>();
     let unstarted = Unstarted(Some(runtime));
     let run = move || {
         let mut unstarted = unstarted;
@@ -70,12 +70,12 @@ fn begin() -> io::Result<Handle> {
             return;
         };
         runtime.block_on(task::yield_now());
-        drop(tell);
+        drop(sender);
         runtime.block_on(future::pending::<()>());
     };
     thread::Builder::new().name(name.to_owned()).spawn(run)?;
     // The sender is dropped and never sends.
-    let _ = told.recv();
+    let _ = receiver.recv();
     Ok(handle)
 }
 
@@ -135,14 +135,14 @@ pub(crate) fn current() -> Option<Handle> {
 /// started, this thread drops the value: tokio's blocking pool would queue it until a thread is free,
 /// which may never happen.
 pub(crate) async fn drop_elsewhere<T: Send + 'static>(value: T) {
-    let (tell, told) = oneshot::channel::<()>();
+    let (sender, receiver) = oneshot::channel::<()>();
     let work = move || {
         drop(value);
-        drop(tell);
+        drop(sender);
     };
     // On an error `work` was dropped, and the value with it.
     if thread::Builder::new().spawn(work).is_ok() {
         // The sender is dropped and never sends.
-        let _ = told.await;
+        let _ = receiver.await;
     }
 }

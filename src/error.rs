@@ -415,14 +415,14 @@ mod tests {
             CallError::gone(),
             CallError::from(Refusal::NotHeld),
         ] {
-            let told = error.clone().about(about);
-            assert_eq!(told, error);
-            let told = told.about(|| Subject::new("queue", "other"));
-            assert!(told.to_string().contains("lock \"jobs\""), "{told}");
-            assert_eq!(format!("{told:?}"), told.to_string());
-            let start = StartError::from(told.clone());
-            assert_eq!(format!("{start:?}"), told.to_string());
-            assert!(told.source().is_none() && start.source().is_none());
+            let message = error.clone().about(about);
+            assert_eq!(message, error);
+            let message = message.about(|| Subject::new("queue", "other"));
+            assert!(message.to_string().contains("lock \"jobs\""), "{message}");
+            assert_eq!(format!("{message:?}"), message.to_string());
+            let start = StartError::from(message.clone());
+            assert_eq!(format!("{start:?}"), message.to_string());
+            assert!(message.source().is_none() && start.source().is_none());
         }
     }
 }

@@ -598,14 +598,14 @@ mod tests {
                 }
                 let before = fs::symlink_metadata(&planted).unwrap();
                 let refused = mark.write(fence(1), || panic!("it wrote")).unwrap_err();
-                let told = refused.to_string();
-                assert!(matches!(refused, FenceError::System { .. }), "{told}");
+                let message = refused.to_string();
+                assert!(matches!(refused, FenceError::System { .. }), "{message}");
                 let uid = files::own_uid();
                 assert!(
-                    told.contains(&format!("uid {uid}")),
-                    "{suffix} {what}: {told}"
+                    message.contains(&format!("uid {uid}")),
+                    "{suffix} {what}: {message}"
                 );
-                assert!(told.contains(planted.to_str().unwrap()), "{told}");
+                assert!(message.contains(planted.to_str().unwrap()), "{message}");
                 let repaired = mark.repair(fence(1));
                 assert!(repaired.is_err(), "{suffix} {what}");
                 let after = fs::symlink_metadata(&planted).unwrap();

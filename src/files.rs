@@ -295,9 +295,9 @@ mod tests {
             "foreign", "link", "dangling", "one", "other", "folder", "pipe", "socket",
         ] {
             let refused = open_or_create(&at(name), 0o600, is_known).expect_err(name);
-            let told = refused.to_string();
-            assert!(told.contains(&format!("uid {}", own_uid())), "{told}");
-            assert!(told.contains("use another path"), "{told}");
+            let message = refused.to_string();
+            assert!(message.contains(&format!("uid {}", own_uid())), "{message}");
+            assert!(message.contains("use another path"), "{message}");
         }
         assert_eq!(fs::read(at("foreign")).expect("the file exists"), b"theirs");
         assert!(!at("nowhere").exists());
@@ -317,8 +317,8 @@ mod tests {
             fs::set_permissions(&shut, fs::Permissions::from_mode(mode))
                 .expect("this user owns it");
             for path in [shut.clone(), shut.join("file")] {
-                let told = explain(&path, &io::ErrorKind::PermissionDenied.into()).to_string();
-                assert!(told.contains(words), "{mode:o}: {told}");
+                let message = explain(&path, &io::ErrorKind::PermissionDenied.into()).to_string();
+                assert!(message.contains(words), "{mode:o}: {message}");
             }
         }
     }

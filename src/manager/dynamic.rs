@@ -25,8 +25,9 @@ impl Object {
         Self::open_over(connection, kind, name, spec).await
     }
 
-    /// Names the object of that kind and name, which is looked for when it is first used. A call returns
-    /// [`CallError::Fault`] with `UnknownObject` when there is none, and with `WrongKind` for one of another kind.
+    /// Returns a handle of the object of that kind and name, which the manager looks up at the first call. A call
+    /// returns [`CallError::Fault`] with `UnknownObject` when there is none, and with `WrongKind` for one of
+    /// another kind.
     ///
     /// # Errors
     ///
@@ -34,7 +35,7 @@ impl Object {
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, nothing has changed.
+    /// The call changes nothing.
     pub async fn find(manager: &Manager, kind: &str, name: &str) -> Result<Self, CallError> {
         let shard = manager.reach.shard_of(Some(name)).await?;
         Ok(Self::at(shard.address().clone(), kind, name))

@@ -258,7 +258,7 @@ impl<G: Send> Several<G> {
             held: BTreeMap::new(),
             passed: 0,
         };
-        while let Some(busy) = walk.take_what_is_free().await? {
+        while let Some(busy) = walk.take_free().await? {
             let deadline = end.deadline(Deadline::Ends);
             let deadline = deadline.ok_or_else(|| walk.timed_out(busy))?;
             walk.wait_for(busy, deadline.timeout()).await?;
@@ -290,7 +290,7 @@ struct Walk<'a, G> {
 impl<G: Send> Walk<'_, G> {
     /// Acquires free locks until enough are held. Returns the first held lock if the free ones are
     /// too few.
-    async fn take_what_is_free(&mut self) -> Result<Option<usize>, CallError> {
+    async fn take_free(&mut self) -> Result<Option<usize>, CallError> {
         let mut busy = None;
         let mut place = self.passed;
         // A caller that has waited is contending with others, and each lock that it acquires and

@@ -178,11 +178,11 @@ async fn chaos_of(length: Duration) {
     }
     faults.extend(notes.repeated_fences());
     let counts = notes.counts();
-    let told: Vec<_> = counts
+    let lines: Vec<_> = counts
         .iter()
         .map(|(what, count)| format!("{what} {count}"))
         .collect();
-    println!("{}", told.join(", "));
+    println!("{}", lines.join(", "));
     for what in MUST_OCCUR {
         if !counts.iter().any(|(name, _)| name == what) {
             faults.push(format!("never: {what}"));

@@ -68,8 +68,8 @@ pub(crate) fn of_the_honest_client(report: HonestReport, share: f64) -> Vec<Stri
 /// Checks that the attackers ran all attacks and found no fault.
 pub(crate) fn of_the_attackers(found: Findings) -> Vec<String> {
     let Findings { counts, faults } = found;
-    let told = counts.iter().map(|(what, count)| format!("{what} {count}"));
-    println!("{}", told.collect::<Vec<_>>().join(", "));
+    let lines = counts.iter().map(|(what, count)| format!("{what} {count}"));
+    println!("{}", lines.collect::<Vec<_>>().join(", "));
     // Equal faults are reported once.
     let different: BTreeSet<_> = faults.into_iter().collect();
     let mut faults: Vec<_> = different.into_iter().take(MOST_REPORTED).collect();

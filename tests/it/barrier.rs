@@ -105,7 +105,7 @@ fn broken(breach: Breach) -> CallError {
 fn who_died(outcome: Result<Passed, CallError>) -> u32 {
     match outcome {
         Err(CallError::Refused(Refusal::Broken(Breach::Died(peer)), _)) => peer.pid,
-        other => panic!("nobody died: {other:?}"),
+        other => panic!("no party died: {other:?}"),
     }
 }
 

@@ -69,7 +69,7 @@ async fn manager_and_condition() -> (Manager, Condition) {
 }
 
 async fn until_asleep(condition: &Condition, sleepers: u64) {
-    until("they sleep", || async {
+    until("the calls sleep", || async {
         condition.sleepers().await.unwrap() == sleepers
     })
     .await;

@@ -105,7 +105,7 @@ async fn close(ring: (Vec<Role>, Vec<Lock>, Vec<Semaphore>), last: usize) -> (Ve
         gos[place].add_permits(1).await.unwrap();
         if place != last {
             let wanted = &locks[(place + 1) % size];
-            until("it waits", || async {
+            until("the call waits", || async {
                 wanted.status().await.unwrap().waiting == 1
             })
             .await;
@@ -626,7 +626,7 @@ fn deadlock_is_reported_once_and_stays_until_a_call_ends() {
         assert!(!stuck.is_finished() && reports.try_recv().is_err());
         stuck.abort();
         second.abort();
-        until("nobody waits", || async {
+        until("no call waits", || async {
             manager.deadlocks().await.unwrap().is_empty()
         })
         .await;

@@ -186,7 +186,7 @@ fn events_conditions_barriers_and_latches_wake() {
         let manager = Manager::start().await.unwrap();
         let event = open(&manager, "event", NIL).await;
         let waiting = tokio::spawn(event.call("wait", &array(&[NIL])));
-        until("it waits", || async {
+        until("the call waits", || async {
             ask::<(bool, u64, u64)>(&event, "look", NONE).await == (false, 0, 1)
         })
         .await;
@@ -201,7 +201,7 @@ fn events_conditions_barriers_and_latches_wake() {
         let set = pack("");
         let sleep = array(&[&hold.proof(), &set]);
         let asleep = tokio::spawn(hold.sleep("wait", &sleep));
-        until("it sleeps", || async {
+        until("the call sleeps", || async {
             let sleepers: Result<u64, String> = ask(&condition, "sleepers", &array(&[&set])).await;
             sleepers == Ok(1)
         })
@@ -328,7 +328,7 @@ fn dropped_call_is_withdrawn_and_the_manager_enforces_timeouts() {
             (true, 1, 0)
         );
         let waiting = tokio::spawn(lock.call("acquire", NONE));
-        until("it waits", || async {
+        until("the call waits", || async {
             ask::<(bool, u32, u64)>(&lock, "status", NONE).await.2 == 1
         })
         .await;
@@ -444,7 +444,7 @@ fn killed_manager_ends_calls_and_holds() {
         let lock = open(&manager, "lock", &pack("Holder")).await;
         let hold = acquire(&lock, NONE).await;
         let waiting = tokio::spawn(lock.call("acquire", NONE));
-        until("it waits", || async {
+        until("the call waits", || async {
             ask::<(bool, u32, u64)>(&lock, "status", NONE).await.2 == 1
         })
         .await;

@@ -52,7 +52,7 @@ async fn manager_and_event() -> (Manager, Event) {
 }
 
 async fn until_waiting(event: &Event, waiting: u64) {
-    until("they wait", || async {
+    until("the calls wait", || async {
         event.status().await.unwrap().waiting == waiting
     })
     .await;

@@ -55,7 +55,7 @@ async fn manager_and_latch(count: u32) -> (Manager, Latch) {
 }
 
 pub(crate) async fn until_waiting(latch: &Latch, waiting: u64) {
-    until("they wait", || async {
+    until("the calls wait", || async {
         latch.status().await.unwrap().waiting == waiting
     })
     .await;

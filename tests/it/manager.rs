@@ -129,7 +129,7 @@ fn waits_fail_when_the_manager_ends() {
             let lock = manager.lock().await.unwrap();
             let guard = lock.acquire().await.unwrap();
             let waiting = tokio::spawn(lock.acquire());
-            until("somebody waits", || async {
+            until("a call waits", || async {
                 lock.status().await.unwrap().waiting == 1
             })
             .await;

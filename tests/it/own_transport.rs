@@ -230,7 +230,7 @@ fn manager_serves_its_process_over_it() {
                 lock.acquire().await.map(drop)
             }
         });
-        until("it waits", async || {
+        until("the call waits", async || {
             lock.status().await.unwrap().waiting == 1
         })
         .await;

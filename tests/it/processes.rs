@@ -79,7 +79,7 @@ async fn hold_lock(shared: Shared) {
 
 fn abandoned_by(guard: &LockGuard) -> String {
     guard.abandoned().map_or_else(
-        || "nobody".to_owned(),
+        || "none".to_owned(),
         |abandoned| abandoned.holder.pid.to_string(),
     )
 }
@@ -88,7 +88,7 @@ fn abandoned_by(guard: &LockGuard) -> String {
 async fn hold_permits(shared: Shared) {
     let permit = shared.permits.acquire_many(2).await.unwrap();
     let by = permit.abandoned().map(|abandoned| abandoned.holder.pid);
-    report(&by.map_or_else(|| "nobody".to_owned(), |pid| pid.to_string()));
+    report(&by.map_or_else(|| "none".to_owned(), |pid| pid.to_string()));
     std::future::pending::<()>().await;
 }
 
@@ -167,7 +167,7 @@ fn lock_of_a_killed_holder_is_granted_to_the_next_with_a_mark() {
         let folder = tempfile::tempdir().unwrap();
         let (_manager, shared) = shared(&folder, 0).await;
         let mut holder = Role::start("processes::lock_holder", &shared);
-        assert_eq!(holder.next_report(), "nobody");
+        assert_eq!(holder.next_report(), "none");
         let mut next = Role::start("processes::lock_holder", &shared);
         until("the next process waits", || is_waited_for(&shared.lock, 1)).await;
         holder.kill();
@@ -198,7 +198,7 @@ fn killed_waiter_is_never_granted_and_leaves_no_mark() {
         })
         .await;
         drop(guard);
-        assert_eq!(other.next_report(), "nobody");
+        assert_eq!(other.next_report(), "none");
     });
 }
 
@@ -227,7 +227,7 @@ fn permits_of_a_killed_holder_are_granted_to_the_next_with_a_mark() {
         let folder = tempfile::tempdir().unwrap();
         let (_manager, shared) = shared(&folder, 0).await;
         let mut holder = Role::start("processes::permit_holder", &shared);
-        assert_eq!(holder.next_report(), "nobody");
+        assert_eq!(holder.next_report(), "none");
         assert_eq!(shared.permits.status().await.unwrap().held, 2);
         let mut next = Role::start("processes::permit_holder", &shared);
         until("the next process waits", || async {

@@ -120,7 +120,7 @@ fn connection_outlives_the_runtime_that_made_it() {
     let abandoned = lock.clone();
     first.spawn(async move { abandoned.acquire().await.map(drop) });
     let second = current_thread();
-    second.block_on(until("it waits", || async {
+    second.block_on(until("the call waits", || async {
         lock.status().await.unwrap().waiting == 1
     }));
     first.shutdown_timeout(Duration::from_secs(5));
@@ -168,7 +168,7 @@ fn blocked_runtime_delays_no_other() {
     let lock = still.block_on(manager.lock()).unwrap();
     let guard = still.block_on(lock.acquire()).unwrap();
     let asleep = still.spawn(lock.acquire());
-    still.block_on(until("it waits", || async {
+    still.block_on(until("the call waits", || async {
         lock.status().await.unwrap().waiting == 1
     }));
     // The lock is granted to a task whose runtime is blocked.

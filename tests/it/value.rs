@@ -79,7 +79,7 @@ async fn value(initial: u64) -> (Manager, Value<u64>) {
 }
 
 async fn until_waiting(value: &Value<u64>, waiting: u64) {
-    until("they wait", || async {
+    until("the calls wait", || async {
         value.status().await.unwrap().waiting == waiting
     })
     .await;

@@ -26,7 +26,7 @@ use crate::host::{
     openers::Openers,
 };
 
-/// The number of objects that one turn tells. Their own turns follow before the next slice.
+/// The number of objects that one turn notifies. Their own turns follow before the next slice.
 const SLICE: usize = 512;
 
 /// The sessions that are being hung up. Clones share the list.
@@ -38,7 +38,7 @@ struct Shared {
     ended: RefCell<FxHashMap<SessionId, Ended>>,
     /// The sessions whose objects are not all told, served in turn.
     rest: RefCell<VecDeque<Rest>>,
-    /// The waker of the task that tells the objects.
+    /// The waker of the task that notifies the objects.
     teller: RefCell<Option<Waker>>,
 }
 

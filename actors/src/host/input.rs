@@ -106,10 +106,10 @@ pub(crate) type WeakMailbox = WeakRecipient<Inputs>;
 pub struct Inquiry(Box<dyn FnOnce(Report) + Send>);
 
 impl Inquiry {
-    /// Creates a question whose answer goes to `hear`.
+    /// Creates a question whose answer is passed to `receive`.
     #[must_use]
-    pub fn new(hear: impl FnOnce(Report) + Send + 'static) -> Self {
-        Self(Box::new(hear))
+    pub fn new(receive: impl FnOnce(Report) + Send + 'static) -> Self {
+        Self(Box::new(receive))
     }
 
     pub(super) fn answer(self, report: Report) {

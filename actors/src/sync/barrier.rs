@@ -77,7 +77,7 @@ impl Party {
         match self {
             Self::Waits { call, .. } => call.reply(Err(refusal)),
             Self::HasActed { finish, .. } => finish.reply(Err(refusal)),
-            // This party is told when it finishes the action.
+            // This party gets its answer when it finishes the action.
             Self::Acts { .. } => {}
         }
     }

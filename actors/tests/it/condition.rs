@@ -273,7 +273,7 @@ fn asleep(sleepers: &[(Set, Patience)]) -> Vec<Step> {
 
 /// Takes steps, except those that have become impossible, such as a release by an ended session,
 /// and then grants the lock to all waiters. Returns the number of notifications.
-fn take_what_can_be(ledger: &mut Ledger, steps: &[Step]) -> usize {
+fn take_possible(ledger: &mut Ledger, steps: &[Step]) -> usize {
     let mut given = 0;
     for step in steps {
         if ledger.allows(*step) {
@@ -306,7 +306,7 @@ fn no_order_of_notify_timeout_drop_and_death_loses_the_notification() {
             ];
             in_every_order(&mut Vec::new(), &events, &mut |order| {
                 let mut ledger = Ledger::replay(&beginning);
-                let given = take_what_can_be(&mut ledger, order);
+                let given = take_possible(&mut ledger, order);
                 let observed = match (given, third) {
                     // The first sleeper was dropped and the second died, so the third gets the
                     // notification.
@@ -349,7 +349,7 @@ fn no_order_of_two_notifications_and_the_ends_of_their_receivers_loses_or_swaps_
             let notifies = |step: &&Step| matches!(step, Step::NotifyOne(..));
             let before = order.iter().take_while(|step| **step != Step::Release(8));
             let given: Vec<Step> = before.filter(notifies).copied().collect();
-            take_what_can_be(&mut ledger, order);
+            take_possible(&mut ledger, order);
             // The two remaining sleepers get the notifications of their sets, in order of arrival.
             let mut due = given;
             for (call, set) in [(5, sets[2]), (7, sets[3])] {

@@ -123,7 +123,7 @@ fn a_reply_that_fails_or_panics_when_it_is_encoded_is_a_fault_of_that_call_alone
         let bad = bench.call(3, Bad);
         let observed = bench.reply::<Bad>(bad).expect("the call is answered");
         assert!(matches!(observed, Err(Fault::Unencodable(why)) if why.contains(words)));
-        lives_on(bench, parked);
+        assert_still_answers(bench, parked);
     }
 }
 
@@ -133,11 +133,11 @@ fn arguments_that_panic_when_they_are_decoded_are_a_fault_of_that_call_alone() {
     let poison = bench.call(3, PanicsInDecode);
     let why = "its code panicked: on purpose, in the arguments".to_owned();
     assert_answer::<PanicsInDecode>(&bench, poison, Fault::BadArguments(why));
-    lives_on(bench, parked);
+    assert_still_answers(bench, parked);
 }
 
 /// Checks that an object still answers its waiting callers.
-fn lives_on(mut bench: Bench<Fragile>, parked: impl IntoIterator<Item = CallId>) {
+fn assert_still_answers(mut bench: Bench<Fragile>, parked: impl IntoIterator<Item = CallId>) {
     bench.call(3, Strike);
     for id in parked {
         assert_eq!(
@@ -237,7 +237,7 @@ async fn malformed_call_is_answered_with_a_fault_and_the_object_still_answers() 
     lock.raw(1, 3, 0, vec![0xc0, 0xc0]).await;
     for seq in 1..=3 {
         let [Answer::Fault(Fault::BadArguments(_))] = one.answers(seq).as_slice() else {
-            panic!("call {seq} was told {:?}", one.answers(seq));
+            panic!("call {seq} has the answers {:?}", one.answers(seq));
         };
     }
     for (seq, number) in [(4, 7), (5, u32::MAX)] {
@@ -429,7 +429,7 @@ async fn a_host_that_is_gone_is_freed_although_its_calls_had_deadlines() {
 }
 
 #[actix::test]
-async fn an_expiry_that_comes_after_the_answer_takes_nothing_away() {
+async fn an_expiry_after_the_answer_has_no_effect() {
     let shard = Shard::new();
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
@@ -518,7 +518,7 @@ async fn a_session_that_hung_up_gets_no_answer_and_its_holds_end() {
     let grant = two.reply::<Acquire>(next).expect("the call is granted");
     assert_eq!(
         grant
-            .expect("a lock refuses nobody")
+            .expect("the release is not refused")
             .abandoned
             .map(|left| left.holder),
         Some(shard::peer(1))

@@ -155,7 +155,7 @@ fn obeys_the_laws<S: Subject>(test: &str) {
         "a failed waiter",
         "a dead waiter",
         "a grant",
-        "everybody left",
+        "all sessions left",
         "all calls withdrawn",
         "the object removed",
     ];
@@ -394,7 +394,7 @@ impl<S: Subject> Trial<S> {
     /// Ends all sessions or withdraws all calls, and checks the remaining state.
     fn end(&mut self, tally: &mut Tally) {
         if self.schedule.random.random() {
-            tally.note("everybody left");
+            tally.note("all sessions left");
             for session in self.schedule.end_all() {
                 self.hang_up(session, tally);
                 self.check_answers(tally);

@@ -77,7 +77,7 @@ fn waits_and_holds_are_measured_from_the_first_wait_on() {
 }
 
 #[test]
-fn each_end_of_a_wait_is_counted_as_what_it_is() {
+fn each_way_of_ending_a_wait_has_its_own_counter() {
     let mut bench = lock();
     bench.call(1, Acquire);
     let withdrawn = bench.call(2, Acquire);

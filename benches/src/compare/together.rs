@@ -177,8 +177,8 @@ pub(crate) async fn take(socket: &str) -> Result<(), Failure> {
 }
 
 fn exchange(stream: &mut UnixStream, word: u8) -> Result<Message, Failure> {
-    let mut told = MESSAGE;
+    let mut answer = MESSAGE;
     stream.write_all(&message(word, 0))?;
-    stream.read_exact(&mut told)?;
-    Ok(told)
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
 }

@@ -396,7 +396,7 @@ impl<'a> Response<'a> {
     ///
     /// # Errors
     ///
-    /// Returns an error when the bytes are no response.
+    /// Returns an error when the bytes are not a response.
     #[inline]
     pub fn decode(message: &'a [u8]) -> Result<Self, CodecError> {
         let mut fields = Fields::of(message)?;

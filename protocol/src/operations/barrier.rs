@@ -92,7 +92,7 @@ pub struct Fail {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Abort;
 
-/// Repairs the barrier. Waiting parties are told that it broke.
+/// Makes a broken barrier usable again. Waiting parties are refused with `Broken`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Reset;
 

@@ -158,10 +158,10 @@ fn serialize_that_announces_a_wrong_count_is_an_error_of_the_sender() {
     }
 
     for form in [Form::Named, Form::Compact] {
-        for (told, written) in [(0, 1), (1, 0), (16, 15), (15, 16), (70_000, 3)] {
-            assert!(form.encode(&WrongElementCount(told, written)).is_err());
-            assert!(form.encode(&WrongEntryCount(told, written)).is_err());
-            assert!(form.encode(&WrongFieldCount(told, written)).is_err());
+        for (announced, written) in [(0, 1), (1, 0), (16, 15), (15, 16), (70_000, 3)] {
+            assert!(form.encode(&WrongElementCount(announced, written)).is_err());
+            assert!(form.encode(&WrongEntryCount(announced, written)).is_err());
+            assert!(form.encode(&WrongFieldCount(announced, written)).is_err());
             assert!(form.encode(&WrongElementCount(written, written)).is_ok());
         }
         assert!(form.encode(&HalfAnEntry).is_err());

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_ask_do_not_fill_the_queue_for_ever() {
+    fn probes_do_not_fill_the_queue_for_ever() {
         let inode = u64::from(std::process::id()) + 2_000_000;
         let socket = Path::new("/anywhere/socket");
         let Taken::Ours(name) = AbstractName::take(folder(inode), socket) else {

@@ -246,7 +246,7 @@ enum Remains {
     Foreign(String),
 }
 
-/// The error if the file at the path is no socket.
+/// Makes the error for a file at the path that is not a socket.
 fn no_socket(there: &Metadata) -> Option<String> {
     let what = files::no_socket(there)?;
     let remedy = if there.is_dir() {
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_left_alone() {
+    fn file_that_is_not_a_socket_stays() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("data"), "precious").unwrap();
         fs::create_dir(folder.path().join("folder")).unwrap();
@@ -469,7 +469,7 @@ mod tests {
         fs::write(folder.path().join("socket.2"), "precious").unwrap();
         let refused = stake_all(&address(&folder, "socket"), 3).unwrap_err();
         assert!(matches!(refused, StartError::BadAddress { .. }));
-        // A socket without a listener is removed, and a file that is no socket stays.
+        // A socket without a listener is removed, and a file that is not a socket stays.
         drop(stake(&address(&folder, "socket")).unwrap());
         assert_eq!(files(&folder), 1);
     }

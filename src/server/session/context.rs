@@ -50,7 +50,7 @@ pub(super) enum End {
     Left,
     /// The client is gone, and has not read all that was written to it.
     LeftUnread,
-    /// The client broke a rule of the protocol, and is told which.
+    /// The client broke a rule of the protocol, which the `Bye` names.
     Offence(String),
 }
 

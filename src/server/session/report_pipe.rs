@@ -39,7 +39,8 @@ impl ReportPipe {
     ///
     /// # Errors
     ///
-    /// Returns an error when the pipe contains bytes that are no record; the pipe cannot be used then.
+    /// Returns an error when the pipe contains bytes that are not a record; the pipe cannot be used
+    /// then.
     pub(super) fn take(
         &mut self,
         pipe: BorrowedFd<'_>,

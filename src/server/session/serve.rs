@@ -1,4 +1,4 @@
-//! Serves one client from its hello to the end of its session, and tells it the reason for the end.
+//! Serves one client from its hello to the end of its session, and sends it the reason for the end.
 
 use std::{
     future::{self, Future},

@@ -296,7 +296,7 @@ impl Client {
         let (number, arguments) = operation(&Acquire);
         let granted = self.call(lock, number, Some(0), &arguments).await?;
         let granted: Result<Granted, Refusal> = granted;
-        Ok(granted.expect("a lock refuses nobody"))
+        Ok(granted.expect("the release is not refused"))
     }
 
     async fn status(&mut self, lock: u32) -> LockStatus {

@@ -91,7 +91,7 @@ async fn until_arrived(barrier: &Barrier, arrived: u64) {
 }
 
 async fn until_broken(barrier: &Barrier) {
-    until("it is broken", || async {
+    until("the barrier is broken", || async {
         barrier.status().await.unwrap().broken.is_some()
     })
     .await;

@@ -260,7 +260,7 @@ fn sleeper_that_dies_after_its_timeout_passes_nothing_on() {
         assert_eq!(late.next_report(), "late");
         late.kill();
         until_free(&condition).await;
-        assert_eq!(state(&condition).await, (1, 0), "nobody notified");
+        assert_eq!(state(&condition).await, (1, 0), "no notification was sent");
         let guard = condition.acquire().await.unwrap();
         assert_eq!(condition.notify_one(&guard).await, Ok(1));
         drop(guard);

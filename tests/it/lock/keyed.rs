@@ -66,7 +66,7 @@ async fn manager_and_locks() -> (Manager, KeyedLock) {
 }
 
 async fn until_waiting(locks: &KeyedLock, key: &str, waiting: u64) {
-    until("they wait", || async {
+    until("the calls wait", || async {
         locks.key_status(key).await.unwrap().waiting == waiting
     })
     .await;
@@ -346,7 +346,7 @@ fn permits_of_a_key_are_granted_up_to_the_number_and_released_at_a_death() {
         let others = permits.try_acquire_many("b", 3).await.unwrap();
         assert_eq!(others.unwrap().permits(), 3);
         let all = tokio::spawn(permits.acquire_many("a", 3));
-        until("it waits", || async {
+        until("the call waits", || async {
             permits.key_status("a").await.unwrap().waiting == 1
         })
         .await;

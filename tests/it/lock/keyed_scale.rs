@@ -81,7 +81,7 @@ async fn time_of_death(manager: &Manager, keys: usize) -> Duration {
     assert_eq!(hoarder.next_report(), "held");
     let last = format!("/corpus/record/{:07}", keys - 1);
     let next = tokio::spawn(locks.acquire(last.clone()));
-    until("the heir waits", || async {
+    until("the next process waits", || async {
         locks.key_status(&last).await.unwrap().waiting == 1
     })
     .await;

@@ -5,7 +5,7 @@ use lockkeeper_test_support::until;
 
 /// Waits until a number of callers wait for a lock.
 pub(crate) async fn until_waiting(lock: &Lock, waiting: u64) {
-    until("they wait", || async {
+    until("the calls wait", || async {
         lock.status().await.unwrap().waiting == waiting
     })
     .await;

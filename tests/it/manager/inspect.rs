@@ -93,7 +93,7 @@ fn holders_and_waiters_are_listed_with_process_label_fence_and_time() {
         };
         let mut child = Role::start("manager::inspect::holder", &config);
         let fence = child.next_report();
-        until("it waits", || async {
+        until("the call waits", || async {
             permits.status().await.unwrap().waiting == 1
         })
         .await;
@@ -402,7 +402,7 @@ fn contended_keys_are_listed_and_the_others_counted_if_there_are_too_many() {
             let locks = locks.clone();
             async move { locks.acquire("1199").await.map(drop) }
         });
-        until("it waits", || async {
+        until("the call waits", || async {
             locks.status().await.unwrap().waiting == 1
         })
         .await;

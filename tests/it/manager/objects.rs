@@ -143,7 +143,7 @@ fn removed_object_is_gone_for_all_clients_and_its_name_is_free() {
         let guard = lock.acquire().await.unwrap();
         let lost = tokio::spawn(guard.lost());
         let waiting = tokio::spawn(lock.acquire());
-        until("somebody waits", || async {
+        until("a call waits", || async {
             lock.status().await.unwrap().waiting == 1
         })
         .await;

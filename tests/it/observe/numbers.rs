@@ -138,7 +138,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
             async move { lock.status().await.unwrap().waiting == many }
         }
     };
-    until("it waits", waits(1)).await;
+    until("the call waits", waits(1)).await;
     assert!(lock.try_acquire().await.unwrap().is_none());
     let mut dropped = Box::pin(lock.acquire());
     assert!((&mut dropped).now_or_never().is_none());

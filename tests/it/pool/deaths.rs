@@ -255,7 +255,7 @@ fn other_workers_run_the_tasks_of_an_empty_place() {
         let (folder, pool) = needy_pool(2).await;
         let guard = lock.acquire().await.unwrap();
         let running = pool.spawn(Hold(lock.clone()));
-        until("it runs", || async {
+        until("the task runs", || async {
             lock.status().await.unwrap().waiting == 1
         })
         .await;
@@ -266,7 +266,7 @@ fn other_workers_run_the_tasks_of_an_empty_place() {
         })
         .await;
         let waiting = pool.spawn(Who);
-        until("it waits", || async {
+        until("the call waits", || async {
             pool.status().await.unwrap().waiting == 1
         })
         .await;
@@ -295,7 +295,7 @@ fn pool_may_end_while_a_place_waits_for_its_next_try() {
         })
         .await;
         let waiting = pool.spawn(Who);
-        until("it waits", || async {
+        until("the call waits", || async {
             pool.status().await.unwrap().waiting == 1
         })
         .await;

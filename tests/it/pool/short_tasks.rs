@@ -14,7 +14,7 @@ use lockkeeper::{Pool, Task, TaskError, builders::Program, errors::TaskFault};
 use lockkeeper_test_support::{is_running, kill};
 use serde::{Deserialize, Serialize};
 
-use crate::{pool::deeds::close_from, run};
+use crate::{pool::actions::close_from, run};
 
 /// So many tasks that most are assigned to a worker before it has run earlier ones.
 const MANY: u64 = 3000;
@@ -63,11 +63,11 @@ impl Task for Entry {
         let written = log.and_then(|mut log| log.write_all(line.as_bytes()));
         written.expect("the folder exists");
         let file = self.folder.join("file");
-        match self.deed {
-            Deed::Nothing => {}
-            Deed::Die => kill(process::id()),
-            Deed::CloseAll => close_from(0),
-            Deed::AwaitFile => {
+        match self.action {
+            Action::Nothing => {}
+            Action::Die => kill(process::id()),
+            Action::CloseAll => close_from(0),
+            Action::AwaitFile => {
                 while !file.exists() {
                     thread::sleep(Duration::from_millis(1));
                 }
@@ -112,12 +112,16 @@ fn runs(folder: &Path) -> BTreeMap<u64, usize> {
 }
 
 /// Runs many short tasks, of which one loses its worker. It alone fails, and each is run once.
-async fn assert_only_the_odd_one_fails(deed: fn() -> Deed) {
+async fn assert_only_the_odd_one_fails(action: fn() -> Action) {
     let folder = tempfile::tempdir().unwrap();
     let pool = Pool::new(2).await.unwrap();
     let tasks = (0..MANY).map(|number| {
-        let deed = if number == ODD { deed() } else { Deed::Nothing };
-        Entry::new(number, folder.path(), deed)
+        let action = if number == ODD {
+            action()
+        } else {
+            Action::Nothing
+        };
+        Entry::new(number, folder.path(), action)
     });
     let outcomes: Vec<_> = pool.imap(tasks).collect().await;
     for (number, outcome) in (0..MANY).zip(&outcomes) {
@@ -136,12 +140,12 @@ async fn assert_only_the_odd_one_fails(deed: fn() -> Deed) {
 
 #[test]
 fn killed_worker_fails_only_the_short_task_that_it_ran_and_none_is_run_twice() {
-    run(assert_only_the_odd_one_fails(|| Deed::Die));
+    run(assert_only_the_odd_one_fails(|| Action::Die));
 }
 
 #[test]
 fn worker_that_cannot_report_a_short_task_begins_none_behind_it() {
-    run(assert_only_the_odd_one_fails(|| Deed::CloseAll));
+    run(assert_only_the_odd_one_fails(|| Action::CloseAll));
 }
 
 #[test]

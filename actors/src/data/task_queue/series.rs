@@ -122,7 +122,7 @@ impl Series {
         }
     }
 
-    /// Records that tasks of a series were refused, which its collector is told.
+    /// Records that tasks of a series were refused, which is reported to its collector.
     pub(super) fn fail(&mut self, series: CallId, fault: Fault) {
         if let Some(outcomes) = self.open.get_mut(&series) {
             outcomes.fault = Some(fault);

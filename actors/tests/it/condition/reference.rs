@@ -41,7 +41,7 @@ pub(crate) struct ConditionReference {
 }
 
 impl ConditionReference {
-    fn let_in(&mut self, effects: &mut Effects<'_, ConditionAnswer>) {
+    fn grant_waiters(&mut self, effects: &mut Effects<'_, ConditionAnswer>) {
         if self.holder.is_some() || self.line.is_empty() {
             return;
         }
@@ -62,13 +62,13 @@ impl ConditionReference {
             effects.tally.note("notification used");
         }
         self.holder = None;
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     /// The holder is removed, and has not used its notification.
     fn take_out(&mut self, effects: &mut Effects<'_, ConditionAnswer>) {
         let carried = self.holder.take().and_then(|(_, _, carries)| carries);
-        self.let_in(effects);
+        self.grant_waiters(effects);
         if let Some(set) = carried {
             effects.tally.note("notification of a holder passed on");
             self.hand_on(set, effects);
@@ -101,7 +101,7 @@ impl ConditionReference {
                 carries: most.map(|_| set),
                 wake: Some(Wake::Notified),
             });
-            self.let_in(effects);
+            self.grant_waiters(effects);
         }
         woken
     }
@@ -184,7 +184,7 @@ impl ConditionReference {
                 carries: None,
                 wake: Some(Wake::TimedOut),
             });
-            self.let_in(effects);
+            self.grant_waiters(effects);
         } else if let Some(place) = self.line.iter().position(|waiter| waiter.id == id) {
             if self.line[place].wake.is_some() {
                 effects.tally.note("deadline of a woken sleeper");
@@ -268,7 +268,7 @@ impl Reference for ConditionReference {
                     carries: None,
                     wake: None,
                 });
-                self.let_in(effects);
+                self.grant_waiters(effects);
             }
             ConditionCall::Release(grant) => {
                 if self.holds(grant) {
@@ -342,7 +342,7 @@ impl Reference for ConditionReference {
                 let held = effects.now - since;
                 self.left = Some(Left { grant, held });
                 self.holder = None;
-                self.let_in(effects);
+                self.grant_waiters(effects);
                 carries
             }
             Some(_) | None => None,

@@ -117,7 +117,7 @@ struct Keys<F> {
 }
 
 impl<F: KeyedFace> Keys<F> {
-    fn let_in(&mut self, key: &str, effects: &mut Effects<'_, KeyedAnswer>) {
+    fn grant_waiters(&mut self, key: &str, effects: &mut Effects<'_, KeyedAnswer>) {
         let (most, now) = (self.permits, effects.now);
         let Some(entry) = self.keys.get_mut(key) else {
             return;
@@ -191,7 +191,7 @@ impl<F: KeyedFace> Keys<F> {
         } else {
             let entry = self.keys.entry(key.to_owned()).or_default();
             entry.line.push((id, permits));
-            self.let_in(key, effects);
+            self.grant_waiters(key, effects);
         }
     }
 
@@ -218,7 +218,7 @@ impl<F: KeyedFace> Keys<F> {
     fn end(&mut self, key: &str, grant: CallId, effects: &mut Effects<'_, KeyedAnswer>) {
         let entry = self.keys.get_mut(key).expect("the key is held");
         entry.holds.retain(|hold| hold.id != grant);
-        self.let_in(key, effects);
+        self.grant_waiters(key, effects);
     }
 
     fn adopt(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, KeyedAnswer>) {
@@ -251,7 +251,7 @@ impl<F: KeyedFace> Keys<F> {
         });
         effects.revoked.extend(holds.iter().map(|hold| hold.id));
         effects.reply(id, KeyedAnswer::WasHeld(!holds.is_empty()));
-        self.let_in(key, effects);
+        self.grant_waiters(key, effects);
     }
 
     fn status(&self, key: &str) -> KeyStatus {
@@ -415,7 +415,7 @@ impl<F: KeyedFace> Reference for Keys<F> {
             let entry = self.keys.get_mut(&key).expect("a call waits for the key");
             entry.line.retain(|(waiter, _)| *waiter != id);
             effects.fail(id, fault);
-            self.let_in(&key, effects);
+            self.grant_waiters(&key, effects);
         } else if let Some(key) = self.key_held_by(id) {
             self.end(&key, id, effects);
         }
@@ -450,7 +450,7 @@ impl<F: KeyedFace> Reference for Keys<F> {
         }
         let keys: Vec<String> = self.keys.keys().cloned().collect();
         for key in keys {
-            self.let_in(&key, effects);
+            self.grant_waiters(&key, effects);
         }
     }
 

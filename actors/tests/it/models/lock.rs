@@ -62,10 +62,10 @@ struct LockReference {
 impl LockReference {
     fn free(&mut self, effects: &mut Effects<'_, LockAnswer>) {
         self.holder = None;
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
-    fn let_in(&mut self, effects: &mut Effects<'_, LockAnswer>) {
+    fn grant_waiters(&mut self, effects: &mut Effects<'_, LockAnswer>) {
         if self.holder.is_none() && !self.line.is_empty() {
             let next = self.line.remove(0);
             self.hold(next, effects);
@@ -181,7 +181,7 @@ impl Reference for LockReference {
                 if self.line.len() > 64 {
                     effects.tally.note("long line");
                 }
-                self.let_in(effects);
+                self.grant_waiters(effects);
             }
             LockCall::Adopt(grant) => self.adopt(id, grant, effects),
             LockCall::Holder(HolderCall::Release(grant)) => self.release(id, grant, effects),

@@ -161,10 +161,10 @@ impl EntryReference {
         if self.line.len() > 64 {
             effects.tally.note("long line");
         }
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
-    fn let_in(&mut self, effects: &mut Effects<'_, LockAnswer>) {
+    fn grant_waiters(&mut self, effects: &mut Effects<'_, LockAnswer>) {
         if self.inside.is_none() && !self.line.is_empty() {
             let (next, owner) = self.line.remove(0);
             self.hold(next, owner, "other call of the owner granted", effects);
@@ -229,7 +229,7 @@ impl EntryReference {
         inside.entries.retain(|inside| *inside != entry);
         if inside.entries.is_empty() {
             self.inside = None;
-            self.let_in(effects);
+            self.grant_waiters(effects);
         }
     }
 
@@ -305,7 +305,7 @@ impl EntryReference {
         effects
             .revoked
             .extend(inside.into_iter().flat_map(|inside| inside.entries));
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 }
 
@@ -445,7 +445,7 @@ impl Reference for EntryReference {
                 grant: inside.first,
                 held: effects.now - inside.since,
             });
-            self.let_in(effects);
+            self.grant_waiters(effects);
         } else if self.line.len() < waited {
             effects.tally.note("death of a waiter");
         }

@@ -134,7 +134,7 @@ impl RwReference {
         }
     }
 
-    fn let_in(&mut self, effects: &mut Effects<'_, RwAnswer>) -> usize {
+    fn grant_waiters(&mut self, effects: &mut Effects<'_, RwAnswer>) -> usize {
         let mut entered = Vec::new();
         while !self.line.is_empty() && self.may_enter(self.line[0].1) {
             let (id, want) = self.line.remove(0);
@@ -185,7 +185,7 @@ impl RwReference {
         }
     }
 
-    fn stands_in_line(&self, id: CallId) -> bool {
+    fn is_waiting(&self, id: CallId) -> bool {
         self.line.iter().any(|(waiter, _)| *waiter == id)
     }
 
@@ -211,7 +211,7 @@ impl RwReference {
                 effects.tally.note("a release by another session");
             }
             Some(_) => {}
-            None if self.stands_in_line(grant) => effects.tally.note("a release of a waiter"),
+            None if self.is_waiting(grant) => effects.tally.note("a release of a waiter"),
             None => effects.tally.note("a release of an ended hold"),
         }
         self.inside.retain(|hold| hold.id != grant);
@@ -225,7 +225,7 @@ impl RwReference {
         if hold.is_some() && self.refuse_upgrade_of(grant, effects) {
             (effects.tally).note("a waiting upgrade whose hold is released");
         }
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     fn upgrade(&mut self, id: CallId, grant: CallId, effects: &mut Effects<'_, RwAnswer>) {
@@ -256,7 +256,7 @@ impl RwReference {
             (false, true) => "an upgrade at once, before others",
             (false, false) => "an upgrade at once",
         });
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     fn downgrade(
@@ -299,7 +299,7 @@ impl RwReference {
         });
         (hold.access, hold.was) = (to, None);
         effects.reply(id, RwAnswer::Done);
-        if self.let_in(effects) > 0 {
+        if self.grant_waiters(effects) > 0 {
             effects.tally.note("a downgrade that grants others");
         }
     }
@@ -317,7 +317,7 @@ impl RwReference {
                 effects.tally.note("a waiting upgrade ended by force");
             }
         }
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     fn status(&self) -> RwLockStatus {
@@ -469,7 +469,7 @@ impl Reference for RwReference {
         match *call {
             RwCall::Acquire(access) => {
                 self.line.push((id, Want::Hold(access)));
-                self.let_in(effects);
+                self.grant_waiters(effects);
             }
             RwCall::Release(grant) => self.release(id, grant, effects),
             RwCall::Upgrade(grant) => self.upgrade(id, grant, effects),
@@ -515,7 +515,7 @@ impl Reference for RwReference {
                 }
             }
         }
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, RwAnswer>) {
@@ -539,11 +539,11 @@ impl Reference for RwReference {
                 held: effects.now - hold.since,
             });
         }
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     fn waits(&self, id: CallId) -> bool {
-        self.stands_in_line(id)
+        self.is_waiting(id)
     }
 
     fn holds(&self, id: CallId) -> bool {

@@ -122,7 +122,7 @@ impl<B> Permits<B> {
         self.holds.iter().map(|hold| hold.permits).sum()
     }
 
-    fn let_in(&mut self, effects: &mut Effects<'_, PermitAnswer>) {
+    fn grant_waiters(&mut self, effects: &mut Effects<'_, PermitAnswer>) {
         let mut granted = 0;
         while !self.line.is_empty() && self.line[0].1 <= self.free {
             let (id, permits) = self.line.remove(0);
@@ -190,12 +190,12 @@ impl<B> Permits<B> {
             Some(_) if grant.session() != id.session() => "release by a session that does not hold",
             Some(hold) if permits == hold.permits => "release of all",
             Some(_) => "release of some",
-            None if self.stands_in_line(grant) => "release of a waiter",
+            None if self.is_waiting(grant) => "release of a waiter",
             None => "release of an ended hold",
         });
     }
 
-    fn stands_in_line(&self, id: CallId) -> bool {
+    fn is_waiting(&self, id: CallId) -> bool {
         self.line.iter().any(|(waiter, _)| *waiter == id)
     }
 
@@ -208,7 +208,7 @@ impl<B> Permits<B> {
             effects.reply(id, PermitAnswer::Refused(Refusal::TooMany { asked, most }));
         } else {
             self.line.push((id, permits));
-            self.let_in(effects);
+            self.grant_waiters(effects);
         }
     }
 
@@ -223,7 +223,7 @@ impl<B> Permits<B> {
             }
             self.free += permits;
             effects.reply(id, PermitAnswer::Done);
-            self.let_in(effects);
+            self.grant_waiters(effects);
         }
     }
 
@@ -382,7 +382,7 @@ impl<B: Face> Reference for Permits<B> {
                 let taken = self.take(id, grant, permits.into(), effects);
                 self.free += taken.as_ref().map_or(0, |()| permits.into());
                 effects.reply(id, convert(taken));
-                self.let_in(effects);
+                self.grant_waiters(effects);
             }
             PermitCall::Forget(grant, permits) => {
                 let taken = self.take(id, grant, permits.into(), effects);
@@ -403,13 +403,13 @@ impl<B: Face> Reference for Permits<B> {
     }
 
     fn undo(&mut self, id: CallId, fault: Fault, effects: &mut Effects<'_, PermitAnswer>) {
-        if self.stands_in_line(id) {
+        if self.is_waiting(id) {
             self.line.retain(|(waiter, _)| *waiter != id);
             effects.fail(id, fault);
         } else if let Some(place) = self.holds.iter().position(|hold| hold.id == id) {
             self.free += self.holds.remove(place).permits;
         }
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     fn hang_up(&mut self, session: u64, effects: &mut Effects<'_, PermitAnswer>) {
@@ -428,11 +428,11 @@ impl<B: Face> Reference for Permits<B> {
         }
         self.holds
             .retain(|hold| hold.id.session().number() != session);
-        self.let_in(effects);
+        self.grant_waiters(effects);
     }
 
     fn waits(&self, id: CallId) -> bool {
-        self.stands_in_line(id)
+        self.is_waiting(id)
     }
 
     fn holds(&self, id: CallId) -> bool {

@@ -226,12 +226,12 @@ impl QueueReference {
             .filter(|(_, taken)| taken.is_wanted)
         {
             if has_begun_none {
-                effects.tally
+                effects
+                    .tally
                     .note("jobs of a worker that waited for the answer to a report");
                 again.push(task);
             } else if place > 0 {
-                effects.tally
-                    .note("job not begun at its worker's death");
+                effects.tally.note("job not begun at its worker's death");
                 again.push(task);
             } else if task.retries > 0 {
                 effects.tally.note("job retried");

@@ -1,4 +1,4 @@
-//! Violations of the protocol: the client is told the reason in a `Bye`, its session ends and releases all
+//! Violations of the protocol: the client gets the reason in a `Bye`, its session ends and releases all
 //! that it held, and other sessions are not affected.
 
 use std::time::Duration;
