@@ -9,6 +9,7 @@
 
 mod contest;
 mod crowd;
+mod data;
 mod floor;
 mod load;
 mod ours;

@@ -4,6 +4,7 @@
 
 use crate::contest::{Executable, OURS, Side};
 use crate::crowd;
+use crate::data;
 use crate::party::{self, Failure, Orders};
 use lockkeeper::{Barrier, CallError, Event, KeyedLock, Lock, Manager, Semaphore};
 use std::future::Future;
@@ -139,7 +140,7 @@ pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result
         }
         PERMIT => repeat_permits(manager.named("permits").semaphore(PERMITS).await?).await,
         ROUND => repeat_rounds(&manager, workers).await,
-        other => Err(format!("no client repeats {other:?}").into()),
+        other => data::repeat(&manager, other).await,
     }
 }
 

@@ -1,4 +1,4 @@
-"""One party of the Python peers: `ROLE SOCKET CYCLE WORKERS`, with the names in ours.rs and pool.rs.
+"""One party of the Python peers: `ROLE SOCKET CYCLE WORKERS`, with the names in ours.rs, data.rs and pool.rs.
 
 It speaks the lines that party.rs describes. The host runs SyncManager's own server in this process instead of in a
 child, which changes nothing of the calls, so that killing this process leaves nothing behind.
@@ -18,6 +18,8 @@ KEY = b"compare"
 PERMITS = 4
 TASKS = 10_000
 BULK = 10_000_000
+MEGABYTE = bytes(1_000_000)
+RECORD = {"id": 7, "name": "sweep", "is_done": False}
 
 
 class Manager(SyncManager):
@@ -67,8 +69,20 @@ def client(socket, cycle, _workers):
     if cycle == "round":
         repeat_rounds(manager)
     else:
-        shared = manager.shared_semaphore() if cycle == "permit" else manager.shared_lock()
-        repeat_cycles(shared)
+        repeat_cycles(cycle_of(manager, cycle))
+
+
+def cycle_of(manager, cycle):
+    """What a client repeats, as a function."""
+    item = MEGABYTE if cycle.startswith("bulky-") else RECORD
+    if cycle.endswith("queue"):
+        queue = manager.Queue()
+        return lambda: (queue.put(item), queue.get())
+    if cycle.endswith("value"):
+        value = manager.Value("O", item)
+        return lambda: (value.set(item), value.get())
+    shared = manager.shared_semaphore() if cycle == "permit" else manager.shared_lock()
+    return lambda: (shared.acquire(), shared.release())
 
 
 def windows():
@@ -91,14 +105,13 @@ def report(cycles, elapsed):
     print(cycles, elapsed, flush=True)
 
 
-def repeat_cycles(shared):
-    """Counts cycles of acquire and release."""
+def repeat_cycles(cycle):
+    """Counts cycles."""
     for opens, length in windows():
         begun, closes = opened(opens, length)
         cycles = 0
         while time.perf_counter_ns() < closes:
-            shared.acquire()
-            shared.release()
+            cycle()
             cycles += 1
         report(cycles, time.perf_counter_ns() - begun)
 

@@ -4,6 +4,7 @@
 
 use crate::contest::{Contender, Contest};
 use crate::crowd;
+use crate::data;
 use crate::floor::{BARE_PROCESS, FLOOR, MEDIAN, RELAY_FLOOR};
 use crate::load::{End, Load};
 use crate::ours::{self, CLIENTS, CLIENTS_OF_TWO, STARTERS, THREADS, WAKERS};
@@ -170,6 +171,46 @@ pub(crate) const CONTESTS: &[Contest] = &[
         ],
         reads: Reads::Times,
         target: Target::Ratio(1.5),
+    },
+    Contest {
+        name: "queue, a small struct put and taken",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&SYNC_MANAGER, data::QUEUE, 1),
+            Contender::new(&CLIENTS, data::QUEUE, 1),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
+    },
+    Contest {
+        name: "queue, 1 MB put and taken",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&SYNC_MANAGER, data::BULKY_QUEUE, 1),
+            Contender::new(&CLIENTS, data::BULKY_QUEUE, 1),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
+    },
+    Contest {
+        name: "value, a small struct set and read",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&SYNC_MANAGER, data::VALUE, 1),
+            Contender::new(&CLIENTS, data::VALUE, 1),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
+    },
+    Contest {
+        name: "value, 1 MB set and read",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&SYNC_MANAGER, data::BULKY_VALUE, 1),
+            Contender::new(&CLIENTS, data::BULKY_VALUE, 1),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
     },
     Contest {
         name: "start of a manager's process to the first grant",
