@@ -72,6 +72,13 @@ pub enum CallError {
         /// How the connection ended.
         why: String,
     },
+    /// The manager has no object of that name. It was removed, or never made there.
+    NoObject {
+        /// The name.
+        name: String,
+        /// Where the manager is.
+        address: Address,
+    },
     /// The manager's answer does not fit the call.
     Protocol(String),
     /// This process was forked after the called value was made, so the value belongs to its parent. The
@@ -107,6 +114,18 @@ impl CallError {
         matches!(self, Self::TimedOut(_))
     }
 
+    /// Adds the address of the manager to the error that it has no such object.
+    #[must_use]
+    pub(crate) fn at(self, address: &Address) -> Self {
+        match self {
+            Self::Fault(Fault::UnknownObject(name)) => Self::NoObject {
+                name,
+                address: address.clone(),
+            },
+            other => other,
+        }
+    }
+
     /// Adds the object that the error is about, unless the error already has one or concerns no
     /// object.
     #[must_use]
@@ -122,6 +141,7 @@ impl CallError {
             | Self::Fault(_)
             | Self::Address(_)
             | Self::NoManager { .. }
+            | Self::NoObject { .. }
             | Self::Disconnected { .. }
             | Self::Protocol(_)
             | Self::Forked { .. } => {}
@@ -169,6 +189,11 @@ impl fmt::Display for CallError {
                      what was held is lost; connect and open anew"
                 )
             }
+            Self::NoObject { name, address } => write!(
+                f,
+                "no object named {name:?} is at the manager at {address}: it was removed, or never made there: \
+                 make it by its name, or connect to the manager that has it"
+            ),
             Self::Protocol(why) => write!(
                 f,
                 "the manager broke the protocol: {}: use the same version of lockkeeper on both sides",

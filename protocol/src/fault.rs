@@ -42,6 +42,10 @@ pub enum Fault {
         name: String,
         /// The kind of the existing object.
         kind: String,
+        /// What the object was made with, as text, cut if it is long.
+        is: String,
+        /// What the call asked for, as text, cut if it is long.
+        asked: String,
     },
     /// The name is not allowed.
     BadName(String),
@@ -153,11 +157,18 @@ impl fmt::Display for Fault {
                     article(asked.0)
                 )
             }
-            Self::WrongSpec { name, kind } => write!(
+            Self::WrongSpec {
+                name,
+                kind,
+                is,
+                asked,
+            } => write!(
                 f,
-                "{} {name:?} was made from other arguments: open it with those that it was made with \
-                 (such as its capacity, its first value, its number of permits, who may release it), or use another name",
-                Printable(kind)
+                "{} {name:?} was made with {}, and this call asks for {}: open it with what it was made \
+                 with, or use another name",
+                Printable(kind),
+                PrintableText(is),
+                PrintableText(asked)
             ),
             Self::WrongShard { name, shard } => write!(
                 f,

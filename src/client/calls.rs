@@ -83,7 +83,8 @@ impl Connection {
             name,
             spec,
         })?;
-        let Success::Opened(object) = pending.settle(OPEN_PATIENCE).await? else {
+        let opened = pending.settle(OPEN_PATIENCE).await;
+        let Success::Opened(object) = opened.map_err(|error| error.at(&self.address))? else {
             return Err(wrong_answer());
         };
         if let Some(mut shared) = self.lock() {
@@ -95,7 +96,8 @@ impl Connection {
     /// Removes the object with that name.
     pub(crate) async fn remove(self: &Arc<Self>, name: &str) -> Result<(), CallError> {
         let pending = self.request(None, |seq| Request::Remove { seq, name })?;
-        pending.settle(OPEN_PATIENCE).await.map(drop)
+        let removed = pending.settle(OPEN_PATIENCE).await;
+        removed.map(drop).map_err(|error| error.at(&self.address))
     }
 
     /// Asks the manager about its objects.
@@ -105,7 +107,8 @@ impl Connection {
     ) -> Result<T, NoReply> {
         let pending = self.request(None, |seq| Request::Inspect { seq, question });
         let pending = pending.map_err(|error| self.unsent(error))?;
-        let Success::Reply(body) = pending.settle(OPEN_PATIENCE).await? else {
+        let told = pending.settle(OPEN_PATIENCE).await;
+        let Success::Reply(body) = told.map_err(|error| error.at(&self.address))? else {
             return Err(wrong_answer().into());
         };
         codec::decode(&body).map_err(|error| CallError::Protocol(error.to_string()).into())

@@ -77,7 +77,7 @@ impl ClientBuilder {
     /// A restarted manager has none of the earlier manager's objects:
     /// - A proxy that this process opened by name opens the name again as before, which creates the object if
     ///   it does not exist yet. A proxy that this process received finds the object by its name, and its
-    ///   calls return [`Fault::UnknownObject`](crate::errors::Fault) until the object exists. An object
+    ///   calls return [`CallError::NoObject`] until the object exists. An object
     ///   without a name is [`CallError::Gone`].
     /// - The contents of the objects are gone: items, values, marks of holders that died, the counts of
     ///   latches, barriers and events. A value has its initial value, a queue is empty, an event is not set

@@ -26,7 +26,7 @@ impl Object {
     }
 
     /// Returns a handle of the object of that kind and name, which the manager looks up at the first call. A call
-    /// returns [`CallError::Fault`] with `UnknownObject` when there is none, and with `WrongKind` for one of
+    /// returns [`CallError::NoObject`] when there is none, and [`CallError::Fault`] with `WrongKind` for one of
     /// another kind.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Fault`] with `UnknownObject` if no object has that name.
+    /// Returns [`CallError::NoObject`] if no object has that name.
     ///
     /// # Cancel safety
     ///

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use lockkeeper_protocol::{Fault, ObjectName, Operation, codec::Form};
+use lockkeeper_protocol::{ObjectName, Operation, codec::Form};
 use lockkeeper_sys::PerProcess;
 
 use crate::{
@@ -112,7 +112,7 @@ impl Binding {
         let object = opened.map_err(|error| {
             let about = || Subject::new(kind.clone(), name);
             match error {
-                CallError::Fault(Fault::UnknownObject(_))
+                CallError::NoObject { .. }
                     if before.is_some() && (!is_new_manager || is_anonymous(name)) =>
                 {
                     CallError::Gone(about())

@@ -10,7 +10,7 @@
 use std::{fmt, future::Future, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use lockkeeper_actors::{Primitive, Serve};
-use lockkeeper_protocol::{Fault, ObjectInfo, Operation, Page, Question, Refusal};
+use lockkeeper_protocol::{ObjectInfo, Operation, Page, Question, Refusal};
 use lockkeeper_sys::Private;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -227,7 +227,7 @@ impl<P: Primitive> Proxy<P> {
             match page {
                 Ok(page) => Ok((bound, page)),
                 // The object existed when it was opened, so it was removed.
-                Err(NoReply::Final(CallError::Fault(Fault::UnknownObject(_)))) => {
+                Err(NoReply::Final(CallError::NoObject { .. })) => {
                     Err(CallError::Gone(bound.subject()).into())
                 }
                 Err(why) => Err(why),

@@ -36,6 +36,8 @@ pub(crate) struct Kind {
     /// The numbers of the operations that are reserved for administrators.
     pub(crate) administrative: Arc<[u32]>,
     pub(crate) spawn: Box<Spawn>,
+    /// Returns the text of an encoded spec.
+    pub(crate) describe: fn(&[u8]) -> String,
 }
 
 impl Kinds {
@@ -108,6 +110,7 @@ impl Kinds {
             operations: names,
             administrative,
             spawn: Box::new(spawn),
+            describe: describe::<P>,
         };
         self.0.insert(P::KIND, Arc::new(kind));
     }
@@ -120,6 +123,16 @@ impl Kinds {
     pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind>> {
         self.0.get(kind)
     }
+}
+
+/// The most bytes of the text of a spec.
+const MOST_TEXT_BYTES: usize = 400;
+
+/// Returns the text of an encoded spec. Code of the kind runs inside the panic guard.
+fn describe<P: Primitive>(spec: &[u8]) -> String {
+    let text = codec::guarded(|| Ok(P::describe(&codec::decode::<P::Spec>(spec)?)));
+    let text = text.unwrap_or_else(|_| "what its kind cannot decode".to_owned());
+    codec::cut(text, MOST_TEXT_BYTES)
 }
 
 impl fmt::Debug for Kinds {

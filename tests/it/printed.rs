@@ -132,6 +132,8 @@ fn errors_are_one_line_each() {
         Fault::WrongSpec {
             name: hostile(),
             kind: hostile(),
+            is: hostile(),
+            asked: hostile(),
         },
         Fault::BadName(hostile()),
         Fault::WrongShard {

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 
 use lockkeeper_protocol::{
     CallId, Fault, Refusal,
-    codec::{Blob, Form},
+    codec::{self, Blob, Form},
     operations::{
         CheckType, CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueSpec,
         ValueStatus, Versioned, WaitChange,
@@ -109,6 +109,12 @@ impl Primitive for Value {
     const KIND: &'static str = "value";
     const FORM: Form = Form::Compact;
     type Spec = ValueSpec;
+
+    /// Shows the initial value, which is bytes in the spec.
+    fn describe(ValueSpec { value, holds }: &ValueSpec) -> String {
+        let value = codec::text_of_bytes(&value.0);
+        format!("the first value {value} of the schema id {holds:?}")
+    }
 
     fn create(ValueSpec { value, holds }: ValueSpec) -> Result<Self, Refusal> {
         Ok(Self {

@@ -7,7 +7,7 @@ use std::fmt;
 
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
-    codec::{Form, Payload, guarded_in},
+    codec::{self, Form, Payload, guarded_in},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -35,6 +35,13 @@ pub trait Primitive: Sized + Unpin + 'static {
     ///
     /// Returns [`Refusal::Invalid`] with the valid range when the spec is out of range.
     fn create(spec: Self::Spec) -> Result<Self, Refusal>;
+
+    /// Returns the text of a spec, for the error about an object of the same name that was made with another
+    /// one. The default has the names and values of its fields, and is cut after about 200 bytes.
+    #[must_use]
+    fn describe(spec: &Self::Spec) -> String {
+        codec::text_of(spec)
+    }
 
     /// Lists the operations of the kind: `operations.on::<Add>().on::<Read>()`.
     fn operations(operations: &mut Operations<Self>);

@@ -11,6 +11,7 @@
 //! | `blob`, `lent` | byte strings as serde values, and written without a copy |
 //! | `guarded` | turns a panic in a value's own code into an error |
 //! | `elements`, `fields` | writing and reading one array, element by element |
+//! | `shown` | the text of an encoded value, for errors |
 //! | `payload`, `kept`, `short` | byte strings stored inline or shared with the message; lists with a limit |
 
 pub(crate) mod blob;
@@ -31,6 +32,7 @@ mod output;
 pub(crate) mod payload;
 mod serializer;
 pub(crate) mod short;
+mod shown;
 pub(crate) mod value;
 mod variant;
 
@@ -44,4 +46,5 @@ pub use guarded::{guarded, guarded_in};
 pub use kept::decode_within;
 pub use levels::MAX_DEPTH;
 pub use payload::Payload;
+pub use shown::{cut, text_of, text_of_bytes};
 pub use value::{OK, begin_list, decode, encode, encode_into, is_err};

@@ -200,10 +200,15 @@ impl Supervisor {
                 asked: kind.to_owned(),
             });
         }
-        if spec.is_some_and(|spec| *spec != *child.make.spec) {
+        if let Some(spec) = spec
+            && *spec != *child.make.spec
+        {
+            let describe = child.make.kind.describe;
             return Err(Fault::WrongSpec {
                 name: opened.name.text().into_owned(),
                 kind: kind.to_owned(),
+                is: describe(&child.make.spec),
+                asked: describe(spec),
             });
         }
         Ok(opened)
@@ -473,6 +478,8 @@ mod tests {
             Err(Fault::WrongSpec {
                 name: "2".to_owned(),
                 kind: Semaphore::KIND.to_owned(),
+                is: Semaphore::describe(&SemaphoreSpec::from(2)),
+                asked: Semaphore::describe(&other),
             })
         );
     }

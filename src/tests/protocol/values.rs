@@ -192,6 +192,8 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Fault::WrongSpec {
             name: jobs(),
             kind: "lock".to_owned(),
+            is: "A".to_owned(),
+            asked: "B".to_owned(),
         })
         .show(&Fault::BadName(why()))
         .show(&Fault::WrongShard {

@@ -5,7 +5,6 @@ use std::{process, time::Duration};
 use lockkeeper::{
     CallError, Event, Limits, Lock, Manager, Semaphore,
     deadlock::Deadlocks,
-    errors::Fault,
     inspect::{ObjectInfo, Snapshot},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
@@ -227,7 +226,10 @@ fn removed_object_is_missing_in_the_snapshot_and_its_info_fails() {
         drop(guard);
         assert_eq!(
             manager.remove("jobs").await,
-            Err(CallError::Fault(Fault::UnknownObject("jobs".to_owned())))
+            Err(CallError::NoObject {
+                name: "jobs".to_owned(),
+                address: manager.address().clone(),
+            })
         );
     });
 }

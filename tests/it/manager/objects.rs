@@ -109,6 +109,8 @@ fn name_of_another_kind_or_spec_is_refused() {
         let wrong_spec = Fault::WrongSpec {
             name: "db".to_owned(),
             kind: "semaphore".to_owned(),
+            is: r#"{permits: 2, release_by: "Holder"}"#.to_owned(),
+            asked: r#"{permits: 3, release_by: "Holder"}"#.to_owned(),
         };
         assert_eq!(outcome, Err(CallError::Fault(wrong_spec)));
         let same = manager.named("db").semaphore(2).await.unwrap();
@@ -152,9 +154,14 @@ fn removed_object_is_gone_for_all_clients_and_its_name_is_free() {
         lost.await.unwrap();
         assert!(!guard.is_valid());
         assert_eq!(lock.acquire().await.map(drop), Err(CallError::gone()));
-        let unknown = Fault::UnknownObject("db".to_owned());
+        let unknown = CallError::NoObject {
+            name: "db".to_owned(),
+            address: manager.address().clone(),
+        };
         let again = manager.remove("db").await;
-        assert_eq!(again, Err(CallError::Fault(unknown)));
+        let told = again.clone().unwrap_err().to_string();
+        assert!(told.contains(&manager.address().to_string()), "{told}");
+        assert_eq!(again, Err(unknown));
 
         let successor = manager.named("db").semaphore(1).await.unwrap();
         drop(guard);

@@ -258,6 +258,8 @@ async fn a_taken_name_is_opened_as_what_it_is_or_not_at_all() {
         Err(Fault::WrongSpec {
             name: "seats".to_owned(),
             kind: SEMAPHORE.to_owned(),
+            is: r#"{permits: 2, release_by: "Holder"}"#.to_owned(),
+            asked: r#"{permits: 3, release_by: "Holder"}"#.to_owned(),
         })
     );
     let other = client.open(KIND, Some("seats"), Some(SPEC)).await;
