@@ -209,6 +209,7 @@ fn sessions_end() {
             &Submit {
                 chunk: chunk(),
                 retries: 0,
+                series: None,
             },
         )
     });

@@ -14,9 +14,10 @@ use futures::{
 };
 
 use crate::pool::{
+    limited::LimitedSeries,
     room::Share,
     source::{Chunks, Given, poll_again},
-    submit::{Submitted, begin},
+    submit::{Ran, Submitted, begin},
 };
 
 /// The most tasks per worker in flight, unless their arguments reach the limit of bytes.
@@ -64,17 +65,17 @@ pub(super) enum Order {
 }
 
 /// Runs chunks, with as many in flight as the window allows.
-pub(super) fn ahead<I, S, F>(
+pub(super) fn ahead<I, S, F, R>(
     mut chunks: Chunks<I>,
     submit: S,
     window: Window,
-    mut share: Share,
+    mut queue: LimitedSeries,
     order: Order,
-) -> impl Stream<Item = F::Output> + use<I, S, F>
+) -> impl Stream<Item = Vec<R>> + use<I, S, F, R>
 where
     I: Iterator,
-    S: Fn(&[I::Item]) -> Submitted<F>,
-    F: Future,
+    S: Fn(&[I::Item], u64) -> Submitted<F>,
+    F: Future<Output = Ran<R>>,
 {
     let mut in_flight = match order {
         Order::Given => InFlight::Ordered(FuturesOrdered::new()),
@@ -83,12 +84,16 @@ where
     stream::poll_fn(move |context| {
         chunks.begin_turn();
         let mut is_turn_over = false;
-        while window.has_room(in_flight.len(), &share) {
+        while window.has_room(in_flight.len(), &queue.share) {
             match chunks.next() {
                 Given::Next(chunk) => {
-                    let Submitted { bytes, work } = submit(&chunk);
-                    share.add(bytes);
-                    in_flight.push(begin(work.map(move |outcome| (bytes, outcome))));
+                    let Submitted { bytes, work } = submit(&chunk, queue.begin());
+                    queue.share.add(bytes);
+                    let arrivals = queue.share.arrivals();
+                    in_flight.push(begin(work.map(move |ran| {
+                        arrivals.add(ran.kept);
+                        (bytes, ran)
+                    })));
                 }
                 Given::TurnIsOver => {
                     is_turn_over = true;
@@ -98,13 +103,17 @@ where
             }
         }
         match in_flight.poll_next(context) {
-            Poll::Ready(Some((bytes, outcome))) => {
-                share.remove(bytes);
-                Poll::Ready(Some(outcome))
+            Poll::Ready(Some((bytes, Ran { outcomes, kept }))) => {
+                queue.share.remove(bytes);
+                queue.give_out(kept);
+                Poll::Ready(Some(outcomes))
             }
             Poll::Ready(None) | Poll::Pending if is_turn_over => poll_again(context),
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                queue.release();
+                Poll::Pending
+            }
         }
     })
 }

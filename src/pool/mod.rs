@@ -8,7 +8,7 @@
 //! | `pool`, `status`, `thread` | the handle, the state of a pool, and the thread of its manager |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `forked` | the errors of a parent's pool in a forked child |
-//! | `room` | the limit on the bytes of waiting tasks |
+//! | `room`, `limited` | the limits on the bytes of waiting tasks and of outcomes that were not read |
 //! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and the exit statuses of these |
 //! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
 
@@ -18,6 +18,7 @@ pub(crate) mod crew;
 mod deaths;
 mod forked;
 pub(crate) mod handle;
+mod limited;
 mod place;
 pub(crate) mod pool;
 pub(crate) mod room;

@@ -31,6 +31,7 @@ use crate::{
         deaths::Deaths,
         forked::{forked, outcomes_here},
         handle::TaskHandle,
+        limited::LimitedSeries,
         room::{Room, Share, USUAL_BYTES},
         series::series,
         source::Chunks,
@@ -101,13 +102,18 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many bytes of arguments the pool keeps for unfinished tasks: 1 GiB by default. A value below
-    /// 128 KiB is raised to 128 KiB. Half of it is for single tasks ([`Pool::apply`], [`Pool::spawn`]), of
-    /// which those below 64 KiB do not count. The other half is for streams ([`Pool::map`], [`Pool::imap`],
-    /// [`Pool::imap_unordered`]).
+    /// Sets how many bytes the pool keeps of arguments and of outcomes: 1 GiB by default. A value below
+    /// 128 KiB is raised to 128 KiB.
     ///
-    /// Tasks beyond the limit wait in the submitter, in order. A task that exceeds a whole half fails with
-    /// [`Fault::Limit`](crate::errors::Fault::Limit).
+    /// Half of it is for the arguments of unfinished single tasks ([`Pool::apply`], [`Pool::spawn`]), of
+    /// which those below 64 KiB do not count. The other half is for streams ([`Pool::map`], [`Pool::imap`],
+    /// [`Pool::imap_unordered`]): half of that for arguments, and half for outcomes that were not read.
+    ///
+    /// Tasks whose arguments exceed the limit wait in the submitter, in order. A task that exceeds a whole
+    /// half fails with [`Fault::Limit`](crate::errors::Fault::Limit). While the outcomes of a stream reach
+    /// its part, workers begin no further task of it; the outcomes of those that they run still come in. The
+    /// part is half of what other streams have left, so streams that are not read do not stop the others.
+    /// After [`Pool::close`] all submitted tasks run, and their outcomes are kept regardless of the limit.
     #[must_use]
     pub const fn stored_bytes(mut self, bytes: usize) -> Self {
         self.stored_bytes = bytes;
@@ -288,8 +294,8 @@ impl Pool {
     }
 
     /// Runs tasks as the stream is polled and yields their outcomes in order. It takes at most 256 tasks per
-    /// worker, or 16 MiB of arguments, ahead of the outcomes, but always four chunks per worker. Python:
-    /// `pool.imap(f, args)`.
+    /// worker, or 16 MiB of arguments, ahead of the outcomes, but always four chunks per worker.
+    /// [`PoolBuilder::stored_bytes`] limits the outcomes that were not read. Python: `pool.imap(f, args)`.
     ///
     /// The iterator is called while the stream is polled. A slow iterator blocks its thread, but it delays
     /// outcomes and other tasks of the runtime by no more than one call, or by eight calls when it becomes
@@ -453,9 +459,10 @@ impl Pool {
         let outcomes = if size == 1 {
             series(entry.clone(), tasks, window, share, order).left_stream()
         } else {
+            let queue = LimitedSeries::new(entry.clone(), share);
             let entry = entry.clone();
-            let submit = move |chunk: &[T]| submit(entry.clone(), chunk);
-            let outcomes = ahead(Chunks::new(tasks, size), submit, window, share, order);
+            let submit = move |chunk: &[T], series| submit(entry.clone(), chunk, Some(series));
+            let outcomes = ahead(Chunks::new(tasks, size), submit, window, queue, order);
             outcomes.flat_map(stream::iter).right_stream()
         };
         outcomes_here::<T, _>(entry.origin, outcomes)

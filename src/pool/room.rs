@@ -1,8 +1,9 @@
-//! `Room`: how many bytes of arguments a pool takes before earlier tasks are done. Beyond that, tasks wait in
-//! the submitter, in order.
+//! `Room`: how many bytes of arguments a pool takes before earlier tasks are done, and how many bytes of
+//! outcomes it keeps for streams. Beyond that, tasks wait in the submitter or in the queue, in order.
 //!
 //! Single tasks and streams have half of it each: a stream that is not polled keeps its bytes, and must not
-//! block a single task that its reader waits for.
+//! block a single task that its reader waits for. Half of the streams' part is for outcomes. A stream reserves
+//! half of what other streams have left of that, so a stream that is not polled leaves room for the others.
 //!
 //! Invariant: a stream without a task in flight may always submit one, so streams do not wait for each other.
 
@@ -11,7 +12,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use lockkeeper_protocol::Fault;
+use lockkeeper_protocol::{Fault, operations::ReleaseOutcomes};
 use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 #[derive(Debug)]
@@ -21,7 +22,10 @@ pub(super) struct Room {
     /// The lock that keeps the submitters of single tasks in order.
     line: Mutex<()>,
     calls: Arc<Semaphore>,
+    /// The bytes of arguments that streams have in flight.
     streams: AtomicUsize,
+    /// The bytes of outcomes that no stream has reserved.
+    outcomes: AtomicUsize,
 }
 
 /// The default limit.
@@ -41,6 +45,7 @@ impl Room {
             line: Mutex::new(()),
             calls: Arc::new(Semaphore::new(units(most))),
             streams: AtomicUsize::new(0),
+            outcomes: AtomicUsize::new(most / 2),
         }
     }
 
@@ -76,24 +81,101 @@ const fn units(bytes: usize) -> usize {
     bytes.div_ceil(UNIT)
 }
 
-/// The bytes that one stream has in flight.
+/// The bytes of one stream: of arguments in flight, and of outcomes that were not given out.
 pub(super) struct Share {
     room: Arc<Room>,
     bytes: usize,
+    outcomes: Outcomes,
+}
+
+/// The outcomes of a stream, in bytes.
+#[derive(Default)]
+struct Outcomes {
+    /// How many the stream has reserved.
+    most: usize,
+    /// Those that have arrived and were not released at the queue.
+    arrived: Arc<AtomicUsize>,
+    /// Those of them that were given out.
+    given: usize,
+    /// The number of outcomes that were given out and not released.
+    count: u64,
+}
+
+/// Counts outcomes that arrive in futures.
+#[derive(Clone)]
+pub(super) struct Arrivals(Arc<AtomicUsize>);
+
+impl Arrivals {
+    pub(super) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Share {
-    pub(super) const fn new(room: Arc<Room>) -> Self {
-        Self { room, bytes: 0 }
+    pub(super) fn new(room: Arc<Room>) -> Self {
+        Self {
+            room,
+            bytes: 0,
+            outcomes: Outcomes::default(),
+        }
+    }
+
+    /// Reserves half of what is free for the outcomes of this stream, and returns it.
+    pub(super) fn reserve(&mut self) -> u64 {
+        let free = &self.room.outcomes;
+        let half = |bytes: usize| Some(bytes - bytes / 2);
+        let before = free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, half);
+        self.outcomes.most += before.unwrap_or_default() / 2;
+        u64::try_from(self.outcomes.most).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn arrivals(&self) -> Arrivals {
+        Arrivals(Arc::clone(&self.outcomes.arrived))
+    }
+
+    /// Counts an outcome that is given out. An outcome of no bytes is none of the queue's.
+    pub(super) fn give_out(&mut self, bytes: usize) {
+        self.outcomes.given += bytes;
+        self.outcomes.count += u64::from(bytes > 0);
+    }
+
+    /// Returns what to release at the queue, if it is much and the queue may have reached the limit.
+    pub(super) fn much_to_release(&mut self, series: u64) -> Option<ReleaseOutcomes> {
+        let is_much = self.outcomes.given >= self.outcomes.most / 16;
+        is_much.then(|| self.to_release(series)).flatten()
+    }
+
+    /// Returns what to release at the queue, if the queue may have reached the limit. At the limit the queue
+    /// may wait for it, so a stream asks for it whenever it begins to wait.
+    pub(super) fn to_release(&mut self, series: u64) -> Option<ReleaseOutcomes> {
+        let outcomes = &mut self.outcomes;
+        let arrived = outcomes.arrived.load(Ordering::Relaxed);
+        if outcomes.count == 0 || arrived < outcomes.most / 2 {
+            return None;
+        }
+        let bytes = std::mem::take(&mut outcomes.given);
+        outcomes.arrived.fetch_sub(bytes, Ordering::Relaxed);
+        Some(ReleaseOutcomes {
+            series,
+            bytes: u64::try_from(bytes).unwrap_or(u64::MAX),
+            count: std::mem::take(&mut outcomes.count),
+        })
+    }
+
+    /// The bytes of outcomes that have arrived and were not given out.
+    fn kept(&self) -> usize {
+        let arrived = self.outcomes.arrived.load(Ordering::Relaxed);
+        arrived.saturating_sub(self.outcomes.given)
     }
 
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Returns whether the streams of the pool have room.
+    /// Returns whether the streams of the pool have room for arguments, and this one for outcomes.
     pub(super) fn has_room(&self) -> bool {
-        self.room.streams.load(Ordering::Relaxed) < self.room.most
+        let is_full = self.outcomes.most > 0 && self.kept() >= self.outcomes.most;
+        self.room.streams.load(Ordering::Relaxed) < self.room.most / 2 && !is_full
     }
 
     pub(super) fn check(&self, bytes: usize) -> Result<(), Fault> {
@@ -115,5 +197,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.remove(self.bytes);
+        let reserved = self.outcomes.most;
+        self.room.outcomes.fetch_add(reserved, Ordering::Relaxed);
     }
 }

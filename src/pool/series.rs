@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
-use lockkeeper_protocol::operations::{Collect, Ended, Feed, Leave, Row, TaskFault};
+use lockkeeper_protocol::operations::{Collect, Ended, Feed, Row, TaskFault, outcome_bytes};
 use rustc_hash::FxHashMap;
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     pool::{
         ahead::{Order, Window},
         chunk::{self, Outcome},
+        limited::LimitedSeries,
         room::Share,
         source::{Given, Source, poll_again},
         submit::Entry,
@@ -42,10 +43,7 @@ pub(super) fn series<T: Task, I: Iterator<Item = T>>(
     order: Order,
 ) -> impl Stream<Item = Outcome<T>> + use<T, I> {
     let mut series = Series {
-        feeder: Feeder {
-            entry,
-            number: None,
-        },
+        queue: LimitedSeries::new(entry, share),
         tasks: Source::new(tasks),
         window,
         outcomes: match order {
@@ -57,7 +55,6 @@ pub(super) fn series<T: Task, I: Iterator<Item = T>>(
         },
         taken: 0,
         yielded: 0,
-        share,
         on_their_way: FxHashMap::default(),
         collecting: None,
     };
@@ -65,7 +62,7 @@ pub(super) fn series<T: Task, I: Iterator<Item = T>>(
 }
 
 struct Series<T: Task, I: Iterator> {
-    feeder: Feeder,
+    queue: LimitedSeries,
     tasks: Source<I>,
     window: Window,
     outcomes: Outcomes<T>,
@@ -73,8 +70,6 @@ struct Series<T: Task, I: Iterator> {
     taken: usize,
     /// The number of outcomes that were yielded.
     yielded: usize,
-    /// The bytes of arguments of the tasks in flight.
-    share: Share,
     /// The tasks in flight, by their numbers: the index and the bytes of each.
     on_their_way: FxHashMap<u64, (usize, usize)>,
     collecting: Option<BoxFuture<'static, Result<Vec<Ended>, TaskError>>>,
@@ -83,9 +78,15 @@ struct Series<T: Task, I: Iterator> {
 impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Outcome<T>>> {
         loop {
-            if let Some((bytes, outcome)) = self.outcomes.pop() {
+            if let Some(Held {
+                arguments,
+                kept,
+                outcome,
+            }) = self.outcomes.pop()
+            {
                 self.yielded += 1;
-                self.share.remove(bytes);
+                self.queue.share.remove(arguments);
+                self.queue.give_out(kept);
                 return Poll::Ready(Some(outcome));
             }
             let is_turn_over = self.feed();
@@ -100,8 +101,9 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                     Poll::Ready(None)
                 };
             }
-            let feeder = &self.feeder;
-            let collecting = self.collecting.get_or_insert_with(|| feeder.collect());
+            self.queue.release();
+            let queue = &self.queue;
+            let collecting = self.collecting.get_or_insert_with(|| collect(queue));
             match collecting.poll_unpin(context) {
                 Poll::Ready(ended) => {
                     self.collecting = None;
@@ -122,7 +124,10 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
         let mut batch = Batch::default();
         let mut is_turn_over = false;
         self.tasks.begin_turn();
-        while self.window.has_room(self.taken - self.yielded, &self.share) {
+        while self
+            .window
+            .has_room(self.taken - self.yielded, &self.queue.share)
+        {
             let task = match self.tasks.next() {
                 Given::Next(task) => task,
                 Given::TurnIsOver => {
@@ -137,12 +142,12 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             match self.pack(&task, &mut batch.row) {
                 Ok(length) => {
                     let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-                    if let Err(fault) = self.share.check(bytes) {
+                    if let Err(fault) = self.queue.share.check(bytes) {
                         batch.row.truncate(start);
-                        self.end([(place, 0, Err(CallError::from(fault).into()))]);
+                        self.fail(place, CallError::from(fault));
                         continue;
                     }
-                    self.share.add(bytes);
+                    self.queue.share.add(bytes);
                     let before = batch.row.len() - bytes;
                     if before > 0 && batch.row.len() > MOST_BYTES_AT_A_TIME {
                         // A message has room for one large task, but not for the tasks before it as well.
@@ -158,7 +163,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                         self.hand_in(mem::take(&mut batch));
                     }
                 }
-                Err(fault) => self.end([(place, 0, Err(fault.into()))]),
+                Err(fault) => self.fail(place, fault),
             }
         }
         self.hand_in(batch);
@@ -167,53 +172,74 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
 
     /// Appends a task to a row, and returns its bytes.
     fn pack(&self, task: &T, row: &mut Vec<u8>) -> Result<u32, TaskFault> {
-        if self.feeder.number.is_none() && !tasks::tasks().has(T::NAME) {
+        if !self.queue.is_begun() && !tasks::tasks().has(T::NAME) {
             return Err(TaskFault::NotRegistered(T::NAME.to_owned()));
         }
         chunk::pack_one(task, row)
     }
 
     fn hand_in(&mut self, batch: Batch) {
-        if let Some(first) = self.feeder.number_tasks(batch.places.len()) {
-            self.on_their_way.extend((first..).zip(batch.places));
-            let row = Row::new(batch.row.into(), batch.lengths);
-            self.feeder.feed(first, T::NAME, row);
+        let count = u64::try_from(batch.places.len()).unwrap_or(u64::MAX);
+        if count == 0 {
+            return;
         }
+        let series = self.queue.begin();
+        let Entry { queue, retries, .. } = &self.queue.entry;
+        let first = queue.reserve(count);
+        self.on_their_way.extend((first..).zip(batch.places));
+        queue.cast(Feed {
+            series,
+            first,
+            task: T::NAME.to_owned(),
+            row: Row::new(batch.row.into(), batch.lengths),
+            retries: *retries,
+        });
     }
 
     /// Handles the outcomes of tasks. An error of the call becomes the outcome of all tasks in flight.
     fn take_in(&mut self, ended: Result<Vec<Ended>, TaskError>) {
+        let arrivals = self.queue.share.arrivals();
         let outcomes: Vec<_> = match ended {
             Ok(ended) => ended
                 .into_iter()
                 .filter_map(|Ended { number, outcome }| {
-                    let (place, bytes) = self.on_their_way.remove(&number)?;
+                    let (place, arguments) = self.on_their_way.remove(&number)?;
+                    let kept = outcome_bytes(outcome.as_ref());
+                    arrivals.add(kept);
                     let outcome = outcome.map_err(TaskError::from);
-                    Some((
-                        place,
-                        bytes,
-                        outcome.and_then(|row| chunk::unpack_one::<T>(&row)),
-                    ))
+                    let held = Held {
+                        arguments,
+                        kept,
+                        outcome: outcome.and_then(|row| chunk::unpack_one::<T>(&row)),
+                    };
+                    Some((place, held))
                 })
                 .collect(),
             Err(error) => {
                 let all = self.on_their_way.drain();
-                all.map(|(_, (place, bytes))| (place, bytes, Err(error.clone())))
-                    .collect()
+                all.map(|(_, (place, arguments))| {
+                    let outcome = Err(error.clone());
+                    (place, Held::unqueued(arguments, outcome))
+                })
+                .collect()
             }
         };
         self.end(outcomes);
     }
 
+    /// Ends a task that was not submitted.
+    fn fail(&mut self, place: usize, error: impl Into<TaskError>) {
+        self.end([(place, Held::unqueued(0, Err(error.into())))]);
+    }
+
     fn end(
         &mut self,
-        outcomes: impl AsRef<[(usize, usize, Outcome<T>)]>
-        + IntoIterator<Item = (usize, usize, Outcome<T>)>,
+        outcomes: impl AsRef<[(usize, Held<T>)]> + IntoIterator<Item = (usize, Held<T>)>,
     ) {
         let each = outcomes.as_ref().iter();
-        pool::tasks_ended(T::NAME, each.map(|(_, _, outcome)| outcome.as_ref()));
-        for (place, bytes, outcome) in outcomes {
-            self.outcomes.put(place, bytes, outcome);
+        pool::tasks_ended(T::NAME, each.map(|(_, held)| held.outcome.as_ref()));
+        for (place, held) in outcomes {
+            self.outcomes.put(place, held);
         }
     }
 }
@@ -227,19 +253,38 @@ struct Batch {
     places: Vec<(usize, usize)>,
 }
 
-/// Outcomes that were not yielded yet, each with the bytes of its task.
+/// An outcome that was not yielded yet.
+struct Held<T: Task> {
+    /// The bytes of the task's arguments.
+    arguments: usize,
+    /// The bytes that the queue counts for the outcome; zero if the outcome did not come from the queue.
+    kept: usize,
+    outcome: Outcome<T>,
+}
+
+impl<T: Task> Held<T> {
+    const fn unqueued(arguments: usize, outcome: Outcome<T>) -> Self {
+        Self {
+            arguments,
+            kept: 0,
+            outcome,
+        }
+    }
+}
+
+/// Outcomes that were not yielded yet.
 enum Outcomes<T: Task> {
     /// In the order of the tasks, starting with the next one. Missing outcomes are `None`.
     Ordered {
         next: usize,
-        line: VecDeque<Option<(usize, Outcome<T>)>>,
+        line: VecDeque<Option<Held<T>>>,
     },
     /// In the order of arrival.
-    Unordered(VecDeque<(usize, Outcome<T>)>),
+    Unordered(VecDeque<Held<T>>),
 }
 
 impl<T: Task> Outcomes<T> {
-    fn put(&mut self, place: usize, bytes: usize, outcome: Outcome<T>) {
+    fn put(&mut self, place: usize, held: Held<T>) {
         match self {
             Self::Ordered { next, line } => {
                 let ahead = place.saturating_sub(*next);
@@ -247,10 +292,10 @@ impl<T: Task> Outcomes<T> {
                     line.resize_with(ahead + 1, || None);
                 }
                 if let Some(place) = line.get_mut(ahead) {
-                    *place = Some((bytes, outcome));
+                    *place = Some(held);
                 }
             }
-            Self::Unordered(line) => line.push_back((bytes, outcome)),
+            Self::Unordered(line) => line.push_back(held),
         }
     }
 
@@ -261,7 +306,7 @@ impl<T: Task> Outcomes<T> {
         }
     }
 
-    fn pop(&mut self) -> Option<(usize, Outcome<T>)> {
+    fn pop(&mut self) -> Option<Held<T>> {
         if !self.is_next_there() {
             return None;
         }
@@ -275,50 +320,16 @@ impl<T: Task> Outcomes<T> {
     }
 }
 
-/// The series as the queue knows it. Its drop leaves the series.
-struct Feeder {
-    entry: Entry,
-    /// The number of the series, once it has a task.
-    number: Option<u64>,
-}
-
-impl Feeder {
-    /// Assigns numbers to `count` tasks, and returns the first; `None` if there are none.
-    fn number_tasks(&mut self, count: usize) -> Option<u64> {
-        let count = u64::try_from(count).ok().filter(|count| *count > 0)?;
-        let queue = &self.entry.queue;
-        self.number.get_or_insert_with(|| queue.reserve(1));
-        Some(queue.reserve(count))
-    }
-
-    fn feed(&self, first: u64, task: &str, row: Row) {
-        self.entry.queue.cast(Feed {
-            series: self.number.unwrap_or_default(),
-            first,
-            task: task.to_owned(),
-            row,
-            retries: self.entry.retries,
-        });
-    }
-
-    fn collect(&self) -> BoxFuture<'static, Result<Vec<Ended>, TaskError>> {
-        let (entry, series) = (self.entry.clone(), self.number.unwrap_or_default());
-        let collected = async move {
-            let ended = entry.queue.call(Collect { series }).await;
-            let mut ended = ended.map_err(|error| entry.deaths.error(error))?;
-            for Ended { outcome, .. } in &mut ended {
-                entry.deaths.explain(outcome).await;
-            }
-            Ok(ended)
-        };
-        collected.boxed()
-    }
-}
-
-impl Drop for Feeder {
-    fn drop(&mut self) {
-        if let Some(series) = self.number {
-            self.entry.queue.cast(Leave { series });
+/// Collects outcomes of a series that has had a task.
+fn collect(series: &LimitedSeries) -> BoxFuture<'static, Result<Vec<Ended>, TaskError>> {
+    let (entry, series) = (series.entry.clone(), series.number());
+    let collected = async move {
+        let ended = entry.queue.call(Collect { series }).await;
+        let mut ended = ended.map_err(|error| entry.deaths.error(error))?;
+        for Ended { outcome, .. } in &mut ended {
+            entry.deaths.explain(outcome).await;
         }
-    }
+        Ok(ended)
+    };
+    collected.boxed()
 }

@@ -161,12 +161,20 @@ impl Stock {
         mut finished: Option<Finished>,
         pace: &mut Pace,
     ) -> Result<Option<Todo>, CallError> {
+        let has_large = finished.as_ref().is_some_and(is_large);
+        if has_large {
+            // A series may be at its limit of outcomes, so the queue has to decide anew about its jobs.
+            self.hand_back();
+        }
         let (next, more) = self.take(&mut finished);
         if let Some(job) = next {
             self.report(finished).await?;
             return Ok(Some(job));
         }
         pace.is_done();
+        if has_large {
+            pace.most = 1;
+        }
         let mut jobs = Vec::new();
         if let Some(more) = more {
             self.report(finished.take()).await?;

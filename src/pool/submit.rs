@@ -9,7 +9,7 @@ use std::{
 
 use futures::{FutureExt, future};
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Chunk, Submit, TaskFault};
+use lockkeeper_protocol::operations::{Chunk, Submit, TaskFault, outcome_bytes};
 use lockkeeper_sys::Origin;
 use tokio::task::JoinHandle;
 
@@ -59,7 +59,8 @@ pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Outcome<T> {
 async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
     let room = Arc::clone(&entry.room);
     let turn = room.turn().await;
-    let Submitted { bytes, work } = submit::<T>(entry, &[task]);
+    let Submitted { bytes, work } = submit::<T>(entry, &[task], None);
+    let work = work.map(|ran| ran.outcomes);
     let permit = room.take(bytes).await;
     let mut outcomes = match permit {
         None => {
@@ -116,19 +117,29 @@ pub(super) fn begin<F: Future>(work: F) -> impl Future<Output = F::Output> {
     }
 }
 
+/// What a chunk gave.
+pub(super) struct Ran<R> {
+    /// An outcome for each task.
+    pub(super) outcomes: Vec<R>,
+    /// The bytes that the queue counts for the outcomes; zero if they did not come from the queue.
+    pub(super) kept: usize,
+}
+
 /// A chunk of tasks in flight.
 pub(super) struct Submitted<F> {
     /// The bytes of its arguments.
     pub(super) bytes: usize,
-    /// Runs the chunk, and returns an outcome for each task.
+    /// Runs the chunk.
     pub(super) work: F,
 }
 
-/// Encodes a chunk of tasks, which runs once the work is polled. A task that cannot be encoded fails alone.
+/// Encodes a chunk of tasks, which runs once the work is polled. A task that cannot be encoded fails alone. The
+/// limit of the series includes the outcome.
 pub(super) fn submit<T: Task>(
     entry: Entry,
     tasks: &[T],
-) -> Submitted<impl Future<Output = Vec<Outcome<T>>> + Send + use<T>> {
+    series: Option<u64>,
+) -> Submitted<impl Future<Output = Ran<Outcome<T>>> + Send + use<T>> {
     let (chunk, failed) = if tasks::tasks().has(T::NAME) {
         chunk::pack_each(tasks)
     } else {
@@ -139,9 +150,10 @@ pub(super) fn submit<T: Task>(
     let bytes = chunk.arguments.0.len();
     let count = tasks.len() - failed.len();
     let work = async move {
-        let outcomes = with_failed(run::<T>(entry, chunk, count).await, failed);
+        let Ran { outcomes, kept } = run::<T>(entry, chunk, count, series).await;
+        let outcomes = with_failed(outcomes, failed);
         pool::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
-        outcomes
+        Ran { outcomes, kept }
     };
     Submitted { bytes, work }
 }
@@ -166,9 +178,16 @@ fn with_failed<R>(
 }
 
 /// Runs a chunk of `count` tasks.
-async fn run<T: Task>(entry: Entry, chunk: Chunk, count: usize) -> Vec<Outcome<T>> {
+async fn run<T: Task>(
+    entry: Entry,
+    chunk: Chunk,
+    count: usize,
+    series: Option<u64>,
+) -> Ran<Outcome<T>> {
+    let mut kept = 0;
     if count == 0 {
-        return Vec::new();
+        let outcomes = Vec::new();
+        return Ran { outcomes, kept };
     }
     let Entry {
         origin: _,
@@ -181,13 +200,20 @@ async fn run<T: Task>(entry: Entry, chunk: Chunk, count: usize) -> Vec<Outcome<T
         let bytes = chunk.arguments.0.len();
         chunk::check::<T>(bytes)?;
         room.check(bytes).map_err(CallError::from)?;
-        let outcome = queue.call(Submit { chunk, retries }).await;
+        let submit = Submit {
+            chunk,
+            retries,
+            series,
+        };
+        let outcome = queue.call(submit).await;
         let mut outcome = outcome.map_err(|error| deaths.error(error))?;
+        kept = outcome_bytes(outcome.as_ref());
         deaths.explain(&mut outcome).await;
         Ok(outcome?)
     };
-    match outcome.await {
+    let outcomes = match outcome.await {
         Ok(row) => chunk::unpack::<T>(&row, count),
         Err::<_, TaskError>(error) => chunk::fail_all(count, &error),
-    }
+    };
+    Ran { outcomes, kept }
 }

@@ -76,6 +76,7 @@ const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     pool::kills::register,
     pool::leftovers::register,
     pool::register,
+    pool::outcomes::register,
     pool::room::register,
     pool::setup::register,
     pool::short_tasks::register,

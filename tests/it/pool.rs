@@ -10,6 +10,7 @@ pub(crate) mod ends;
 pub(crate) mod folderless;
 pub(crate) mod kills;
 pub(crate) mod leftovers;
+pub(crate) mod outcomes;
 pub(crate) mod room;
 pub(crate) mod setup;
 pub(crate) mod short_tasks;

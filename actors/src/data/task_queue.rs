@@ -5,7 +5,7 @@
 //! worker ends, its first unfinished job fails or is retried, and its other jobs, which it has not
 //! begun, go to other workers.
 //!
-//! Invariant: a job waits only while no worker waits.
+//! Invariant: a job waits only while no worker waits, or while its series is at its limit of outcomes.
 
 mod backlog;
 mod hands;
@@ -19,7 +19,8 @@ use lockkeeper_protocol::{
     codec::Form,
     operations::{
         ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished, HandBack,
-        Job, Leave, Next, Reports, Row, Submit, TaskFault, TaskQueueStatus, WorkerExit,
+        Job, Leave, LimitSeries, Next, ReleaseOutcomes, Reports, Row, Submit, TaskFault,
+        TaskQueueStatus, WorkerExit,
     },
 };
 
@@ -77,7 +78,8 @@ impl TaskQueue {
     /// Every path that adds a job, a worker or an outcome ends here.
     fn dispatch(&mut self) {
         self.series.tell();
-        while !self.waiting.is_empty()
+        while !self.idle.is_empty()
+            && self.waiting.find_open(&self.series)
             && let Some(worker) = self.idle.pop_front()
         {
             self.hand_out(worker);
@@ -107,10 +109,12 @@ impl TaskQueue {
         let mut jobs: Vec<Job> = Vec::new();
         while left > 0
             && jobs.len() < MOST_JOBS_AT_A_TIME
+            && self.waiting.find_open(&self.series)
             && let Some(waiting) = self.waiting.pop_front()
         {
             let name = waiting.task.len();
-            let (job, rest) = waiting.split(left, bytes.saturating_sub(name));
+            let most = left.min(self.series.open_tasks(&waiting));
+            let (job, rest) = waiting.split(most, bytes.saturating_sub(name));
             if let Some(rest) = rest {
                 self.waiting.push_front(rest);
             }
@@ -144,7 +148,10 @@ impl TaskQueue {
     /// Reports the outcome of a job, which is the same for all of its tasks.
     fn end(&mut self, mut job: Pending, outcome: &Told) {
         match job.submitter {
-            Submitter::Caller(call) => {
+            Submitter::Caller { call, series } => {
+                if let Some(series) = series {
+                    self.series.keep(series, outcome);
+                }
                 call.reply(outcome.clone().map_err(Rc::unwrap_or_clone));
             }
             Submitter::Series { series, first } => {
@@ -160,7 +167,7 @@ impl TaskQueue {
 
     /// Fails all jobs that wait for a worker.
     fn fail_waiting(&mut self, outcome: &Told) {
-        while let Some(job) = self.waiting.pop_front() {
+        while let Some(job) = self.waiting.pop_any() {
             self.end(job, outcome);
         }
     }
@@ -222,7 +229,9 @@ impl Primitive for TaskQueue {
             .on::<Feed>()
             .on::<Collect>()
             .on::<Leave>()
-            .on::<FailTasks>();
+            .on::<FailTasks>()
+            .on::<LimitSeries>()
+            .on::<ReleaseOutcomes>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -304,7 +313,12 @@ const fn bytes_of(task: &str, arguments: usize) -> usize {
 }
 
 impl Serve<Submit> for TaskQueue {
-    fn serve(&mut self, Submit { chunk, retries }: Submit, call: Call<ChunkOutcome>) {
+    fn serve(&mut self, submit: Submit, call: Call<ChunkOutcome>) {
+        let Submit {
+            chunk,
+            retries,
+            series,
+        } = submit;
         if call.id().is_one_way() {
             // A one-way call could not receive the outcome.
             return;
@@ -316,9 +330,15 @@ impl Serve<Submit> for TaskQueue {
             Ok(stored) => stored,
             Err(fault) => return call.fail(fault),
         };
+        let series = series.map(|series| CallId::new(call.id().session(), series));
+        let place = series.and_then(|series| self.series.submit(series, 1));
         let job = Pending {
             id: call.id().into(),
-            submitter: Submitter::Caller(call),
+            submitter: Submitter::Caller {
+                call,
+                series: series.filter(|_| place.is_some()),
+            },
+            place: place.unwrap_or_default(),
             task: chunk.task.into(),
             row: Row::of_one(chunk.arguments),
             stored,
@@ -344,8 +364,10 @@ impl Serve<Feed> for TaskQueue {
             Ok(stored) => {
                 let id = JobId::of_series(session, self.fed);
                 self.fed += u64::try_from(feed.row.len()).unwrap_or_default();
+                let place = self.series.submit(series, feed.row.len());
                 self.submit(Pending {
                     id,
+                    place: place.unwrap_or_default(),
                     submitter: Submitter::Series {
                         series,
                         first: feed.first,
@@ -362,6 +384,29 @@ impl Serve<Feed> for TaskQueue {
                 self.dispatch();
             }
         }
+    }
+}
+
+impl Serve<LimitSeries> for TaskQueue {
+    fn serve(&mut self, limit: LimitSeries, call: Call<()>) {
+        let series = CallId::new(call.id().session(), limit.series);
+        let limited = self.series.limit(series, limit.most, call.outbox());
+        if let Err(fault) = limited {
+            return call.fail(fault);
+        }
+        self.waiting.resume(series, &self.series);
+        call.reply(());
+        self.dispatch();
+    }
+}
+
+impl Serve<ReleaseOutcomes> for TaskQueue {
+    fn serve(&mut self, released: ReleaseOutcomes, call: Call<()>) {
+        let series = CallId::new(call.id().session(), released.series);
+        self.series.release(series, &released);
+        self.waiting.resume(series, &self.series);
+        call.reply(());
+        self.dispatch();
     }
 }
 
@@ -440,6 +485,8 @@ impl Serve<CloseTasks> for TaskQueue {
             }
         }
         self.closed = Some(reason.unwrap_or_else(|| TaskFault::Closed.into()));
+        self.series.unlimit();
+        self.waiting.resume_all();
         call.reply(());
         self.dispatch();
     }

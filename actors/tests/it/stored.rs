@@ -241,6 +241,7 @@ fn outcomes_of_tasks_are_reported_although_the_limit_is_reached() {
             arguments: Blob::from(vec![7; 10_000]),
         },
         retries: 0,
+        series: None,
     };
     let feed = |series, first, bytes: u32| Feed {
         series,

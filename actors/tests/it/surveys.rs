@@ -211,7 +211,14 @@ fn task_queue_lists_unfinished_tasks_and_idle_workers() {
             task: "double".to_owned(),
             arguments: Blob::from(vec![7]),
         };
-        bench.call(2, Submit { chunk, retries: 0 })
+        bench.call(
+            2,
+            Submit {
+                chunk,
+                retries: 0,
+                series: None,
+            },
+        )
     };
     let [given, waiting] = [(); 2].map(|()| submit());
     let observed = survey(&bench);

@@ -43,7 +43,8 @@ pub use semaphore::{
 };
 pub use task_queue::{
     Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished,
-    HandBack, Job, Leave, Next, Reports, Submit, TaskFault, TaskName, TaskQueueStatus, WorkerExit,
+    HandBack, Job, Leave, LimitSeries, Next, ReleaseOutcomes, Reports, Submit, TaskFault, TaskName,
+    TaskQueueStatus, WorkerExit, outcome_bytes,
 };
 pub use task_row::Row;
 pub use typed::CheckType;

@@ -19,6 +19,8 @@ pub struct Submit {
     pub chunk: Chunk,
     /// The number of times that the chunk is run again when its worker dies.
     pub retries: u32,
+    /// The number of the series whose limit includes the outcome, if there is one; see [`LimitSeries`].
+    pub series: Option<u64>,
 }
 
 /// Submits tasks of a series, each of which runs by itself.
@@ -36,6 +38,31 @@ pub struct Feed {
     pub row: Row,
     /// The number of times that each task is run again when its worker dies.
     pub retries: u32,
+}
+
+/// Begins a series and limits the outcomes that are kept for it.
+///
+/// An outcome is kept until its submitter has released it, also after it was collected. At the limit, workers
+/// are given only the task that follows as many tasks as were released, so that a submitter that needs the
+/// outcomes in order gets the next one. A closed queue runs all tasks regardless.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LimitSeries {
+    /// The number of the series, which the session does not reuse.
+    pub series: u64,
+    /// The bytes of outcomes from which no further task is given to a worker, as [`outcome_bytes`] counts
+    /// them.
+    pub most: u64,
+}
+
+/// Releases outcomes of a series with a limit.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ReleaseOutcomes {
+    /// The number of the series.
+    pub series: u64,
+    /// The bytes of the outcomes, as [`outcome_bytes`] counts them.
+    pub bytes: u64,
+    /// The number of the outcomes.
+    pub count: u64,
 }
 
 /// Waits for outcomes of a series, and takes all that have arrived.
@@ -328,6 +355,18 @@ impl std::error::Error for TaskFault {}
 /// The outcome of a chunk: an encoded outcome for each of its tasks, or one fault for all.
 pub type ChunkOutcome = Result<Blob, TaskFault>;
 
+/// The bytes of a fault without its text, approximately.
+const FAULT_BYTES: usize = 64;
+
+/// The bytes that an outcome counts: at least one.
+#[must_use]
+pub fn outcome_bytes(outcome: Result<&Blob, &TaskFault>) -> usize {
+    match outcome {
+        Ok(outputs) => outputs.0.len().max(1),
+        Err(fault) => FAULT_BYTES + fault.text().len(),
+    }
+}
+
 impl Operation for Submit {
     const NAME: &'static str = "submit";
     type Reply = ChunkOutcome;
@@ -345,6 +384,16 @@ impl Operation for Collect {
 
 impl Operation for Leave {
     const NAME: &'static str = "leave";
+    type Reply = ();
+}
+
+impl Operation for LimitSeries {
+    const NAME: &'static str = "limit";
+    type Reply = ();
+}
+
+impl Operation for ReleaseOutcomes {
+    const NAME: &'static str = "release";
     type Reply = ();
 }
 

@@ -11,10 +11,11 @@ use lockkeeper_protocol::{
         AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, CheckType, Chunk,
         Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Ended, EventStatus, Exchange,
         Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, Key, KeyPage, KeyStatus,
-        KeyedStatus, LatchSpec, LatchStatus, ListKeys, LockStatus, Next, Notify, OnlyIf, Passed,
-        Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy, ReleasePermits, Row,
-        RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep, Store, Submit, Swap, TaskFault,
-        Upgrade, ValueSpec, ValueStatus, Versioned, WaitChange, WaitSet, Wake, Woken, WorkerExit,
+        KeyedStatus, LatchSpec, LatchStatus, LimitSeries, ListKeys, LockStatus, Next, Notify,
+        OnlyIf, Passed, Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy, ReleaseOutcomes,
+        ReleasePermits, Row, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep, Store, Submit,
+        Swap, TaskFault, Upgrade, ValueSpec, ValueStatus, Versioned, WaitChange, WaitSet, Wake,
+        Woken, WorkerExit,
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -297,7 +298,11 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         outcome: Ok(output.into()),
     };
     Values::of("### `task_queue`")
-        .show(&Submit { chunk, retries: 0 })
+        .show(&Submit {
+            chunk,
+            retries: 0,
+            series: None,
+        })
         .show(&Next {
             finished: None,
             most: 1,
@@ -313,6 +318,15 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         .show(&feed)
         .show(&Collect { series: 21 })
         .show(&vec![ended])
+        .show(&LimitSeries {
+            series: 21,
+            most: 1 << 20,
+        })
+        .show(&ReleaseOutcomes {
+            series: 21,
+            bytes: 9,
+            count: 1,
+        })
         .and_no_more();
 }
 

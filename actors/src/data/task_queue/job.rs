@@ -27,13 +27,18 @@ pub(super) struct Pending {
     pub(super) retries: u32,
     /// The number of workers that have died while they ran it.
     pub(super) deaths: u32,
+    /// The number of tasks of its series that were submitted before it.
+    pub(super) place: u64,
 }
 
 /// The receiver of a job's outcome.
 #[derive(Debug)]
 pub(super) enum Submitter {
-    /// The call that submitted the chunk.
-    Caller(Call<ChunkOutcome>),
+    /// The call that submitted the chunk, and the series whose limit includes the outcome.
+    Caller {
+        call: Call<ChunkOutcome>,
+        series: Option<CallId>,
+    },
     /// The series of the tasks, and the submitter's number of the first task.
     Series { series: CallId, first: u64 },
 }
@@ -41,15 +46,23 @@ pub(super) enum Submitter {
 impl Pending {
     pub(super) fn call(&self) -> Option<&Call<ChunkOutcome>> {
         match &self.submitter {
-            Submitter::Caller(call) => Some(call),
+            Submitter::Caller { call, .. } => Some(call),
             Submitter::Series { .. } => None,
+        }
+    }
+
+    /// The series whose limit includes its outcome.
+    pub(super) const fn series(&self) -> Option<CallId> {
+        match &self.submitter {
+            Submitter::Caller { series, .. } => *series,
+            Submitter::Series { series, .. } => Some(*series),
         }
     }
 
     /// The receiver of its outcome: the call that submitted it, or the series.
     pub(super) fn told(&self) -> CallId {
         match &self.submitter {
-            Submitter::Caller(call) => call.id(),
+            Submitter::Caller { call, .. } => call.id(),
             Submitter::Series { series, .. } => *series,
         }
     }
@@ -65,6 +78,7 @@ impl Pending {
         drop(self.row.pop_front());
         let stored = self.stored.split(bytes - self.row.bytes());
         self.id = self.id.plus(1);
+        self.place = self.place.wrapping_add(1);
         Some((series, number, stored))
     }
 
@@ -92,10 +106,13 @@ impl Pending {
             stored,
             retries: rest.retries,
             deaths: rest.deaths,
+            place: rest.place,
         };
         rest.id = rest.id.plus(count);
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        rest.place = rest.place.wrapping_add(count);
         // The submitter chooses the numbers, so they may overflow.
-        let first = first.wrapping_add(u64::try_from(count).unwrap_or(u64::MAX));
+        let first = first.wrapping_add(count);
         rest.submitter = Submitter::Series { series, first };
         (front, (!rest.row.is_empty()).then_some(rest))
     }

@@ -20,7 +20,14 @@ fn submit(bench: &mut Bench<TaskQueue>, session: u64, retries: u32) -> CallId {
         task: "double".to_owned(),
         arguments: Blob::from(vec![7]),
     };
-    bench.call(session, Submit { chunk, retries })
+    bench.call(
+        session,
+        Submit {
+            chunk,
+            retries,
+            series: None,
+        },
+    )
 }
 
 fn next(bench: &mut Bench<TaskQueue>, session: u64) -> CallId {
@@ -264,7 +271,14 @@ fn large_jobs_are_not_given_together_with_others() {
             task: "double".to_owned(),
             arguments: Blob::from(vec![7; length]),
         };
-        bench.call(9, Submit { chunk, retries: 0 });
+        bench.call(
+            9,
+            Submit {
+                chunk,
+                retries: 0,
+                series: None,
+            },
+        );
     }
     for (worker, many) in [(1, 2), (2, 1), (3, 1)] {
         let taken = next_of(&mut bench, worker, 9);
@@ -777,4 +791,134 @@ fn tasks_of_a_row_are_handed_back_one_by_one_from_its_end() {
     let waiting: Vec<JobId> = queue.waiting.iter().map(|job| job.id).collect();
     assert_eq!(waiting, jobs);
     assert_eq!(queue.waiting.tasks(), jobs.len());
+}
+
+/// Limits the outcomes of the first series of session 9.
+fn limit(bench: &mut Bench<TaskQueue>, most: u64) {
+    bench.call(9, LimitSeries { series: 1000, most });
+}
+
+/// Releases as many outcomes of one byte.
+fn release(bench: &mut Bench<TaskQueue>, count: u64) {
+    let released = ReleaseOutcomes {
+        series: 1000,
+        bytes: count,
+        count,
+    };
+    bench.call(9, released);
+}
+
+/// The call for work of a worker that has reported its job, if that was answered with one job.
+fn next_job(bench: &mut Bench<TaskQueue>, session: u64, job: JobId) -> Option<CallId> {
+    let next = finish(bench, session, job.into());
+    self::job(bench, next)
+}
+
+#[test]
+fn series_at_its_limit_waits_for_a_release_while_other_jobs_go_on() {
+    let mut bench = bench();
+    limit(&mut bench, 2);
+    let jobs = feed(&mut bench, 1, 4, 0);
+    let first = next(&mut bench, 1);
+    assert_eq!(job(&bench, first), Some(jobs[0].into()));
+    assert_eq!(next_job(&mut bench, 1, jobs[0]), Some(jobs[1].into()));
+    let paused = finish(&mut bench, 1, jobs[1].into());
+    assert_eq!(job(&bench, paused), None);
+    // Outcomes that were collected still count.
+    let told = collect(&mut bench);
+    assert_eq!(ended(&bench, told), Some(vec![(1, true), (2, true)]));
+    assert_eq!(bench.primitive().unwrap().status().waiting, 2);
+    // The paused tasks are not in the way of others.
+    let chunk = submit(&mut bench, 9, 0);
+    assert_eq!(job(&bench, paused), Some(chunk));
+    let second = next(&mut bench, 2);
+    assert_eq!(job(&bench, second), None);
+    release(&mut bench, 1);
+    assert_eq!(job(&bench, second), Some(jobs[2].into()));
+}
+
+#[test]
+fn series_at_its_limit_is_given_the_task_that_is_next_in_order() {
+    let mut bench = bench();
+    limit(&mut bench, 1);
+    let jobs = feed(&mut bench, 1, 4, 1);
+    let two = [next(&mut bench, 1), next(&mut bench, 2)];
+    assert_eq!(
+        two.map(|it| job(&bench, it)),
+        [0, 1].map(|place| Some(jobs[place].into()))
+    );
+    // The second task reaches the limit, and the worker of the first one dies: the next outcome in order is missing.
+    let idle = finish(&mut bench, 2, jobs[1].into());
+    assert_eq!(job(&bench, idle), None);
+    bench.hang_up(1);
+    assert_eq!(job(&bench, idle), Some(jobs[0].into()));
+    assert_eq!(next_job(&mut bench, 2, jobs[0]), None);
+    release(&mut bench, 1);
+    let third = next(&mut bench, 3);
+    assert_eq!(job(&bench, third), None);
+    release(&mut bench, 1);
+    assert_eq!(bench.primitive().unwrap().status().running, 2);
+}
+
+#[test]
+fn chunk_counts_for_the_series_that_it_names() {
+    let mut bench = bench();
+    limit(&mut bench, 1);
+    let chunk = |series| Submit {
+        chunk: Chunk {
+            task: "double".to_owned(),
+            arguments: Blob::from(vec![7]),
+        },
+        retries: 0,
+        series,
+    };
+    let [first, second] = [(); 2].map(|()| bench.call(9, chunk(Some(1000))));
+    let free = bench.call(9, chunk(None));
+    let worker = next(&mut bench, 1);
+    assert_eq!(job(&bench, worker), Some(first));
+    assert_eq!(next_job(&mut bench, 1, first.into()), Some(free));
+    // A withdrawn job does not come back.
+    bench.withdraw(second);
+    release(&mut bench, 1);
+    assert_eq!(next_job(&mut bench, 1, free.into()), None);
+    assert_eq!(bench.primitive().unwrap().status().waiting, 0);
+}
+
+#[test]
+fn closed_queue_runs_the_tasks_of_a_series_at_its_limit() {
+    let mut bench = bench();
+    limit(&mut bench, 0);
+    let jobs = feed(&mut bench, 1, 2, 0);
+    next(&mut bench, 1);
+    let paused = finish(&mut bench, 1, jobs[0].into());
+    assert_eq!(job(&bench, paused), None);
+    bench.call(9, CloseTasks { reason: None });
+    assert_eq!(job(&bench, paused), Some(jobs[1].into()));
+}
+
+#[test]
+fn paused_tasks_end_with_their_series_their_session_and_their_queue() {
+    for is_left in [true, false] {
+        let mut bench = bench();
+        limit(&mut bench, 0);
+        let jobs = feed(&mut bench, 1, 2, 0);
+        next(&mut bench, 1);
+        finish(&mut bench, 1, jobs[0].into());
+        assert_eq!(bench.primitive().unwrap().status().waiting, 1);
+        if is_left {
+            bench.call(9, Leave { series: 1000 });
+        } else {
+            bench.hang_up(9);
+        }
+        assert_eq!(bench.primitive().unwrap().status().waiting, 0);
+    }
+    let mut bench = bench();
+    limit(&mut bench, 0);
+    let jobs = feed(&mut bench, 1, 2, 0);
+    next(&mut bench, 1);
+    finish(&mut bench, 1, jobs[0].into());
+    let reason = TaskFault::Broken("no room".to_owned());
+    bench.call(9, FailTasks { reason });
+    let told = collect(&mut bench);
+    assert_eq!(ended(&bench, told), Some(vec![(1, true), (2, false)]));
 }

@@ -193,7 +193,14 @@ fn tasks_of_a_worker_return_in_order_and_only_the_first_fails() {
                 task: "double".to_owned(),
                 arguments: item(number),
             };
-            bench.call(OTHER, Submit { chunk, retries: 0 })
+            bench.call(
+                OTHER,
+                Submit {
+                    chunk,
+                    retries: 0,
+                    series: None,
+                },
+            )
         })
         .collect();
     let next = |bench: &mut Bench<TaskQueue>, session| {

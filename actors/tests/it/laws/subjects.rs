@@ -590,6 +590,7 @@ fn task(retries: u32) -> Submit {
             arguments: Blob::from(vec![7]),
         },
         retries,
+        series: None,
     }
 }
 

@@ -316,9 +316,16 @@ impl Reference for QueueReference {
             outcome,
         };
         match call.clone() {
-            QueueCall::Submit(chunk, retries) => {
-                put(bench, session, Submit { chunk, retries }, timeout)
-            }
+            QueueCall::Submit(chunk, retries) => put(
+                bench,
+                session,
+                Submit {
+                    chunk,
+                    retries,
+                    series: None,
+                },
+                timeout,
+            ),
             QueueCall::Next(done, most) => {
                 let finished = done.map(finished);
                 put(bench, session, Next { finished, most }, timeout)

@@ -392,6 +392,7 @@ async fn an_answer_above_the_limit_becomes_the_fault_that_says_so() {
             arguments: Blob::from(vec![7; limits.frame_bytes - 20]),
         },
         retries: 0,
+        series: None,
     });
     let number = number_of::<TaskQueue>("submit");
     client.send(queue, number, None, &submit).await;
@@ -412,6 +413,7 @@ async fn a_worker_cannot_finish_what_it_was_not_given() {
             arguments: Blob::default(),
         },
         retries: 0,
+        series: None,
     });
     let number = number_of::<TaskQueue>("submit");
     let job = client.send(queue, number, None, &submit).await;

@@ -345,7 +345,11 @@ impl Client {
             task: "double".to_owned(),
             arguments: Blob::from(vec![7]),
         };
-        let submit = Submit { chunk, retries: 3 };
+        let submit = Submit {
+            chunk,
+            retries: 3,
+            series: None,
+        };
         self.start::<TaskQueue, _>(tasks, &submit).await
     }
 }
