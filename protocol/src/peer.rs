@@ -11,7 +11,7 @@ use crate::{ids::Fence, printable::Printable};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Peer {
-    /// The process id. The kernel reports it where it can, as for Unix sockets; otherwise the client does.
+    /// The process id. It is the kernel's, unless [`Self::is_claimed`].
     pub pid: u32,
     /// The name of the program, as the client reports it.
     pub program: String,
@@ -20,10 +20,13 @@ pub struct Peer {
     /// Whether the manager notices the end of the process. Otherwise it notices only the end of the
     /// connection, which a forked child of the process may keep open.
     pub is_watched: bool,
+    /// Whether the process id is the client's claim, because the kernel has none for it: the process is outside
+    /// of the manager's pid namespace, or not on the manager's machine. A client can claim any id.
+    pub is_claimed: bool,
 }
 
 impl Peer {
-    /// Creates a peer whose end the manager notices.
+    /// Creates a peer with a process id of the kernel's, whose end the manager notices.
     #[must_use]
     pub fn new(pid: u32, program: &str, label: &str) -> Self {
         Self {
@@ -31,6 +34,16 @@ impl Peer {
             program: program.to_owned(),
             label: label.to_owned(),
             is_watched: true,
+            is_claimed: false,
+        }
+    }
+
+    /// Marks the process id as the client's claim.
+    #[must_use]
+    pub fn claimed(self) -> Self {
+        Self {
+            is_claimed: true,
+            ..self
         }
     }
 
@@ -51,8 +64,13 @@ impl fmt::Display for Peer {
             program,
             label,
             is_watched,
+            is_claimed,
         } = self;
-        write!(f, "process {pid} ({}", Printable(program))?;
+        write!(f, "process {pid} ")?;
+        if *is_claimed {
+            f.write_str("by its own account ")?;
+        }
+        write!(f, "({}", Printable(program))?;
         if !label.is_empty() {
             write!(f, ", {label:?}")?;
         }

@@ -67,6 +67,18 @@ impl Text {
         }
         Ok(())
     }
+
+    /// Removes the quotes of a name, which are those of the last part.
+    fn unquote(&mut self, start: usize) {
+        let part = self.0.get(start..).unwrap_or_default();
+        let name = part
+            .strip_prefix('"')
+            .and_then(|part| part.strip_suffix('"'));
+        if let Some(name) = name.map(str::to_owned) {
+            self.0.truncate(start);
+            self.0.push_str(&name);
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Text {
@@ -155,32 +167,16 @@ impl<'de> Visitor<'de> for &mut Text {
         loop {
             let length = self.0.len();
             self.push(before)?;
-            let Some(key) = map.next_key_seed(Key)? else {
+            let start = self.0.len();
+            if map.next_key_seed(&mut *self)?.is_none() {
                 self.0.truncate(length);
                 return self.push("}");
-            };
-            self.push(key)?;
+            }
+            self.unquote(start);
             self.push(": ")?;
             map.next_value_seed(&mut *self)?;
             before = ", ";
         }
-    }
-}
-
-/// The text of a key: a name without quotes, or any other value.
-struct Key;
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        let mut text = Text(String::new());
-        deserializer.deserialize_any(&mut text)?;
-        let Text(text) = text;
-        let name = text
-            .strip_prefix('"')
-            .and_then(|text| text.strip_suffix('"'));
-        Ok(name.map_or(text.clone(), str::to_owned))
     }
 }
 

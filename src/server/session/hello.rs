@@ -53,8 +53,8 @@ fn welcome(frame: &[u8], known: Option<u32>, shard: Shard) -> Result<Peer, End> 
                     shard.of()
                 )));
             }
-            let pid = known.unwrap_or(pid);
-            Ok(Peer::new(pid, cut(program), cut(label)))
+            let peer = |pid| Peer::new(pid, cut(program), cut(label));
+            Ok(known.map_or_else(|| peer(pid).claimed(), peer))
         }
         Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
             "version {version} of the protocol is not spoken here, only {}",
@@ -79,6 +79,9 @@ mod tests {
         for (known, told) in [(None, 4711), (Some(7), 7)] {
             let peer = welcome(&frame, known, Shard::ALONE).expect("a hello");
             assert_eq!((peer.pid, peer.program.as_str()), (told, "test"));
+            assert_eq!(peer.is_claimed, known.is_none());
+            let shown = peer.to_string().contains("by its own account");
+            assert_eq!(shown, known.is_none(), "{peer}");
         }
     }
 
