@@ -79,6 +79,8 @@ pub enum CallError {
         /// Where the manager is.
         address: Address,
     },
+    /// The caller's tokio runtime cannot wait for a manager, for that reason. The call was not sent.
+    Runtime(String),
     /// The manager's answer does not fit the call.
     Protocol(String),
     /// This process was forked after the called value was made, so the value belongs to its parent. The
@@ -114,6 +116,12 @@ impl CallError {
         matches!(self, Self::TimedOut(_))
     }
 
+    /// Returns whether the object was closed.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::Closed, _))
+    }
+
     /// Adds the address of the manager to the error that it has no such object.
     #[must_use]
     pub(crate) fn at(self, address: &Address) -> Self {
@@ -142,6 +150,7 @@ impl CallError {
             | Self::Address(_)
             | Self::NoManager { .. }
             | Self::NoObject { .. }
+            | Self::Runtime(_)
             | Self::Disconnected { .. }
             | Self::Protocol(_)
             | Self::Forked { .. } => {}
@@ -194,6 +203,7 @@ impl fmt::Display for CallError {
                 "no object named {name:?} is at the manager at {address}: it was removed, or never made there: \
                  make it by its name, or connect to the manager that has it"
             ),
+            Self::Runtime(why) => PrintableText(why).fmt(f),
             Self::Protocol(why) => write!(
                 f,
                 "the manager broke the protocol: {}: use the same version of lockkeeper on both sides",

@@ -23,6 +23,7 @@ use crate::{
         wakers::{Reader, WaiterCount},
     },
     error::CallError,
+    transport::register::NoIo,
 };
 
 /// A new caller, which is counted, has a reader, and holds the lock.
@@ -76,8 +77,11 @@ impl Connection {
             Some(handle) => self.attach_to(&handle),
             None => return self.attach_to(background()),
         };
-        // A runtime that is shutting down cannot attach.
-        attached.or_else(|_| self.attach_to(background()))
+        match attached {
+            Err(error @ CallError::Runtime(_)) => Err(error),
+            // A runtime that is shutting down cannot attach.
+            attached => attached.or_else(|_| self.attach_to(background())),
+        }
     }
 
     fn attach_to(self: &Arc<Self>, handle: &Handle) -> Result<Arc<Reader>, CallError> {
@@ -90,7 +94,10 @@ impl Connection {
             let _runtime = handle.enter();
             self.stream().and_then(|stream| Arc::clone(stream).attach())
         };
-        let attached = attached.map_err(|error| self.disconnected(&error.to_string()))?;
+        let attached = attached.map_err(|error| match NoIo::is(&error) {
+            true => CallError::Runtime(error.to_string()),
+            false => self.disconnected(&error.to_string()),
+        })?;
         let reader = Arc::new(Reader::new(runtime, attached, &self.waiters));
         shared.readers.push(Arc::clone(&reader));
         drop(shared);

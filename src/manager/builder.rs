@@ -11,6 +11,7 @@ use crate::{
     access::Access,
     address::Address,
     address_error::AddressError,
+    background::has_timers,
     client::connection::Connection,
     error::{CallError, StartError, lack},
     limits::Limits,
@@ -373,7 +374,8 @@ impl ManagerBuilder {
     /// # Errors
     ///
     /// Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a deadlock
-    /// search, and for an address that is not within this process, as `memory:NAME` is. Returns
+    /// search, for an address that is not within this process, as `memory:NAME` is, and in a runtime without
+    /// timers. Returns
     /// [`StartError::AddressInUse`] when a live manager of this process has the name.
     ///
     /// # Panics
@@ -391,6 +393,13 @@ impl ManagerBuilder {
                 "{address} is reachable for other processes, for which start() is: \
                  use memory:NAME, or no address"
             )));
+        }
+        if !has_timers() {
+            return Err(StartError::Unusable(
+                "a manager in memory measures deadlines by the tokio runtime of this task, which has no timers: \
+                 build it with enable_all(), or with enable_time()"
+                    .to_owned(),
+            ));
         }
         let servers = self.into_inside().bind(&address, shards)?;
         let hosted = async {

@@ -17,7 +17,7 @@ pub(crate) mod handed;
 pub(crate) mod listener;
 pub(crate) mod memory;
 pub(crate) mod peer_process;
-mod register;
+pub(crate) mod register;
 pub(crate) mod stream;
 #[expect(
     clippy::module_inception,

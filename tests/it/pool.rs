@@ -33,7 +33,7 @@ use crate::run;
 
 /// Returns the square of a number.
 #[derive(Debug, Serialize, Deserialize)]
-struct Square(u64);
+pub(crate) struct Square(pub(crate) u64);
 
 impl Task for Square {
     const NAME: &'static str = "square";

@@ -1,5 +1,6 @@
 //! The runtimes and threads that may use a manager, concurrently and one after the other.
 
+mod bare;
 mod blocking;
 pub(crate) mod changes;
 pub(crate) mod spin;
