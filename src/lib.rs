@@ -103,6 +103,7 @@ mod subject;
 mod telemetry;
 pub mod transport;
 mod undecoded;
+mod untyped;
 mod want;
 
 #[cfg(test)]
@@ -190,7 +191,7 @@ pub mod builders {
 /// # }
 /// ```
 pub mod dynamic {
-    pub use crate::proxy::dynamic::{Answer, Hold, Object};
+    pub use crate::untyped::{Answer, Hold, Object};
 }
 
 /// The parts of a deadlock report: which calls wait for each other, and for what.

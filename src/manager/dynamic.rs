@@ -1,6 +1,6 @@
 //! Opens an object of any kind by names and bytes.
 
-use crate::{error::CallError, manager::manager::Manager, proxy::dynamic::Object};
+use crate::{error::CallError, manager::manager::Manager, untyped::Object};
 
 impl Object {
     /// Opens an object of the kind with that name. Without an object name it creates a new object; otherwise

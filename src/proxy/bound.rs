@@ -35,11 +35,11 @@ pub(crate) struct Receipt {
 /// An object over one connection.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    pub(super) kind: Cow<'static, str>,
+    pub(crate) kind: Cow<'static, str>,
     /// The encoding of the kind's operations.
-    pub(super) form: Form,
-    pub(super) connection: Arc<Connection>,
-    pub(super) object: Arc<Object>,
+    pub(crate) form: Form,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) object: Arc<Object>,
 }
 
 impl Bound {
@@ -57,7 +57,7 @@ impl Bound {
     }
 
     /// Calls the object with an encoded operation.
-    pub(super) async fn call_encoded<O: Operation>(
+    pub(crate) async fn call_encoded<O: Operation>(
         &self,
         arguments: &[u8],
         deadline: Deadline,
@@ -70,7 +70,7 @@ impl Bound {
     }
 
     /// Calls the object as an owner, or as the current task or thread. `read` decodes the reply.
-    pub(super) async fn call_by<T>(
+    pub(crate) async fn call_by<T>(
         &self,
         owner: Option<&Owner>,
         operation: &str,
@@ -100,7 +100,7 @@ impl Bound {
     }
 
     /// Returns the incarnation of the manager that has opened it.
-    pub(super) fn incarnation(&self) -> u64 {
+    pub(crate) fn incarnation(&self) -> u64 {
         self.connection.shard_of().incarnation
     }
 
@@ -115,7 +115,7 @@ impl Bound {
     }
 
     /// Encodes an operation, which must fit into a message.
-    pub(super) fn encode<O: Operation>(&self, operation: &O) -> Result<Vec<u8>, CallError> {
+    pub(crate) fn encode<O: Operation>(&self, operation: &O) -> Result<Vec<u8>, CallError> {
         let most = self.connection.frame_bytes();
         encode(self.form, operation, most, CALL)
     }
@@ -144,7 +144,7 @@ impl Bound {
     }
 
     /// Sends an encoded one-way call to the object.
-    pub(super) fn cast_encoded(&self, operation: &str, arguments: &[u8]) -> Result<(), CallError> {
+    pub(crate) fn cast_encoded(&self, operation: &str, arguments: &[u8]) -> Result<(), CallError> {
         call::cast(&self.kind, &self.object.name, operation);
         let number = self.object.operation(operation)?;
         self.connection.cast(self.object.number, number, arguments)

@@ -96,7 +96,7 @@ impl Hold {
     }
 
     /// Returns the object, over the session of the hold.
-    pub(super) const fn bound(&self) -> &Arc<Bound> {
+    pub(crate) const fn bound(&self) -> &Arc<Bound> {
         &self.bound
     }
 

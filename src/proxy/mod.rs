@@ -8,7 +8,6 @@ pub(crate) mod barrier;
 pub(crate) mod binding;
 pub(crate) mod bound;
 pub(crate) mod condition;
-pub(crate) mod dynamic;
 pub(crate) mod end;
 pub(crate) mod event;
 pub(crate) mod guard;

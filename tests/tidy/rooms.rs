@@ -222,6 +222,17 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "lockkeeper::untyped",
+        &[
+            "protocol",
+            "lockkeeper::address",
+            "lockkeeper::client",
+            "lockkeeper::error",
+            "lockkeeper::proxy",
+            "lockkeeper::subject",
+        ],
+    ),
+    (
         "lockkeeper::manager",
         &[
             "sys",
@@ -241,6 +252,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::server",
             "lockkeeper::transport::endpoint",
             "lockkeeper::transport::handed",
+            "lockkeeper::untyped",
         ],
     ),
     (

@@ -1,4 +1,5 @@
-//! Untyped calls, by names and bytes, to objects of any kind.
+//! Untyped calls, by names and bytes, to objects of any kind. It may import `client`, what that stands on, and
+//! `proxy`.
 //!
 //! The operations, their arguments and their replies are MessagePack as in PROTOCOL.md, and are not decoded
 //! here. Invariant: from the binding on, a call takes the same path as that of any other proxy.
