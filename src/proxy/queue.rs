@@ -15,7 +15,7 @@ use crate::{
         binding::Bind,
         hold::Hold,
         proxy::Proxy,
-        taken::{Claim, GetError, PutError, Taken, UndecodedItem},
+        taken::{Claim, GetError, PutError, Taken},
         token::Token,
         typed::{Typed, pack},
         wait::Wait,
@@ -87,7 +87,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     ///
     /// As [`Self::put`], with [`CallError::TimedOut`] when there is no room:
-    /// [`PutError::is_full`].
+    /// [`PutError::is_timeout`].
     #[doc(alias = "put_nowait")]
     #[doc(alias = "try_send")]
     pub fn try_put(&self, item: T) -> Wait<(), PutError<T>>
@@ -161,17 +161,12 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     }
 
     /// Returns how many items wait to be taken.
-    /// Python: `queue.qsize()`.
+    /// Python: `queue.qsize()`, and `queue.empty()` for none.
     #[doc(alias = "qsize")]
+    #[doc(alias = "empty")]
+    #[doc(alias = "is_empty")]
     pub fn len(&self) -> Wait<u64> {
         self.start(CountItems, |_, _, status| Ok(status.len))
-    }
-
-    /// Returns whether no item waits to be taken.
-    /// Python: `queue.empty()`.
-    #[doc(alias = "empty")]
-    pub fn is_empty(&self) -> Wait<bool> {
-        self.start(CountItems, |_, _, status| Ok(status.len == 0))
     }
 
     async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {
@@ -197,7 +192,8 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         match self.0.unpack(&delivery.item) {
             Ok(item) => Ok(Taken::new(claim, item, delivery.abandoned)),
             Err(CallError::Undecoded(undecoded)) => {
-                Err(GetError::Undecoded(UndecodedItem::new(claim, undecoded)))
+                let item = Taken::new(claim, undecoded, delivery.abandoned);
+                Err(GetError::Undecoded(item))
             }
             Err(error) => Err(error.into()),
         }

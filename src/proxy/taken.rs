@@ -1,12 +1,12 @@
-//! `Taken`: an item that was taken from a queue and is not done yet. `UndecodedItem`: an item that its
-//! taker cannot decode. `PutError`: an item that could not be put.
+//! `Taken`: an item that was taken from a queue and is not done yet, also one that its taker cannot decode.
+//! `GetError`, `PutError`: why no item was taken, and an item that could not be put.
 //!
 //! Invariant: an item is acknowledged only by an explicit call of its taker.
 
 use std::{error::Error, fmt, future::Future, ops::Deref};
 
 use lockkeeper_protocol::{
-    Abandoned, Fence, Refusal,
+    Abandoned, Fence,
     operations::{Delivery, Done, PutBack},
 };
 
@@ -212,11 +212,11 @@ impl Drop for Claim {
     }
 }
 
-/// A taken item that cannot be decoded. Like a [`Taken`] it belongs to this process, so other takers get the
-/// items behind it meanwhile.
+/// A taken item that cannot be decoded. Like any other [`Taken`] it belongs to this process, so other takers get
+/// the items behind it meanwhile. It dereferences to the bytes, both types and the reason.
 ///
 /// Dropping it returns the item to its place, and the delivery counts as an attempt: the next taker may be
-/// able to decode it. A consumer that gets it repeatedly can remove it with [`Self::discard`].
+/// able to decode it. A consumer that gets it repeatedly can remove it with `discard`.
 ///
 /// ```
 /// use lockkeeper::{CallError, GetError, Queue};
@@ -235,17 +235,9 @@ impl Drop for Claim {
 ///     }
 /// }
 /// ```
-#[must_use = "an item that is dropped goes back to the queue: `discard` removes it"]
-pub struct UndecodedItem {
-    undecoded: Box<Undecoded>,
-    claim: Claim,
-}
+pub type UndecodedItem = Taken<Box<Undecoded>>;
 
 impl UndecodedItem {
-    pub(super) const fn new(claim: Claim, undecoded: Box<Undecoded>) -> Self {
-        Self { undecoded, claim }
-    }
-
     /// Removes the item from the queue, waits until the manager has done so, and returns its bytes and
     /// types.
     ///
@@ -257,45 +249,7 @@ impl UndecodedItem {
     ///
     /// As [`Taken::done`].
     pub async fn discard(self) -> Result<Undecoded, CallError> {
-        let Self {
-            undecoded, claim, ..
-        } = self;
-        claim.done().await.map(|()| *undecoded)
-    }
-
-    /// Returns the item to its place in the queue, and waits until it is there.
-    ///
-    /// # Errors
-    ///
-    /// As [`Taken::done`].
-    ///
-    /// # Cancel safety
-    ///
-    /// If the call is dropped at any point, the item returns to the queue.
-    pub async fn put_back(self) -> Result<(), CallError> {
-        self.claim.put_back().await
-    }
-
-    /// Returns the number of deliveries of the item, including this one.
-    #[must_use]
-    pub const fn attempts(&self) -> u32 {
-        self.claim.attempts
-    }
-
-    /// Returns the fencing token of this delivery, which is higher than those of all earlier
-    /// deliveries.
-    #[must_use]
-    pub const fn fence(&self) -> Fence {
-        self.claim.fence
-    }
-}
-
-/// Returns the bytes, both types and the reason.
-impl Deref for UndecodedItem {
-    type Target = Undecoded;
-
-    fn deref(&self) -> &Undecoded {
-        &self.undecoded
+        self.done().await.map(|undecoded| *undecoded)
     }
 }
 
@@ -304,14 +258,8 @@ impl fmt::Display for UndecodedItem {
         write!(
             f,
             "{}; discard() removes it, and a drop puts it back (attempt {})",
-            self.undecoded, self.claim.attempts
+            self.item, self.claim.attempts
         )
-    }
-}
-
-impl fmt::Debug for UndecodedItem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 
@@ -320,13 +268,13 @@ impl fmt::Debug for UndecodedItem {
 /// In a function that returns [`CallError`], `?` converts it, which puts an undecoded item back.
 ///
 /// ```
-/// use lockkeeper::{CallError, GetError, Queue, errors::Refusal};
+/// use lockkeeper::{CallError, Queue};
 ///
 /// /// Takes an item, or nothing once the queue is closed and all items are done.
 /// async fn next(jobs: &Queue<u64>) -> Result<Option<u64>, CallError> {
 ///     match jobs.get().await {
 ///         Ok(job) => Ok(Some(job.into_inner())),
-///         Err(GetError::Call(CallError::Refused(Refusal::Closed, _))) => Ok(None),
+///         Err(error) if error.is_closed() => Ok(None),
 ///         Err(error) => Err(error.into()),
 ///     }
 /// }
@@ -358,12 +306,29 @@ impl fmt::Debug for GetError {
 
 impl Error for GetError {}
 
-impl Timeout for GetError {
-    fn is_timeout(&self) -> bool {
+impl GetError {
+    /// Returns whether there was no item in time. Python: `queue.Empty`.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
         match self {
             Self::Undecoded(_) => false,
             Self::Call(error) => error.is_timeout(),
         }
+    }
+
+    /// Returns whether the queue was closed and all of its items are done.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        match self {
+            Self::Undecoded(_) => false,
+            Self::Call(error) => error.is_closed(),
+        }
+    }
+}
+
+impl Timeout for GetError {
+    fn is_timeout(&self) -> bool {
+        Self::is_timeout(self)
     }
 }
 
@@ -376,7 +341,7 @@ impl From<CallError> for GetError {
 impl From<GetError> for CallError {
     fn from(error: GetError) -> Self {
         match error {
-            GetError::Undecoded(UndecodedItem { undecoded, .. }) => Self::Undecoded(undecoded),
+            GetError::Undecoded(Taken { item, .. }) => Self::Undecoded(item),
             GetError::Call(error) => error,
         }
     }
@@ -393,7 +358,7 @@ impl From<GetError> for CallError {
 /// let jobs = manager.queue(1).await?;
 /// jobs.put("first".to_owned()).await?;
 /// let refused = jobs.try_put("second".to_owned()).await.unwrap_err();
-/// assert!(refused.is_full());
+/// assert!(refused.is_timeout());
 /// assert_eq!(refused.item, "second");
 /// # Ok(())
 /// # }
@@ -409,16 +374,16 @@ pub struct PutError<T> {
 }
 
 impl<T> PutError<T> {
-    /// Returns whether the queue had no room, or none in time.
+    /// Returns whether the queue had no room in time. Python: `queue.Full`.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub const fn is_timeout(&self) -> bool {
         self.error.is_timeout()
     }
 
     /// Returns whether the queue was closed.
     #[must_use]
-    pub fn is_closed(&self) -> bool {
-        matches!(self.error, CallError::Refused(Refusal::Closed, _))
+    pub const fn is_closed(&self) -> bool {
+        self.error.is_closed()
     }
 }
 

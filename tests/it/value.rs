@@ -318,7 +318,7 @@ fn value_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         let spec = CallError::Fault(Fault::WrongSpec {
             name: "level".to_owned(),
             kind: "value".to_owned(),
-            is: r#"the first value 0 of the schema id "u64""#.to_owned(),
+            is: r#"the first value 7 of the schema id "u64""#.to_owned(),
             asked: r#"the first value 1 of the schema id "u64""#.to_owned(),
         });
         assert_eq!(level.value(1_u64).await.map(drop), Err(spec));

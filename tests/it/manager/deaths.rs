@@ -113,12 +113,18 @@ fn deserialized_proxy_finds_the_next_manager() {
         assert!(is_disconnected(&lock.acquire().await));
         // A token finds only an object that was opened with its kind and spec.
         let outcome = fresh.acquire().await.map(drop);
-        assert!(matches!(outcome, Err(CallError::Fault(_))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(CallError::NoObject { .. })),
+            "{outcome:?}"
+        );
         second.named("again").lock().await.unwrap();
         drop(fresh.acquire().await.unwrap());
         let orphan: Lock = serde_json::from_str(&nameless).unwrap();
         let outcome = orphan.acquire().await.map(drop);
-        assert!(matches!(outcome, Err(CallError::Fault(_))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(CallError::NoObject { .. })),
+            "{outcome:?}"
+        );
     });
 }
 

@@ -198,7 +198,7 @@ fn async_and_plain_tasks_wait_for_every_kind() {
                 assert!((1..=set).contains(&event), "{event} of {set}");
             }
             assert!(objects.latch.status().await.unwrap().is_open());
-            assert!(objects.queue.is_empty().await.unwrap());
+            assert_eq!(objects.queue.len().await.unwrap(), 0);
         }
         assert_eq!(objects.barrier.status().await.unwrap().generation, 5);
     });

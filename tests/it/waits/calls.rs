@@ -23,7 +23,7 @@ fn calls_send_nothing_before_they_are_polled() {
         );
         // These calls are answered after all earlier ones.
         assert!(!lock.status().await.unwrap().held);
-        assert!(queue.is_empty().await.unwrap());
+        assert_eq!(queue.len().await.unwrap(), 0);
         assert_eq!(latch.status().await.unwrap().count, 1);
         let (acquire, all, put, arrive) = calls;
         drop((acquire.await.unwrap(), arrive.await.unwrap()));
