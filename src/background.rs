@@ -6,14 +6,12 @@
 use std::{
     future, io,
     os::unix::net::UnixStream,
-    panic::catch_unwind,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
-    time::Duration,
 };
 
 use lockkeeper_sys::{Origin, PerProcess, without_forks};
@@ -116,11 +114,6 @@ pub(crate) fn build(builder: &mut Builder) -> io::Result<Runtime> {
         HAS_PIPE.store(true, Ordering::Relaxed);
         Ok(runtime)
     })
-}
-
-/// Returns whether the caller's runtime has timers. tokio panics if it has none, and has no function that tells.
-pub(crate) fn has_timers() -> bool {
-    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
 }
 
 /// The runtime belongs to one process: a forked child has none of its threads.

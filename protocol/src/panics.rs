@@ -1,4 +1,4 @@
-//! Panics in code of users, caught and returned as text.
+//! Panics in code of others, caught and returned as text.
 
 use std::{
     any::Any,
@@ -9,7 +9,7 @@ use std::{
 /// The most characters of a panic's message that are kept.
 const MESSAGE_CHARS: usize = 1000;
 
-/// Runs code of a user.
+/// Runs code of a user, or of a library that says by a panic what it cannot do.
 ///
 /// # Errors
 ///

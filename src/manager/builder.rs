@@ -1,9 +1,9 @@
 //! `ManagerBuilder`: the settings of a manager, and the ways to start it.
 
-use std::{io, os::fd::AsFd, sync::Arc};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 
 use lockkeeper_actors::Primitive;
-use lockkeeper_protocol::{MAX_SHARDS, Refusal};
+use lockkeeper_protocol::{MAX_SHARDS, Refusal, caught};
 use lockkeeper_sys::OnlyHere;
 use tokio::task::LocalSet;
 
@@ -11,7 +11,6 @@ use crate::{
     access::Access,
     address::Address,
     address_error::AddressError,
-    background::has_timers,
     client::connection::Connection,
     error::{CallError, StartError, lack},
     limits::Limits,
@@ -394,7 +393,8 @@ impl ManagerBuilder {
                  use memory:NAME, or no address"
             )));
         }
-        if !has_timers() {
+        // tokio has no function that says whether a runtime has timers, and panics without them.
+        if caught(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
             return Err(StartError::Unusable(
                 "a manager in memory measures deadlines by the tokio runtime of this task, which has no timers: \
                  build it with enable_all(), or with enable_time()"

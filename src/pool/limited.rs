@@ -49,14 +49,14 @@ impl LimitedSeries {
     /// Counts an outcome of the queue that is given out, and releases it with others if they are many bytes.
     pub(super) fn give_out(&mut self, bytes: usize) {
         self.share.give_out(bytes);
-        if let Some(released) = self.share.much_to_release(self.number()) {
+        if let Some(released) = self.share.take_much(self.number()) {
             self.entry.queue.cast(released);
         }
     }
 
     /// Releases the outcomes that were given out, because the stream begins to wait.
     pub(super) fn release(&mut self) {
-        if let Some(released) = self.share.to_release(self.number()) {
+        if let Some(released) = self.share.take_given(self.number()) {
             self.entry.queue.cast(released);
         }
     }

@@ -102,18 +102,12 @@ impl PoolBuilder {
         self
     }
 
-    /// Sets how many bytes the pool keeps of arguments and of outcomes: 1 GiB by default. A value below
-    /// 128 KiB is raised to 128 KiB.
-    ///
-    /// Half of it is for the arguments of unfinished single tasks ([`Pool::apply`], [`Pool::spawn`]), of
-    /// which those below 64 KiB do not count. The other half is for streams ([`Pool::map`], [`Pool::imap`],
-    /// [`Pool::imap_unordered`]): half of that for arguments, and half for outcomes that were not read.
-    ///
-    /// Tasks whose arguments exceed the limit wait in the submitter, in order. A task that exceeds a whole
-    /// half fails with [`Fault::Limit`](crate::errors::Fault::Limit). While the outcomes of a stream reach
-    /// its part, workers begin no further task of it; the outcomes of those that they run still come in. The
-    /// part is half of what other streams have left, so streams that are not read do not stop the others.
-    /// After [`Pool::close`] all submitted tasks run, and their outcomes are kept regardless of the limit.
+    /// Sets how many bytes of arguments and outcomes the pool keeps: 1 GiB by default, and at least 128 KiB.
+    /// Half of it is for the arguments of single tasks ([`Pool::apply`], [`Pool::spawn`]), of which those below
+    /// 64 KiB do not count. A quarter is for the arguments of streams, and a quarter for their outcomes. Tasks beyond the limit of arguments wait in the submitter, in order. A task that exceeds a whole half
+    /// fails with [`Fault::Limit`](crate::errors::Fault::Limit). While the outcomes of a stream reach its part,
+    /// which is half of what other streams have left, workers begin no further task of it. After
+    /// [`Pool::close`] all submitted tasks run, and their outcomes are kept regardless of the limit.
     #[must_use]
     pub const fn stored_bytes(mut self, bytes: usize) -> Self {
         self.stored_bytes = bytes;

@@ -140,14 +140,14 @@ impl Share {
     }
 
     /// Returns what to release at the queue, if it is much and the queue may have reached the limit.
-    pub(super) fn much_to_release(&mut self, series: u64) -> Option<ReleaseOutcomes> {
+    pub(super) fn take_much(&mut self, series: u64) -> Option<ReleaseOutcomes> {
         let is_much = self.outcomes.given >= self.outcomes.most / 16;
-        is_much.then(|| self.to_release(series)).flatten()
+        is_much.then(|| self.take_given(series)).flatten()
     }
 
     /// Returns what to release at the queue, if the queue may have reached the limit. At the limit the queue
     /// may wait for it, so a stream asks for it whenever it begins to wait.
-    pub(super) fn to_release(&mut self, series: u64) -> Option<ReleaseOutcomes> {
+    pub(super) fn take_given(&mut self, series: u64) -> Option<ReleaseOutcomes> {
         let outcomes = &mut self.outcomes;
         let arrived = outcomes.arrived.load(Ordering::Relaxed);
         if outcomes.count == 0 || arrived < outcomes.most / 2 {

@@ -1,14 +1,14 @@
 //! The queue between a pool and its workers.
 //!
-//! A submitter calls with a chunk of tasks and waits for the outcomes; a worker calls and waits for
-//! work. A worker may receive several jobs at once, which it runs in order. When the session of a
-//! worker ends, its first unfinished job fails or is retried, and its other jobs, which it has not
-//! begun, go to other workers.
+//! A submitter calls with a chunk of tasks and waits for the outcomes; a worker calls and waits for work. A
+//! worker may receive several jobs at once, which it runs in order. When the session of a worker ends, its first
+//! unfinished job fails or is retried, and its other jobs, which it has not begun, go to other workers.
 //!
 //! Invariant: a job waits only while no worker waits, or while its series is at its limit of outcomes.
 
 mod backlog;
 mod hands;
+mod idle;
 mod job;
 mod series;
 
@@ -28,17 +28,17 @@ use crate::{
     data::task_queue::{
         backlog::Backlog,
         hands::Hands,
-        job::{Pending, Submitter},
+        idle::Idle,
+        job::{Pending, Submitter, bytes_of},
         series::{MOST_BYTES_AT_A_TIME, Series, Told},
     },
     kind::{
-        budget::CALL_BYTES,
         call::Call,
         hang_up::{HangUp, SLICE},
         primitive::{Operations, Primitive, Serve},
         survey::{Part, Survey, Waiting},
     },
-    waiting::{call_table::Parked, wait_queue::WaitQueue},
+    waiting::wait_queue::WaitQueue,
 };
 
 /// The jobs that wait for workers, the jobs that workers have, and the workers that wait for jobs.
@@ -59,19 +59,6 @@ const MOST_JOBS_AT_A_TIME: usize = 1000;
 /// The most bytes of the text with which a queue is closed or fails tasks, because it is sent to all waiting
 /// calls.
 const MOST_REASON_BYTES: usize = 4096;
-
-/// A worker that waits.
-#[derive(Debug)]
-struct Idle {
-    call: Call<Option<Vec<Job>>>,
-    most: u32,
-}
-
-impl Parked for Idle {
-    fn id(&self) -> CallId {
-        self.call.id()
-    }
-}
 
 impl TaskQueue {
     /// Gives waiting jobs to waiting workers, reports outcomes, and releases the workers when all is done.
@@ -307,11 +294,6 @@ impl Primitive for TaskQueue {
     }
 }
 
-/// The bytes that a job counts: its arguments, the name of its task, and the queue's own data.
-const fn bytes_of(task: &str, arguments: usize) -> usize {
-    arguments + task.len() + CALL_BYTES
-}
-
 impl Serve<Submit> for TaskQueue {
     fn serve(&mut self, submit: Submit, call: Call<ChunkOutcome>) {
         let Submit {
@@ -323,10 +305,8 @@ impl Serve<Submit> for TaskQueue {
             // A one-way call could not receive the outcome.
             return;
         }
-        let stored = match call
-            .outbox()
-            .store(bytes_of(&chunk.task, chunk.arguments.0.len()))
-        {
+        let bytes = bytes_of(&chunk.task, chunk.arguments.0.len());
+        let stored = match call.outbox().store(bytes) {
             Ok(stored) => stored,
             Err(fault) => return call.fail(fault),
         };
@@ -390,12 +370,11 @@ impl Serve<Feed> for TaskQueue {
 impl Serve<LimitSeries> for TaskQueue {
     fn serve(&mut self, limit: LimitSeries, call: Call<()>) {
         let series = CallId::new(call.id().session(), limit.series);
-        let limited = self.series.limit(series, limit.most, call.outbox());
-        if let Err(fault) = limited {
-            return call.fail(fault);
+        match self.series.limit(series, limit.most, call.outbox()) {
+            Ok(()) => call.reply(()),
+            Err(fault) => call.fail(fault),
         }
         self.waiting.resume(series, &self.series);
-        call.reply(());
         self.dispatch();
     }
 }

@@ -9,9 +9,8 @@
 //! | `deserializer`, `variant`, `input` | serde's data model, read from MessagePack |
 //! | `levels`, `error`, `markers` | the limit of nesting; the error type; the first bytes of MessagePack's types |
 //! | `blob`, `lent` | byte strings as serde values, and written without a copy |
-//! | `guarded` | turns a panic in a value's own code into an error |
+//! | `guarded`, `shown` | turns a panic in a value's own code into an error; the text of an encoded value |
 //! | `elements`, `fields` | writing and reading one array, element by element |
-//! | `shown` | the text of an encoded value, for errors |
 //! | `payload`, `kept`, `short` | byte strings stored inline or shared with the message; lists with a limit |
 
 pub(crate) mod blob;

@@ -9,7 +9,10 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    kind::{budget::Stored, call::Call},
+    kind::{
+        budget::{CALL_BYTES, Stored},
+        call::Call,
+    },
     waiting::call_table::Parked,
 };
 
@@ -41,6 +44,11 @@ pub(super) enum Submitter {
     },
     /// The series of the tasks, and the submitter's number of the first task.
     Series { series: CallId, first: u64 },
+}
+
+/// The bytes that a job counts: its arguments, the name of its task, and the queue's own data.
+pub(super) const fn bytes_of(task: &str, arguments: usize) -> usize {
+    arguments + task.len() + CALL_BYTES
 }
 
 impl Pending {
