@@ -76,7 +76,18 @@ async fn jobs_of_all_answers_that_a_worker_has_not_read_are_run_by_others() {
                 arguments: Blob::from(vec![7]),
             };
             let retries = 0;
-            tasks.push(submitter.send_task(queue, &Submit { chunk, retries }).await);
+            tasks.push(
+                submitter
+                    .send_task(
+                        queue,
+                        &Submit {
+                            chunk,
+                            retries,
+                            series: None,
+                        },
+                    )
+                    .await,
+            );
         }
         let mut observer = house.welcome().await;
         let watched = observer.open_tasks().await;
