@@ -118,7 +118,7 @@ impl Serve<Take> for Rack {
 
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
-        if let Ok(grant) = call.grant(grant) {
+        if let Ok(grant) = call.verify(grant) {
             call.ends(grant);
             self.take_back(|taker| taker == grant);
         }
@@ -190,7 +190,7 @@ impl Task for Job {
 
 fn main() -> Result<(), Box<dyn Error>> {
     lockkeeper::program()
-        .kind::<Rack>()
+        .register::<Rack>()
         .task::<Job>()
         .run(async {
             let folder = tempfile::tempdir()?;

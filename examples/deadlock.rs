@@ -17,7 +17,7 @@
 
 use std::{error::Error, time::Duration};
 
-use lockkeeper::{Barrier, CallError, Lock, Manager, Pool, Task, deadlock::Deadlocks};
+use lockkeeper::{Barrier, CallError, Lock, Manager, Pool, Task, deadlock::DeadlockPolicy};
 use serde::{Deserialize, Serialize};
 
 /// Moves money from one account to another, with both locked.
@@ -62,7 +62,9 @@ impl Task for Transfer {
 
 fn main() -> Result<(), Box<dyn Error>> {
     lockkeeper::program().task::<Transfer>().run(async {
-        let deadlocks = Deadlocks::new().fail().every(Duration::from_millis(50));
+        let deadlocks = DeadlockPolicy::new()
+            .fail()
+            .every(Duration::from_millis(50));
         let manager = Manager::builder().deadlocks(deadlocks).start().await?;
         let north = manager.named("north").lock().await?;
         let south = manager.named("south").lock().await?;

@@ -310,7 +310,7 @@ fn micros(time: Duration) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     lockkeeper::program()
-        .kind::<Counts>()
+        .register::<Counts>()
         .task::<Merge>()
         .run(async {
             let options: Options = argh::from_env();

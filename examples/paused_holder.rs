@@ -141,7 +141,7 @@ impl Task for Sign {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let program = lockkeeper::program().task::<Sign>().kind::<Store>();
+    let program = lockkeeper::program().task::<Sign>().register::<Store>();
     program.run(async {
         let folder = tempfile::tempdir()?;
         let page = folder.path().join("page");

@@ -21,7 +21,7 @@ use std::{
 
 use argh::FromArgs;
 use futures::StreamExt;
-use lockkeeper::{CallError, Lock, Manager, PlainTask, Pool, proxies::Plain};
+use lockkeeper::{Blocking, BlockingTask, CallError, Lock, Manager, Pool};
 use serde::{Deserialize, Serialize};
 
 const PROCESSES: usize = 10;
@@ -47,7 +47,7 @@ struct Deposited {
     sum: u64,
 }
 
-impl PlainTask for Deposits {
+impl BlockingTask for Deposits {
     const NAME: &'static str = "deposits";
     type Output = Result<Deposited, CallError>;
 
@@ -80,37 +80,39 @@ fn balance(account: &Path) -> io::Result<u64> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    lockkeeper::program().task::<Plain<Deposits>>().run(async {
-        let Options { careless } = argh::from_env();
-        let folder = tempfile::tempdir()?;
-        let account = folder.path().join("account");
-        fs::write(&account, "0")?;
+    lockkeeper::program()
+        .task::<Blocking<Deposits>>()
+        .run(async {
+            let Options { careless } = argh::from_env();
+            let folder = tempfile::tempdir()?;
+            let account = folder.path().join("account");
+            fs::write(&account, "0")?;
 
-        let manager = Manager::start().await?;
-        let lock = manager.lock().await?;
-        let pool = Pool::new(PROCESSES).await?;
+            let manager = Manager::start().await?;
+            let lock = manager.lock().await?;
+            let pool = Pool::new(PROCESSES).await?;
 
-        let deposits = Deposits {
-            account: account.clone(),
-            lock: (!careless).then_some(lock),
-        };
-        let mut processes = HashSet::new();
-        let mut total = 0;
-        let mut outcomes = pool.imap_unordered(vec![Plain(deposits); PROCESSES]);
-        while let Some(outcome) = outcomes.next().await {
-            let Deposited { process, sum } = outcome??;
-            println!("process {process} paid in {sum}");
-            processes.insert(process);
-            total += sum;
-        }
-        pool.join().await?;
+            let deposits = Deposits {
+                account: account.clone(),
+                lock: (!careless).then_some(lock),
+            };
+            let mut processes = HashSet::new();
+            let mut total = 0;
+            let mut outcomes = pool.imap_unordered(vec![Blocking(deposits); PROCESSES]);
+            while let Some(outcome) = outcomes.next().await {
+                let Deposited { process, sum } = outcome??;
+                println!("process {process} paid in {sum}");
+                processes.insert(process);
+                total += sum;
+            }
+            pool.join().await?;
 
-        let balance = balance(&account)?;
-        let processes = processes.len();
-        println!("{processes} processes paid in {total}, and the balance is {balance}");
-        if balance != total {
-            return Err(format!("the balance is off by {}", total.abs_diff(balance)).into());
-        }
-        Ok(())
-    })
+            let balance = balance(&account)?;
+            let processes = processes.len();
+            println!("{processes} processes paid in {total}, and the balance is {balance}");
+            if balance != total {
+                return Err(format!("the balance is off by {}", total.abs_diff(balance)).into());
+            }
+            Ok(())
+        })
 }

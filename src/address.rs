@@ -19,7 +19,7 @@ use lockkeeper_sys::Inherited;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    address_error::{AddressError, BadAddress, MOST_PATH_BYTES},
+    address_error::{AddressError, AddressErrorKind, MOST_PATH_BYTES},
     files::own_uid,
 };
 
@@ -76,14 +76,14 @@ impl Address {
             ..error
         };
         let Some(text) = env::var_os(VARIABLE) else {
-            let unset = AddressError::new(VARIABLE, BadAddress::Unset);
+            let unset = AddressError::new(VARIABLE, AddressErrorKind::Unset);
             return Err(in_variable(unset));
         };
         match text.to_str() {
             Some(text) => text.parse().map_err(in_variable),
             None => Err(in_variable(AddressError::new(
                 &text.to_string_lossy(),
-                BadAddress::NotText,
+                AddressErrorKind::NotText,
             ))),
         }
     }
@@ -187,13 +187,15 @@ impl Address {
         let refuse = |reason| AddressError::new(text, reason);
         let is_folder = path.ends_with('/') || Path::new(path).file_name().is_none();
         if is_folder || path.ends_with("/.") {
-            return Err(refuse(BadAddress::NotAFile));
+            return Err(refuse(AddressErrorKind::NotAFile));
         }
         let path = std::path::absolute(path)
-            .map_err(|error| refuse(BadAddress::NoFolder(error.to_string())))?;
-        let path = path.to_str().ok_or_else(|| refuse(BadAddress::NotText))?;
+            .map_err(|error| refuse(AddressErrorKind::NoFolder(error.to_string())))?;
+        let path = path
+            .to_str()
+            .ok_or_else(|| refuse(AddressErrorKind::NotText))?;
         if path.contains(char::is_control) {
-            return Err(refuse(BadAddress::ControlCharacter));
+            return Err(refuse(AddressErrorKind::ControlCharacter));
         }
         // An address that a token carries may be that of a shard.
         if path.len() > MOST_PATH_BYTES + MOST_SHARD_BYTES {
@@ -224,13 +226,13 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let refuse = |reason| Err(AddressError::new(text, reason));
         if text.is_empty() {
-            return refuse(BadAddress::Empty);
+            return refuse(AddressErrorKind::Empty);
         }
         if text.contains(char::is_control) {
-            return refuse(BadAddress::ControlCharacter);
+            return refuse(AddressErrorKind::ControlCharacter);
         }
         match text.split_once(':') {
-            Some((UNIX, "")) => return refuse(BadAddress::Empty),
+            Some((UNIX, "")) => return refuse(AddressErrorKind::Empty),
             Some((UNIX, pinned)) => {
                 let (path, owner) = split_owner(pinned);
                 return Self::of_path(text, path, owner);
@@ -240,18 +242,18 @@ impl FromStr for Address {
                 if !is_network || is_known(scheme) {
                     return Ok(Self(text.into()));
                 }
-                return refuse(BadAddress::Network);
+                return refuse(AddressErrorKind::Network);
             }
             Some(_) | None => {}
         }
         if is_network(text) {
-            return refuse(BadAddress::Network);
+            return refuse(AddressErrorKind::Network);
         }
         if text.contains('/') {
             return Self::of_path(text, text, None);
         }
         if matches!(text, "." | "..") {
-            return refuse(BadAddress::NotAFile);
+            return refuse(AddressErrorKind::NotAFile);
         }
         let address = Self::of_name(text);
         if address.0.len() > MOST_PATH_BYTES {
@@ -291,11 +293,11 @@ impl TryFrom<&Path> for Address {
 
     fn try_from(path: &Path) -> Result<Self, AddressError> {
         match path.to_str() {
-            Some("") => Err(AddressError::new("", BadAddress::Empty)),
+            Some("") => Err(AddressError::new("", AddressErrorKind::Empty)),
             Some(text) => Self::of_path(text, text, None),
             None => Err(AddressError::new(
                 &path.to_string_lossy(),
-                BadAddress::NotText,
+                AddressErrorKind::NotText,
             )),
         }
     }
@@ -417,7 +419,7 @@ mod tests {
         text.parse().expect("the text is an address")
     }
 
-    fn reason(text: &str) -> BadAddress {
+    fn reason(text: &str) -> AddressErrorKind {
         text.parse::<Address>().expect_err(text).reason
     }
 
@@ -499,7 +501,7 @@ mod tests {
             "tls://localhost",
             "http://localhost:80/",
         ] {
-            assert_eq!(reason(text), BadAddress::Network, "{text}");
+            assert_eq!(reason(text), AddressErrorKind::Network, "{text}");
         }
         let message = "localhost:7000".parse::<Address>().expect_err("refused");
         let message = message.to_string();
@@ -513,28 +515,31 @@ mod tests {
     #[test]
     fn text_that_is_not_an_address_is_refused_with_the_reason() {
         for (text, why) in [
-            ("", BadAddress::Empty),
-            ("unix:", BadAddress::Empty),
-            (".", BadAddress::NotAFile),
-            ("..", BadAddress::NotAFile),
-            ("/", BadAddress::NotAFile),
-            ("folder/", BadAddress::NotAFile),
-            ("folder/.", BadAddress::NotAFile),
-            ("folder/..", BadAddress::NotAFile),
-            ("a\nb", BadAddress::ControlCharacter),
-            ("/tmp/\u{1b}[31m", BadAddress::ControlCharacter),
-            ("nul\0", BadAddress::ControlCharacter),
+            ("", AddressErrorKind::Empty),
+            ("unix:", AddressErrorKind::Empty),
+            (".", AddressErrorKind::NotAFile),
+            ("..", AddressErrorKind::NotAFile),
+            ("/", AddressErrorKind::NotAFile),
+            ("folder/", AddressErrorKind::NotAFile),
+            ("folder/.", AddressErrorKind::NotAFile),
+            ("folder/..", AddressErrorKind::NotAFile),
+            ("a\nb", AddressErrorKind::ControlCharacter),
+            ("/tmp/\u{1b}[31m", AddressErrorKind::ControlCharacter),
+            ("nul\0", AddressErrorKind::ControlCharacter),
         ] {
             assert_eq!(reason(text), why, "{text:?}");
         }
         let long = format!("/tmp/{}", "x".repeat(100));
         let (bytes, most) = (105, MOST_PATH_BYTES);
-        assert_eq!(reason(&long), BadAddress::TooLong { bytes, most });
+        assert_eq!(reason(&long), AddressErrorKind::TooLong { bytes, most });
         let named = reason(&"x".repeat(100));
-        assert!(matches!(named, BadAddress::TooLong { .. }), "{named:?}");
+        assert!(
+            matches!(named, AddressErrorKind::TooLong { .. }),
+            "{named:?}"
+        );
         let raw = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/tmp/\xff.sock");
         let raw = Address::try_from(Path::new(raw)).expect_err("the path is not UTF-8");
-        assert_eq!(raw.reason, BadAddress::NotText);
+        assert_eq!(raw.reason, AddressErrorKind::NotText);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub struct AddressError {
     /// The text that is not an address, or the name of the variable that is not set.
     pub text: String,
     /// The reason.
-    pub reason: BadAddress,
+    pub reason: AddressErrorKind,
     /// The environment variable that the text was read from, if it was.
     pub variable: Option<String>,
 }
@@ -22,7 +22,7 @@ pub struct AddressError {
 /// The reason why a text is not an [`Address`](crate::Address).
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum BadAddress {
+pub enum AddressErrorKind {
     /// It is empty.
     Empty,
     /// It is a network address, such as `127.0.0.1:7000`.
@@ -48,7 +48,7 @@ pub enum BadAddress {
 }
 
 impl AddressError {
-    pub(crate) fn new(text: &str, reason: BadAddress) -> Self {
+    pub(crate) fn new(text: &str, reason: AddressErrorKind) -> Self {
         Self {
             text: text.to_owned(),
             reason,
@@ -59,7 +59,7 @@ impl AddressError {
     /// Makes the error for an address whose path does not fit a socket.
     pub(crate) fn too_long(text: &str, bytes: usize) -> Self {
         let most = MOST_PATH_BYTES;
-        Self::new(text, BadAddress::TooLong { bytes, most })
+        Self::new(text, AddressErrorKind::TooLong { bytes, most })
     }
 }
 
@@ -71,14 +71,14 @@ impl fmt::Display for AddressError {
             variable,
         } = self;
         match (variable, reason) {
-            (Some(variable), BadAddress::Unset) => write!(f, "{variable} {reason}"),
+            (Some(variable), AddressErrorKind::Unset) => write!(f, "{variable} {reason}"),
             (Some(variable), _) => write!(f, "{text:?} in {variable} is not an address: {reason}"),
             (None, _) => write!(f, "{text:?} is not an address: {reason}"),
         }
     }
 }
 
-impl fmt::Display for BadAddress {
+impl fmt::Display for AddressErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty: give a name, or the path of a socket"),
@@ -113,7 +113,7 @@ impl fmt::Debug for AddressError {
 
 impl Error for AddressError {}
 
-impl fmt::Debug for BadAddress {
+impl fmt::Debug for AddressErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

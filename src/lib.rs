@@ -62,7 +62,7 @@
 //! | [`Wait`] | a call: awaited, with a timeout, or on a plain thread |
 //! | [`Ticket`], [`ReleaseBy`] | release by another process than the holder |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
-//! | [`Pool`], [`Task`], [`PlainTask`] | processes that run tasks |
+//! | [`Pool`], [`Task`], [`BlockingTask`] | processes that run tasks |
 //! | [`CallError`], [`StartError`], [`TaskError`], [`errors`] | what can go wrong |
 //! | [`inspect`], [`deadlock`] | who holds what, who waits, and which calls wait for each other |
 //! | [`kind`], [`Proxy`] | kinds of objects of your own |
@@ -119,7 +119,7 @@ pub use manager::manager::Manager;
 pub use pool::{
     handle::TaskHandle,
     pool::Pool,
-    task::{PlainTask, Task},
+    task::{Blocking, BlockingTask, Task},
 };
 pub use program::program;
 pub use proxy::{
@@ -128,7 +128,7 @@ pub use proxy::{
     event::Event,
     guard::Ticket,
     keyed::{
-        held::{KeyedGuard, KeyedPermit},
+        held::{KeyedLockGuard, KeyedSemaphorePermit},
         keyed::{KeyedLock, KeyedSemaphore},
     },
     latch::Latch,
@@ -137,7 +137,7 @@ pub use proxy::{
     permit::Permit,
     proxy::Proxy,
     queue::Queue,
-    reentrant_lock::{ReentrantGuard, ReentrantLock},
+    reentrant_lock::{ReentrantLock, ReentrantLockGuard},
     rw_guard::{RwLockReadGuard, RwLockUpgradableReadGuard, RwLockWriteGuard},
     rw_lock::RwLock,
     semaphore::{BoundedSemaphore, Semaphore},
@@ -156,7 +156,7 @@ pub mod builders {
         manager::{
             builder::ManagerBuilder,
             client::ClientBuilder,
-            named::{Named, Releasable, WithSchema},
+            named::{Named, WithReleaseBy, WithSchema},
         },
         pool::pool::PoolBuilder,
         program::Program,
@@ -196,20 +196,20 @@ pub mod dynamic {
 
 /// The parts of a deadlock report: which calls wait for each other, and for what.
 pub mod deadlock {
-    pub use lockkeeper_protocol::{Claim, Deadlock, Member, Wait};
+    pub use lockkeeper_protocol::{Caller, Claim, Deadlock, WaitsFor};
 
-    pub use crate::server::deadlock::policy::Deadlocks;
+    pub use crate::server::deadlock::policy::DeadlockPolicy;
 }
 
 /// The errors inside [`CallError`], [`StartError`] and [`TaskError`], and those of single calls.
 pub mod errors {
     pub use lockkeeper_protocol::{
-        Breach, Fault, Refusal,
+        BreakReason, Fault, Refusal,
         operations::{TaskFault, WorkerExit},
     };
 
     pub use crate::{
-        address_error::{AddressError, BadAddress},
+        address_error::{AddressError, AddressErrorKind},
         fence_file::FenceError,
         proxy::{abandoned::AbandonedGuard, barrier::ActionError, taken::UndecodedItem},
         subject::Subject,
@@ -249,7 +249,7 @@ pub mod inspect {
 pub mod kind {
     pub use lockkeeper_actors::{
         Bench, Call, HangUp, HoldTimer, Holding, Operations, Parked, Part, Primitive, Serve,
-        Stored, Survey, WaitQueue, Waiting, data, sync,
+        StoredBytes, Survey, WaitQueue, Waiting, data, sync,
     };
     pub use lockkeeper_protocol::{CallId, Operation, Proof, SessionId, SignedCall};
 
@@ -258,16 +258,13 @@ pub mod kind {
 
 /// The proxies by their release rule, and types that proxies and tasks share.
 pub mod proxies {
-    pub use crate::{
-        pool::task::Plain,
-        proxy::{
-            condition::SetName,
-            keyed::keyed::{KeyedKind, KeyedOf},
-            lock::LockOf,
-            lock_kind::LockKind,
-            reentrant_lock::ActsFor,
-            semaphore::SemaphoreOf,
-        },
+    pub use crate::proxy::{
+        condition::WaitSetName,
+        keyed::keyed::{KeyedKind, KeyedOf},
+        lock::LockOf,
+        lock_kind::LockKind,
+        reentrant_lock::ActsFor,
+        semaphore::SemaphoreOf,
     };
 }
 

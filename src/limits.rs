@@ -43,7 +43,7 @@ pub struct Limits {
     /// An eighth of the limit is reserved for waiting calls and holds, so a client that stores values
     /// cannot block the locks of other clients: items, values, tasks, names and specs take at most seven
     /// eighths. Incoming messages and small objects may take half of the rest. A custom kind counts the
-    /// bytes that it keeps with `call.outbox().store(..)`, which gives a [`Stored`](crate::kind::Stored).
+    /// bytes that it keeps with `call.outbox().store(..)`, which gives a [`StoredBytes`](crate::kind::StoredBytes).
     pub stored_bytes: usize,
     /// Bytes of unread answers that the manager keeps for all clients together: 1 GiB by default.
     /// Above it, large answers wait until other answers are read, first come, first served.
@@ -55,7 +55,7 @@ pub struct Limits {
     /// read, within this time, everything that was unread at its start.
     pub unread_time: Duration,
     /// How long a client may take until its hello has arrived: ten seconds by default.
-    pub hello: Duration,
+    pub handshake_time: Duration,
 }
 
 impl Limits {
@@ -78,7 +78,7 @@ impl Default for Limits {
             stored_bytes: 1 << 30,
             unread_bytes: 1 << 30,
             unread_time: Duration::from_secs(30),
-            hello: Duration::from_secs(10),
+            handshake_time: Duration::from_secs(10),
         }
     }
 }

@@ -81,12 +81,12 @@ impl Program {
     }
 
     /// Adds a custom kind to all managers of this program, including spawned ones.
-    pub fn kind<P: Primitive>(self) -> Self {
-        self.kind_with(P::create)
+    pub fn register<P: Primitive>(self) -> Self {
+        self.register_with(P::create)
     }
 
     /// Adds a custom kind whose objects are created by `make`, which may capture what they need.
-    pub fn kind_with<P: Primitive>(
+    pub fn register_with<P: Primitive>(
         mut self,
         make: impl Fn(P::Spec) -> Result<P, Refusal> + Send + Sync + 'static,
     ) -> Self {

@@ -334,7 +334,7 @@ impl Hold {
     /// # Cancel safety
     ///
     /// As [`Wait`].
-    pub fn sleep(&self, operation: &str, arguments: &[u8]) -> Wait<Answer> {
+    pub fn wait(&self, operation: &str, arguments: &[u8]) -> Wait<Answer> {
         let (bound, owner) = (Arc::clone(self.hold.bound()), self.owner.clone());
         let call = Encoded::new(operation, arguments);
         Wait::new(move |timeout| async move {

@@ -38,7 +38,7 @@ use crate::{
         primitive::{Operations, Primitive, Serve},
     },
     sync::{
-        barrier::Barrier, condition::Condition, event::Event, keyed::faces::KeyedLock,
+        barrier::Barrier, condition::Condition, event::Event, keyed::variants::KeyedLock,
         latch::Latch, rw_lock::RwLock, semaphore::Semaphore,
     },
 };
@@ -185,7 +185,7 @@ fn sessions_end() {
 
     let mut object = Object::<Queue>::new(QueueSpec {
         capacity: None,
-        holds: String::new(),
+        schema: String::new(),
     });
     (0..many).for_each(|_| {
         _ = object.call(

@@ -28,12 +28,12 @@ mod waiting;
 
 pub use bench::Bench;
 pub use kind::{
-    Call, HangUp, HoldTimer, Holding, Operations, Outbox, Part, Primitive, Serve, Stored, Survey,
-    Waiting,
+    Call, HangUp, HoldTimer, Holding, Operations, Outbox, Part, Primitive, Serve, StoredBytes,
+    Survey, Waiting,
 };
 pub use lockkeeper_protocol::{
-    Abandoned, Breach, CallId, Claim, Deadlock, Fault, Fence, Member, Operation, Peer, Proof,
-    Refusal, SessionId, SignedCall, Stats, Times, Wait, codec,
+    Abandoned, BreakReason, CallId, Caller, Claim, Deadlock, Fault, Fence, Operation, Peer, Proof,
+    Refusal, SessionId, SignedCall, Stats, Times, WaitsFor, codec,
 };
 pub use waiting::{Parked, WaitQueue};
 

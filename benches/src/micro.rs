@@ -243,7 +243,14 @@ fn primitives(criterion: &mut Criterion) {
                 task: "double".to_owned(),
                 arguments: Blob::from(vec![0, 0, 0, 1, 7]),
             };
-            let job = bench.call(SESSION, Submit { chunk, retries: 0, series: None });
+            let job = bench.call(
+                SESSION,
+                Submit {
+                    chunk,
+                    retries: 0,
+                    series: None,
+                },
+            );
             let (finished, most) = (None, 1);
             bench.call(SESSION, Next { finished, most });
             let outcome = Ok(Blob::default());

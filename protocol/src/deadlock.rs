@@ -15,7 +15,7 @@ use crate::{ids::Fence, peer::Peer, printable::Printable};
 pub struct Deadlock {
     /// The callers, at most 64. The first one began to wait last. In a simple cycle each caller is followed
     /// by the one that it waits for.
-    pub members: Vec<Member>,
+    pub members: Vec<Caller>,
     /// The total number of callers, including those that are not listed.
     pub size: u64,
 }
@@ -23,7 +23,7 @@ pub struct Deadlock {
 /// A caller in a deadlock: a task or a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Member {
+pub struct Caller {
     /// The process of the caller.
     pub process: Peer,
     /// The number of the caller within the session of its process.
@@ -31,7 +31,7 @@ pub struct Member {
     /// The holds that other members wait for.
     pub holds: Vec<Claim>,
     /// The waits of the caller. There are several if branches of it wait concurrently.
-    pub waits: Vec<Wait>,
+    pub waits: Vec<WaitsFor>,
 }
 
 /// A hold of one object, or a request for one.
@@ -57,7 +57,7 @@ pub struct Claim {
 /// A wait of a caller, and the members that block it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Wait {
+pub struct WaitsFor {
     /// The request.
     pub wants: Claim,
     /// The indices of the members that hold it.
@@ -72,16 +72,16 @@ impl Deadlock {
 
     /// Creates a report of `size` callers, which lists the first of `members`.
     #[must_use]
-    pub fn new(mut members: Vec<Member>, size: u64) -> Self {
+    pub fn new(mut members: Vec<Caller>, size: u64) -> Self {
         members.truncate(Self::MOST_MEMBERS);
         Self { members, size }
     }
 }
 
-impl Member {
+impl Caller {
     /// Creates a member with its holds and waits.
     #[must_use]
-    pub const fn new(process: Peer, caller: u64, holds: Vec<Claim>, waits: Vec<Wait>) -> Self {
+    pub const fn new(process: Peer, caller: u64, holds: Vec<Claim>, waits: Vec<WaitsFor>) -> Self {
         Self {
             process,
             caller,
@@ -107,7 +107,7 @@ impl Claim {
     }
 }
 
-impl Wait {
+impl WaitsFor {
     /// Creates a wait, with the indices of the members that hold it or wait before it.
     #[must_use]
     pub const fn new(wants: Claim, held_by: Vec<u64>, behind: Option<u64>) -> Self {
@@ -151,7 +151,7 @@ fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, things: &[T]) -> fmt::Resul
     Ok(())
 }
 
-impl Member {
+impl Caller {
     /// The process and the number of the caller, which distinguishes callers of one process.
     fn name(&self) -> String {
         format!("{}, caller {}", self.process, self.caller)
@@ -184,11 +184,11 @@ impl fmt::Display for Deadlock {
 }
 
 impl Deadlock {
-    fn tell_wait(&self, f: &mut fmt::Formatter<'_>, wait: &Wait) -> fmt::Result {
+    fn tell_wait(&self, f: &mut fmt::Formatter<'_>, wait: &WaitsFor) -> fmt::Result {
         write!(f, " waits for {}", wait.wants)?;
         let name = |place: &u64| {
             let member = self.members.get(usize::try_from(*place).ok()?);
-            member.map(Member::name)
+            member.map(Caller::name)
         };
         let holders: Vec<String> = wait.held_by.iter().filter_map(name).collect();
         if !holders.is_empty() {
@@ -215,14 +215,14 @@ mod tests {
     fn circle_is_told_in_words() {
         let ingest = Peer::new(12, "ingest", "third");
         let serve = Peer::new(14, "serve", "");
-        let first = Wait::new(claim("b", 1100), vec![1], None);
-        let mut second = Wait::new(claim("a", 1000), vec![0], Some(0));
+        let first = WaitsFor::new(claim("b", 1100), vec![1], None);
+        let mut second = WaitsFor::new(claim("a", 1000), vec![0], Some(0));
         second.wants.key = Some("k".to_owned());
         (second.wants.mode, second.wants.units) = ("read".to_owned(), 2);
         let deadlock = Deadlock::new(
             vec![
-                Member::new(ingest, 3, vec![claim("a", 1200)], vec![first]),
-                Member::new(
+                Caller::new(ingest, 3, vec![claim("a", 1200)], vec![first]),
+                Caller::new(
                     serve,
                     0,
                     vec![claim("b", 900), claim("c", 10)],
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn large_circle_lists_its_first_members_and_tells_how_many_there_are() {
-        let member = |caller| Member::new(Peer::new(1, "p", ""), caller, vec![], vec![]);
+        let member = |caller| Caller::new(Peer::new(1, "p", ""), caller, vec![], vec![]);
         let deadlock = Deadlock::new((0..100).map(member).collect(), 100);
         assert_eq!((deadlock.members.len(), deadlock.size), (64, 100));
         assert!(deadlock.to_string().ends_with("; and 36 more"));

@@ -1,5 +1,5 @@
 //! Errors that cross the wire: [`Fault`] is the reason why a call has no reply, [`Refusal`] why a primitive
-//! refused it, and [`Breach`] what broke a barrier.
+//! refused it, and [`BreakReason`] what broke a barrier.
 
 use std::fmt;
 
@@ -248,7 +248,7 @@ pub enum Refusal {
         entries: u64,
     },
     /// The barrier is broken.
-    Broken(Breach),
+    Broken(BreakReason),
     /// The object's values have another schema id than the caller requested.
     WrongType {
         /// The schema id of the object's values.
@@ -287,7 +287,7 @@ impl fmt::Display for Refusal {
                 "still inside: its owner has entered {entries} times, \
                  and can hand the lock on once it is inside once"
             ),
-            Self::Broken(breach) => breach.fmt(f),
+            Self::Broken(reason) => reason.fmt(f),
             Self::WrongType { is, asked } => write!(
                 f,
                 "wrong type: its values have the schema id {is:?}, and this program asked for {asked:?}: use \
@@ -308,7 +308,7 @@ impl std::error::Error for Refusal {}
 /// The reason why a barrier broke.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Breach {
+pub enum BreakReason {
     /// The timeout of a waiting party has passed.
     TimedOut,
     /// A party called `abort`.
@@ -321,7 +321,7 @@ pub enum Breach {
     Died(Peer),
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for BreakReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Reset => "no party passed the barrier: ",
@@ -339,7 +339,7 @@ impl fmt::Display for Breach {
     }
 }
 
-impl fmt::Debug for Breach {
+impl fmt::Debug for BreakReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -14,7 +14,7 @@
 //! | [`Proof`], [`SignedCall`] | a grant as an argument, and the MAC that lets another session name it |
 //! | [`Shard`], [`ShardOf`] | the shard of a name, a number or a session |
 //! | [`Peer`], [`Abandoned`] | the process behind a session, and the mark that its end leaves |
-//! | [`Fault`], [`Refusal`], [`Breach`] | the errors of calls, and what broke a barrier |
+//! | [`Fault`], [`Refusal`], [`BreakReason`] | the errors of calls, and what broke a barrier |
 //! | [`Snapshot`], [`ObjectInfo`] | holders and waiters, as data and as a table |
 //! | [`Deadlock`] | callers that wait for one another, as data and as text |
 //! | [`Printable`], [`PrintableText`] | names and sentences of a peer, escaped as they are shown |
@@ -36,8 +36,8 @@ mod printable;
 mod proof;
 mod shard;
 
-pub use deadlock::{Claim, Deadlock, Member, Wait};
-pub use fault::{Breach, Fault, FaultClass, Refusal};
+pub use deadlock::{Caller, Claim, Deadlock, WaitsFor};
+pub use fault::{BreakReason, Fault, FaultClass, Refusal};
 pub use ids::{CallId, Fence, JobId, ObjectName, SessionId};
 pub use inspection::{CallInfo, ObjectInfo, Page, PartInfo, Question, Snapshot, Stats, Times};
 pub use operation::Operation;

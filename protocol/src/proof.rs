@@ -18,7 +18,7 @@ use crate::ids::{CallId, SessionId};
 
 /// The grant to which an operation applies, as an argument of that operation.
 ///
-/// `Call::grant` checks it and returns the call. A [`CallId`] cannot be an argument, because a client could
+/// `Call::verify` checks it and returns the call. A [`CallId`] cannot be an argument, because a client could
 /// forge the id of another session.
 #[derive(Clone, Copy)]
 pub enum Proof {

@@ -323,7 +323,7 @@ impl Connection {
         if let Some(why) = ended {
             client::disconnected(&self.address, self.session, &why);
             if let Some(stream) = self.stream.get() {
-                stream.shut_down();
+                stream.shutdown();
             }
         }
         answered.into_iter().for_each(Waker::wake);
@@ -364,7 +364,7 @@ impl Drop for Connection {
         }
         let rest = session.take_unsent();
         if rest.is_empty() || has_ended {
-            stream.shut_down();
+            stream.shutdown();
         } else {
             // The bytes that the stream has not taken may be releases.
             drop(background().spawn(write_and_end(Arc::clone(stream), rest)));
@@ -452,5 +452,5 @@ async fn write_and_end(stream: Arc<dyn Stream>, rest: Vec<u8>) {
         // If the manager takes no more bytes, it releases the holds of this session anyway.
         let _ = tokio::time::timeout(CONNECT_PATIENCE, write).await;
     }
-    stream.shut_down();
+    stream.shutdown();
 }

@@ -58,7 +58,7 @@ pub(super) async fn connected() -> (Arc<Connection>, Raw) {
     let (mut manager, socket) = Raw::manager();
     let greet = tokio::spawn(Connection::greet(address(), socket));
     manager.hear().await.expect("a hello");
-    manager.say(&welcome()).await;
+    manager.send(&welcome()).await;
     let connection = patiently(greet).await.unwrap().expect("welcomed");
     (connection, manager)
 }
@@ -135,8 +135,8 @@ async fn answers_find_their_callers_in_any_order() {
     let (first, one) = spawned_call(&connection, &mut manager).await;
     let (second, two) = spawned_call(&connection, &mut manager).await;
     assert!(second > first);
-    manager.say(&reply(second, &[22])).await;
-    manager.say(&reply(first, &[11])).await;
+    manager.send(&reply(second, &[22])).await;
+    manager.send(&reply(first, &[11])).await;
     let id = |seq| CallId::new(SESSION, seq);
     assert_eq!(patiently(one).await.unwrap(), Ok((id(first), 11)));
     assert_eq!(patiently(two).await.unwrap(), Ok((id(second), 22)));
@@ -150,7 +150,7 @@ async fn a_call_takes_the_lock_once_to_send_and_once_for_each_poll() {
     for _ in 0..10 {
         let before = LOCKS.get();
         let (seq, task) = spawned_call(&connection, &mut manager).await;
-        manager.say(&reply(seq, &[1])).await;
+        manager.send(&reply(seq, &[1])).await;
         patiently(task).await.unwrap().expect("a reply");
         fewest = fewest.min(LOCKS.get() - before);
     }
@@ -176,7 +176,7 @@ async fn a_caller_that_reads_its_own_answer_does_not_wake_itself() {
     let mut call = pin!(call(&connection));
     assert!(call.as_mut().poll(&mut task).is_pending());
     let seq = hear_call(&mut manager).await;
-    manager.say(&reply(seq, &[1])).await;
+    manager.send(&reply(seq, &[1])).await;
     let is_readable = async {
         while wakes.0.load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
@@ -213,8 +213,8 @@ async fn a_task_that_is_dropped_with_its_last_waker_blocks_no_other_call() {
     let first = hear_call(&mut manager).await;
     // The next call reads the answer of the first one, wakes it, and thereby drops it.
     let (second, next) = spawned_call(&connection, &mut manager).await;
-    manager.say(&reply(first, &[1])).await;
-    manager.say(&reply(second, &[2])).await;
+    manager.send(&reply(first, &[1])).await;
+    manager.send(&reply(second, &[2])).await;
     assert_eq!(patiently(next).await.unwrap().unwrap().1, 2);
     assert_eq!(hear_withdraw(&mut manager).await, first);
 }
@@ -224,18 +224,18 @@ async fn an_answer_to_an_unknown_call_is_ignored() {
     let (connection, mut manager) = connected().await;
     let (seq, task) = spawned_call(&connection, &mut manager).await;
     for stranger in [0, seq + 1, u64::MAX] {
-        manager.say(&reply(stranger, &[9])).await;
+        manager.send(&reply(stranger, &[9])).await;
         let fault = Fault::Gone;
         let fault = Response::Fault {
             seq: stranger,
             fault,
         };
-        manager.say(&fault).await;
+        manager.send(&fault).await;
     }
-    manager.say(&Response::Revoked { seq: 1 << 40 }).await;
-    manager.say(&Response::Gone { object: 99 }).await;
-    manager.say(&reply(seq, &[5])).await;
-    manager.say(&reply(seq, &[6])).await;
+    manager.send(&Response::Revoked { seq: 1 << 40 }).await;
+    manager.send(&Response::Gone { object: 99 }).await;
+    manager.send(&reply(seq, &[5])).await;
+    manager.send(&reply(seq, &[6])).await;
     let (_, answer) = patiently(task).await.unwrap().unwrap();
     assert_eq!((answer, connection.ended()), (5, None));
 }
@@ -250,13 +250,13 @@ async fn an_answer_of_another_type_is_an_error_and_what_it_granted_is_withdrawn(
         operations: vec![],
     };
     let (seq, task) = spawned_call(&connection, &mut manager).await;
-    manager.say(&opened(seq)).await;
+    manager.send(&opened(seq)).await;
     let outcome = patiently(task).await.unwrap();
     assert!(matches!(outcome, Err(CallError::Protocol(_))));
     assert_eq!(hear_withdraw(&mut manager).await, seq);
     for body in [&[][..], &[0xc1], &[0xa1, b'x'], &[5, 5], &[0x91; 100]] {
         let (seq, task) = spawned_call(&connection, &mut manager).await;
-        manager.say(&reply(seq, body)).await;
+        manager.send(&reply(seq, body)).await;
         let outcome = patiently(task).await.unwrap();
         assert!(matches!(outcome, Err(CallError::Protocol(_))), "{body:?}");
         assert_eq!(hear_withdraw(&mut manager).await, seq);
@@ -269,7 +269,7 @@ async fn an_answer_of_another_type_is_an_error_and_what_it_granted_is_withdrawn(
     let Ok(Request::Open { seq, .. }) = Request::decode(&frame) else {
         panic!("no open");
     };
-    manager.say(&reply(seq, &[0xc0])).await;
+    manager.send(&reply(seq, &[0xc0])).await;
     let outcome = patiently(task).await.unwrap();
     assert!(matches!(outcome, Err(CallError::Protocol(_))));
     assert_eq!(connection.ended(), None);
@@ -284,7 +284,7 @@ async fn a_fault_is_the_error_of_its_call_and_nothing_is_withdrawn() {
         (Fault::Withdrawn, CallError::Fault(Fault::Withdrawn)),
     ] {
         let (seq, task) = spawned_call(&connection, &mut manager).await;
-        manager.say(&Response::Fault { seq, fault }).await;
+        manager.send(&Response::Fault { seq, fault }).await;
         assert_eq!(patiently(task).await.unwrap(), Err(error));
     }
     // The next frame is a call and no withdrawal.
@@ -310,7 +310,7 @@ async fn a_fault_that_is_not_known_here_fails_its_call_alone() {
         },
     ] {
         let (seq, task) = spawned_call(&connection, &mut manager).await;
-        manager.say(&(68, seq, fault)).await;
+        manager.send(&(68, seq, fault)).await;
         let outcome = patiently(task).await.unwrap();
         assert!(
             matches!(outcome, Err(CallError::Protocol(_))),
@@ -326,7 +326,7 @@ async fn a_revoked_grant_and_a_gone_object_are_lost() {
     let mut lost = Vec::new();
     for _ in 0..2 {
         let (seq, task) = spawned_call(&connection, &mut manager).await;
-        manager.say(&reply(seq, &[1])).await;
+        manager.send(&reply(seq, &[1])).await;
         let (grant, _) = patiently(task).await.unwrap().unwrap();
         assert!(connection.is_valid(2, grant));
         let connection = Arc::clone(&connection);
@@ -336,11 +336,11 @@ async fn a_revoked_grant_and_a_gone_object_are_lost() {
     let (second, second_lost) = lost.pop().unwrap();
     let (first, first_lost) = lost.pop().unwrap();
     let revoked = Response::Revoked { seq: first.seq() };
-    manager.say(&revoked).await;
+    manager.send(&revoked).await;
     patiently(first_lost).await.unwrap();
     assert!(!connection.is_valid(2, first) && connection.is_valid(2, second));
     assert!(!second_lost.is_finished());
-    manager.say(&Response::Gone { object: 2 }).await;
+    manager.send(&Response::Gone { object: 2 }).await;
     patiently(second_lost).await.unwrap();
     assert!(!connection.is_valid(2, second));
 }
@@ -353,9 +353,9 @@ async fn a_dropped_call_is_withdrawn_and_its_late_answer_is_nobodys() {
     assert!(outcome.is_err());
     let seq = hear_call(&mut manager).await;
     assert_eq!(hear_withdraw(&mut manager).await, seq);
-    manager.say(&reply(seq, &[1])).await;
+    manager.send(&reply(seq, &[1])).await;
     let (next, task) = spawned_call(&connection, &mut manager).await;
-    manager.say(&reply(next, &[2])).await;
+    manager.send(&reply(next, &[2])).await;
     assert_eq!(patiently(task).await.unwrap().unwrap().1, 2);
     let shared = connection.lock().expect("of this process");
     assert!(shared.session.in_flight.is_empty());
@@ -367,10 +367,10 @@ async fn a_call_dropped_after_its_answer_came_is_withdrawn_all_the_same() {
     let mut dropped = Box::pin(call(&connection));
     assert!(futures::poll!(&mut dropped).is_pending());
     let seq = hear_call(&mut manager).await;
-    manager.say(&reply(seq, &[1])).await;
+    manager.send(&reply(seq, &[1])).await;
     // A later call reads for both.
     let (next, task) = spawned_call(&connection, &mut manager).await;
-    manager.say(&reply(next, &[2])).await;
+    manager.send(&reply(next, &[2])).await;
     patiently(task).await.unwrap().unwrap();
     drop(dropped);
     assert_eq!(hear_withdraw(&mut manager).await, seq);
@@ -400,6 +400,6 @@ async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
         assert_eq!(outcome, Err(limit.clone()));
     }
     let (seq, task) = spawned_call(&connection, &mut manager).await;
-    manager.say(&reply(seq, &[1])).await;
+    manager.send(&reply(seq, &[1])).await;
     patiently(task).await.unwrap().unwrap();
 }

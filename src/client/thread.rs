@@ -77,7 +77,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
         !is_async_context(),
         "`blocking` or lockkeeper::block_on was called in async code, whose thread it would block: await the \
-         call, or make it on a plain thread, as in a lockkeeper::PlainTask or in tokio::task::spawn_blocking"
+         call, or make it on a plain thread, as in a lockkeeper::BlockingTask or in tokio::task::spawn_blocking"
     );
     let wakeup = Wakeup::of_this_thread();
     let waker = Waker::from(Arc::clone(&wakeup));

@@ -21,7 +21,7 @@ use crate::{
     },
     process::child::Child,
     server::{
-        deadlock::policy::Deadlocks,
+        deadlock::policy::DeadlockPolicy,
         kinds::{self, Registrations},
         shards::Shards,
     },
@@ -98,11 +98,11 @@ impl Manager {
 ///
 /// ```no_run
 /// # async fn build() -> Result<lockkeeper::Manager, lockkeeper::StartError> {
-/// use lockkeeper::{Limits, Manager, deadlock::Deadlocks};
+/// use lockkeeper::{Limits, Manager, deadlock::DeadlockPolicy};
 ///
 /// let limits = Limits { sessions: 1_000, ..Limits::default() };
 /// let builder = Manager::builder().address("jobs").limits(limits);
-/// let manager = builder.deadlocks(Deadlocks::new().print()).start().await?;
+/// let manager = builder.deadlocks(DeadlockPolicy::new().print()).start().await?;
 /// # Ok(manager)
 /// # }
 /// ```
@@ -113,7 +113,7 @@ pub struct ManagerBuilder {
     shards: usize,
     limits: Limits,
     kinds: Registrations,
-    deadlocks: Option<Deadlocks>,
+    deadlocks: Option<DeadlockPolicy>,
 }
 
 impl Default for ManagerBuilder {
@@ -221,7 +221,7 @@ impl ManagerBuilder {
     /// calling task or thread with each call, which costs some bytes per call. Such a manager has one shard:
     /// see [`Self::shards`].
     #[must_use]
-    pub fn deadlocks(mut self, deadlocks: Deadlocks) -> Self {
+    pub fn deadlocks(mut self, deadlocks: DeadlockPolicy) -> Self {
         self.deadlocks = Some(deadlocks);
         self
     }
@@ -266,7 +266,7 @@ impl ManagerBuilder {
     }
 
     /// Starts the manager as a separate process. This program registers its kinds for it at its start:
-    /// `program().kind::<K>()`.
+    /// `program().register::<K>()`.
     ///
     /// # Errors
     ///
@@ -281,7 +281,7 @@ impl ManagerBuilder {
         if !self.kinds.is_empty() {
             return Err(StartError::Unusable(
                 "kinds registered here cannot go to another process: \
-                 register them with program().kind::<K>()"
+                 register them with program().register::<K>()"
                     .to_owned(),
             ));
         }

@@ -26,7 +26,7 @@ use crate::{
     server::{
         budgets::Budgets,
         claim::claim::Claim,
-        deadlock::policy::{Deadlocks, Plan},
+        deadlock::policy::{DeadlockPolicy, Plan},
         kinds::{self, Kinds},
         server::Server,
         shards::{Shards, Threads},
@@ -54,14 +54,14 @@ const EXIT_STUCK: i32 = 72;
 pub(super) struct Inside {
     pub(super) kinds: Kinds,
     pub(super) limits: Limits,
-    pub(super) deadlocks: Option<Deadlocks>,
+    pub(super) deadlocks: Option<DeadlockPolicy>,
     pub(super) access: Access,
 }
 
 impl Inside {
     /// Creates the servers of that many shards, bound at an address. They accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
-        let claimed = Claim::stake_all(address, shards, &self.access)?;
+        let claimed = Claim::acquire_all(address, shards, &self.access)?;
         let budgets = Budgets::new(self.limits);
         let server = |(claim, listener)| Server {
             claim,
@@ -150,7 +150,7 @@ impl Owned {
     }
 
     /// Does the same without blocking this thread.
-    pub(super) async fn shut_down(&self) {
+    pub(super) async fn shutdown(&self) {
         OnlyHere::future(self.shut_down_here()).await;
     }
 
@@ -207,7 +207,7 @@ pub(crate) fn work(mut role: Role) {
             let inside = Inside {
                 kinds: kinds::kinds(),
                 limits: config.limits,
-                deadlocks: config.deadlocks.map(Deadlocks::from),
+                deadlocks: config.deadlocks.map(DeadlockPolicy::from),
                 access: config.access,
             };
             let servers = inside.bind(&config.address, config.shards);

@@ -98,7 +98,7 @@ impl Manager {
     /// effect is that of dropping this handle.
     pub async fn shutdown(self) {
         if let Some(owned) = self.owned {
-            owned.shut_down().await;
+            owned.shutdown().await;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `Named` and `Releasable`: an object that is opened by its name, with a choice of who may release its
+//! `Named` and `WithReleaseBy`: an object that is opened by its name, with a choice of who may release its
 //! holds.
 
 use std::sync::Arc;
@@ -59,8 +59,8 @@ impl<'a> Named<'a> {
     /// `manager.named("jobs").release_by(ReleaseBy::Anyone).lock()`. The choice is a part of the object's
     /// spec: opening the name with the other choice is `WrongSpec`.
     #[must_use]
-    pub const fn release_by(self, release_by: ReleaseBy) -> Releasable<'a> {
-        Releasable {
+    pub const fn release_by(self, release_by: ReleaseBy) -> WithReleaseBy<'a> {
+        WithReleaseBy {
             named: self,
             release_by,
         }
@@ -84,7 +84,7 @@ impl<'a> Named<'a> {
         }
     }
 
-    const fn release_by_holder(self) -> Releasable<'a> {
+    const fn release_by_holder(self) -> WithReleaseBy<'a> {
         self.release_by(ReleaseBy::Holder)
     }
 
@@ -301,7 +301,7 @@ impl WithSchema<'_> {
         let Self { named, schema } = self;
         let shard = named.shard().await?;
         let value = pack(shard, &value, VALUE)?;
-        let spec = |holds| ValueSpec { value, holds };
+        let spec = |schema| ValueSpec { value, schema };
         let opened = Typed::<data::Value, T>::open(shard, named.name, schema, spec).await?;
         Ok(opened.into())
     }
@@ -311,7 +311,7 @@ impl WithSchema<'_> {
         T: Serialize + DeserializeOwned,
     {
         let Self { named, schema } = self;
-        let spec = |holds| QueueSpec { capacity, holds };
+        let spec = |schema| QueueSpec { capacity, schema };
         let shard = named.shard().await?;
         let opened = Typed::<data::Queue, T>::open(shard, named.name, schema, spec).await?;
         Ok(opened.into())
@@ -340,12 +340,12 @@ impl WithSchema<'_> {
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Releasable<'a> {
+pub struct WithReleaseBy<'a> {
     named: Named<'a>,
     release_by: ReleaseBy,
 }
 
-impl Releasable<'_> {
+impl WithReleaseBy<'_> {
     /// Opens a lock.
     ///
     /// # Errors

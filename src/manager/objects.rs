@@ -8,7 +8,7 @@ use crate::{
     error::CallError,
     manager::{
         manager::Manager,
-        named::{Named, Releasable, WithSchema},
+        named::{Named, WithReleaseBy, WithSchema},
     },
     proxy::{
         barrier::Barrier,
@@ -259,7 +259,7 @@ impl Manager {
     /// Sets who may release the holds of the object that is created next:
     /// `manager.release_by(ReleaseBy::Anyone).lock()`.
     #[must_use]
-    pub const fn release_by(&self, release_by: ReleaseBy) -> Releasable<'_> {
+    pub const fn release_by(&self, release_by: ReleaseBy) -> WithReleaseBy<'_> {
         self.anonymous().release_by(release_by)
     }
 

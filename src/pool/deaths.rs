@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The number of exits that are remembered.
 const MOST: usize = 1024;
 
-/// The state that the pool, its crew and the submitters share.
+/// The state that the pool, its supervisor and the submitters share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Deaths(Arc<watch::Sender<State>>);
 

@@ -9,15 +9,15 @@
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `forked` | the errors of a parent's pool in a forked child |
 //! | `room`, `limited` | the limits on the bytes of waiting tasks and of outcomes that were not read |
-//! | `crew`, `place`, `deaths` | the actors that supervise the worker processes, and the exit statuses of these |
-//! | `worker`, `stock` | the worker process, and the tasks that it has received but not begun |
+//! | `supervisor`, `place`, `deaths` | the actors that supervise the worker processes, and the exit statuses of these |
+//! | `worker`, `job_buffer` | the worker process, and the tasks that it has received but not begun |
 
 pub(crate) mod ahead;
 pub(crate) mod chunk;
-pub(crate) mod crew;
 mod deaths;
 mod forked;
 pub(crate) mod handle;
+pub(crate) mod job_buffer;
 mod limited;
 mod place;
 pub(crate) mod pool;
@@ -25,8 +25,8 @@ pub(crate) mod room;
 pub(crate) mod series;
 mod source;
 pub(crate) mod status;
-pub(crate) mod stock;
 pub(crate) mod submit;
+pub(crate) mod supervisor;
 pub(crate) mod task;
 pub(crate) mod tasks;
 mod thread;

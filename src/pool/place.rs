@@ -1,6 +1,6 @@
-//! `Worker`: the actor that supervises one place of a crew, which runs one process after another.
+//! `Worker`: the actor that supervises one place of a pool, which runs one process after another.
 //!
-//! It reports the state of each process to the crew, which decides when the next one starts.
+//! It reports the state of each process to the supervisor, which decides when the next one starts.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use std::{
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{CountTasks, WorkerExit};
+use lockkeeper_protocol::operations::{GetTaskQueueStatus, WorkerExit};
 use tokio::{sync::oneshot, time};
 
 use crate::{
@@ -38,10 +38,10 @@ impl Message for NewsFrom {
     type Result = ();
 }
 
-/// The actor that supervises one place of the crew: its process, and the later ones.
+/// The actor that supervises one place of the pool: its process, and the later ones.
 #[derive(Debug)]
 pub(super) struct Worker {
-    pub(super) crew: Recipient<NewsFrom>,
+    pub(super) supervisor: Recipient<NewsFrom>,
     pub(super) place: usize,
     pub(super) config: Config,
     /// Kills the current process.
@@ -86,17 +86,17 @@ impl Handler<Fill> for Worker {
     fn handle(&mut self, _: Fill, _: &mut Context<Self>) {
         let (kill, killed) = oneshot::channel();
         self.kill = Some(kill);
-        let (crew, place) = (self.crew.clone(), self.place);
+        let (supervisor, place) = (self.supervisor.clone(), self.place);
         match start(&self.config) {
             Ok(child) => {
-                crew.do_send(NewsFrom(place, News::Started(child.pid())));
+                supervisor.do_send(NewsFrom(place, News::Started(child.pid())));
                 actix_rt::spawn(watch_over(child, killed, move |news| {
-                    crew.do_send(NewsFrom(place, news));
+                    supervisor.do_send(NewsFrom(place, news));
                 }));
             }
             Err(error) => {
                 let not_ready = NotReady::NotNow(error);
-                crew.do_send(NewsFrom(place, News::NotReady(not_ready)));
+                supervisor.do_send(NewsFrom(place, News::NotReady(not_ready)));
             }
         }
     }
@@ -180,7 +180,7 @@ const JOIN_LOOK: Duration = Duration::from_secs(1);
 /// Waits until a closed queue has no task, and then for as long as idle workers have to end.
 pub(super) async fn all_done(queue: &Proxy<TaskQueue>) -> Result<(), CallError> {
     loop {
-        let status = queue.call(CountTasks).await?;
+        let status = queue.call(GetTaskQueueStatus).await?;
         if (status.waiting, status.running) == (0, 0) {
             break;
         }

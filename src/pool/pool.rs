@@ -13,7 +13,7 @@ use std::{
 
 use actix::Addr;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use lockkeeper_protocol::operations::{Chunk, CloseTasks, CountTasks};
+use lockkeeper_protocol::operations::{Chunk, CloseTasks, GetTaskQueueStatus};
 use lockkeeper_sys::{OnlyHere, Origin};
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,7 +27,6 @@ use crate::{
     pool::{
         ahead::{Order, Window, ahead},
         chunk::{self, MOST_TASKS, Outcome},
-        crew::{CountEmpty, Crew, Join, Pids, Start},
         deaths::Deaths,
         forked::{forked, outcomes_here},
         handle::TaskHandle,
@@ -37,6 +36,7 @@ use crate::{
         source::Chunks,
         status::PoolStatus,
         submit::{Entry, apply, submit},
+        supervisor::{Join, Missing, Pids, PoolSupervisor, Start},
         task::Task,
         thread::launch,
         worker,
@@ -68,7 +68,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Pool {
     pub(super) entry: Entry,
-    crew: OnlyHere<Addr<Crew>>,
+    supervisor: OnlyHere<Addr<PoolSupervisor>>,
     workers: usize,
     chunk: usize,
     /// A forked child does not drop it: the channel would wake the parent's thread, and that thread's number
@@ -163,7 +163,7 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer?;
-        let (claim, listener) = Claim::stake(&Address::unused_in_memory())?;
+        let (claim, listener) = Claim::acquire(&Address::unused_in_memory())?;
         let address = claim.address().clone();
         let limits = Limits {
             calls_in_flight: usize::MAX,
@@ -185,7 +185,7 @@ impl PoolBuilder {
             ended: Some(tell_ended),
         };
         let deaths = Deaths::default();
-        let (crew, stop) = launch(server, ended, deaths.clone()).await?;
+        let (supervisor, stop) = launch(server, ended, deaths.clone()).await?;
         let socket = connect_own(&address).map_err(|error| StartError::System(lack(&error)))?;
         let connection = Connection::over(socket, &address).await?;
         let queue = Proxy::open(&connection, None, &()).await?;
@@ -197,7 +197,7 @@ impl PoolBuilder {
                 deaths,
                 retries: self.retries,
             },
-            crew: OnlyHere::new(crew),
+            supervisor: OnlyHere::new(supervisor),
             workers: self.workers,
             chunk: self.chunk,
             stop: OnlyHere::new(Mutex::new(Some(stop))),
@@ -211,13 +211,13 @@ impl PoolBuilder {
             config,
             workers: self.workers,
         };
-        let started = pool.crew()?.send(start).await;
+        let started = pool.supervisor()?.send(start).await;
         started.map_err(|_| StartError::System(CREW_ENDED.to_owned()))??;
         Ok(pool)
     }
 }
 
-/// The error if the crew has ended.
+/// The error if the supervisor has ended.
 pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
 
 impl Pool {
@@ -298,11 +298,11 @@ impl Pool {
     /// The crate `futures` has the methods to read a stream:
     ///
     /// ```no_run
-    /// # use lockkeeper::{PlainTask, Pool, proxies::Plain};
+    /// # use lockkeeper::{Blocking, BlockingTask, Pool};
     /// # use serde::{Deserialize, Serialize};
     /// # #[derive(Serialize, Deserialize)]
     /// # struct Square(u64);
-    /// # impl PlainTask for Square {
+    /// # impl BlockingTask for Square {
     /// #     const NAME: &'static str = "square";
     /// #     type Output = u64;
     /// #     fn run(self) -> u64 { self.0 * self.0 }
@@ -310,7 +310,7 @@ impl Pool {
     /// use futures::StreamExt;
     ///
     /// # async fn sum(pool: Pool) -> Result<u64, lockkeeper::TaskError> {
-    /// let mut squares = pool.imap((1..).map(|number| Plain(Square(number))));
+    /// let mut squares = pool.imap((1..).map(|number| Blocking(Square(number))));
     /// let mut sum = 0;
     /// while let Some(square) = squares.next().await {
     ///     sum += square?;
@@ -377,7 +377,7 @@ impl Pool {
 
     /// Waits until the workers have ended.
     pub(super) async fn emptied(&self) -> Result<(), CallError> {
-        let joined = async { Ok(self.crew()?.send(Join).await) };
+        let joined = async { Ok(self.supervisor()?.send(Join).await) };
         let joined = self.entry.here(joined).await?;
         joined.map_err(|_| CallError::Disconnected {
             address: self.entry.queue.token().address().clone(),
@@ -385,8 +385,8 @@ impl Pool {
         })
     }
 
-    pub(super) fn crew(&self) -> Result<&Addr<Crew>, CallError> {
-        self.crew.get().ok_or_else(forked)
+    pub(super) fn supervisor(&self) -> Result<&Addr<PoolSupervisor>, CallError> {
+        self.supervisor.get().ok_or_else(forked)
     }
 
     /// Kills the workers at once. Unfinished tasks fail with
@@ -411,7 +411,7 @@ impl Pool {
     ///
     /// This call changes nothing, so its future may be dropped.
     pub async fn pids(&self) -> Vec<u32> {
-        let pids = async { Ok(self.crew()?.send(Pids).await.unwrap_or_default()) };
+        let pids = async { Ok(self.supervisor()?.send(Pids).await.unwrap_or_default()) };
         self.entry.here(pids).await.unwrap_or_default()
     }
 
@@ -427,8 +427,8 @@ impl Pool {
     /// This call changes nothing, so its future may be dropped.
     pub async fn status(&self) -> Result<PoolStatus, CallError> {
         let status = async {
-            let tasks = self.entry.queue.call(CountTasks).await?;
-            let empty = self.crew()?.send(CountEmpty).await.unwrap_or_default();
+            let tasks = self.entry.queue.call(GetTaskQueueStatus).await?;
+            let empty = self.supervisor()?.send(Missing).await.unwrap_or_default();
             Ok((tasks, empty))
         };
         let (tasks, empty) = self.entry.here(status).await?;
@@ -436,7 +436,7 @@ impl Pool {
             waiting: tasks.waiting,
             running: tasks.running,
             idle: tasks.idle,
-            empty: u64::try_from(empty).unwrap_or(u64::MAX),
+            missing_workers: u64::try_from(empty).unwrap_or(u64::MAX),
         })
     }
 

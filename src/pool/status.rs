@@ -13,5 +13,5 @@ pub struct PoolStatus {
     pub idle: u64,
     /// The number of places without a worker, because no worker gets ready. The pool retries at least every
     /// 10 seconds, unless workers have reported that they cannot work.
-    pub empty: u64,
+    pub missing_workers: u64,
 }

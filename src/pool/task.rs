@@ -1,4 +1,4 @@
-//! The traits [`Task`] and [`PlainTask`]: types with a name, encoded arguments and an encoded output.
+//! The traits [`Task`] and [`BlockingTask`]: types with a name, encoded arguments and an encoded output.
 
 use std::future::Future;
 
@@ -42,16 +42,16 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
 /// A [`Task`] with synchronous code. It runs on a plain thread, where it may use
 /// [`Wait::blocking`](crate::Wait::blocking).
 ///
-/// A program submits it inside of [`Plain`], and registers it by `program().task::<Plain<T>>()`.
+/// A program submits it inside of [`Blocking`], and registers it by `program().task::<Blocking<T>>()`.
 ///
 /// ```
-/// use lockkeeper::PlainTask;
+/// use lockkeeper::BlockingTask;
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
 /// struct Square(u64);
 ///
-/// impl PlainTask for Square {
+/// impl BlockingTask for Square {
 ///     const NAME: &'static str = "square";
 ///     type Output = u64;
 ///
@@ -60,7 +60,7 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
 ///     }
 /// }
 /// ```
-pub trait PlainTask: Serialize + DeserializeOwned + Send + 'static {
+pub trait BlockingTask: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire, unique within the program.
     const NAME: &'static str;
     /// The result, including the failures that the task expects.
@@ -70,12 +70,12 @@ pub trait PlainTask: Serialize + DeserializeOwned + Send + 'static {
     fn run(self) -> Self::Output;
 }
 
-/// Wraps a [`PlainTask`] so that it is a [`Task`].
+/// Wraps a [`BlockingTask`] so that it is a [`Task`].
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Plain<T>(pub T);
+pub struct Blocking<T>(pub T);
 
-impl<T: PlainTask> Task for Plain<T> {
+impl<T: BlockingTask> Task for Blocking<T> {
     const NAME: &'static str = T::NAME;
     type Output = T::Output;
 

@@ -8,8 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     error::CallError,
     pool::{
-        crew::KillIdle,
         pool::{CREW_ENDED, Pool},
+        supervisor::KillIdle,
     },
     process::child::within,
     program::program,
@@ -47,7 +47,7 @@ fn worker_that_ends_by_itself_while_idle_ones_are_killed_is_not_replaced() {
         let pool = block_on(Pool::new(1)).unwrap();
         let pid = i32::try_from(block_on(pool.pids())[0]).unwrap();
         kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-        block_on(pool.crew().unwrap().send(KillIdle)).unwrap();
+        block_on(pool.supervisor().unwrap().send(KillIdle)).unwrap();
         let emptied = block_on(within(AT_ONCE, pool.emptied()));
         assert_eq!(emptied, Some(Ok(())));
     }

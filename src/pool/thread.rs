@@ -1,4 +1,4 @@
-//! The thread of a pool: its manager, and the crew that supervises its workers.
+//! The thread of a pool: its manager, and the supervisor of its workers.
 
 use std::thread::{self, JoinHandle};
 
@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     error::{StartError, lack},
     pool::{
-        crew::{Crew, Terminate},
         deaths::Deaths,
+        supervisor::{PoolSupervisor, Terminate},
     },
     server::server::{Server, ServerRuntime},
 };
@@ -20,32 +20,32 @@ pub(super) async fn launch(
     server: Server,
     ended: mpsc::UnboundedReceiver<u32>,
     deaths: Deaths,
-) -> Result<(Addr<Crew>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
+) -> Result<(Addr<PoolSupervisor>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
     let (stop, stopped) = oneshot::channel();
-    let (tell_crew, told_crew) = oneshot::channel();
+    let (tell_supervisor, told_supervisor) = oneshot::channel();
     let runtime = ServerRuntime::new()?;
     let live = move || {
         server.run(runtime, async {
-            let crew = Crew::create(|context: &mut Context<Crew>| {
+            let supervisor = PoolSupervisor::create(|context: &mut Context<PoolSupervisor>| {
                 let next = |mut ended: mpsc::UnboundedReceiver<u32>| async {
                     Some((ended.recv().await?, ended))
                 };
                 context.add_stream(stream::unfold(ended, next));
-                Crew::new(deaths)
+                PoolSupervisor::new(deaths)
             });
-            // The pool waits for the crew.
-            let _ = tell_crew.send(crew.clone());
+            // The pool waits for the supervisor.
+            let _ = tell_supervisor.send(supervisor.clone());
             // When the pool is stopped or dropped, the workers end before the server does.
             let _ = stopped.await;
-            let _ = crew.send(Terminate).await;
+            let _ = supervisor.send(Terminate).await;
         });
     };
     let thread = thread::Builder::new()
         .name("lockkeeper-pool".to_owned())
         .spawn(live)
         .map_err(|error| StartError::System(lack(&error)))?;
-    match told_crew.await {
-        Ok(crew) => Ok((crew, (stop, thread))),
+    match told_supervisor.await {
+        Ok(supervisor) => Ok((supervisor, (stop, thread))),
         Err(_) => Err(StartError::System(
             "the pool's thread ended at once".to_owned(),
         )),

@@ -14,7 +14,7 @@ use crate::{
     error::{CallError, lack},
     pool::{
         forked::forked,
-        stock::{Pace, Stock},
+        job_buffer::{JobBuffer, Pace},
         tasks::{self, Tasks},
     },
     process::{lifeline::Lifeline, role::Role},
@@ -96,20 +96,20 @@ async fn serve(
     lifeline: &mut Lifeline,
 ) -> Result<(), CallError> {
     let origin = Origin::here();
-    let stock = Stock::new(config.queue.clone(), reports).await;
+    let buffer = JobBuffer::new(config.queue.clone(), reports).await;
     let mut pace = Pace::new();
     let mut finished = None;
     let mut run: u64 = 0;
     loop {
         if config.max_tasks.is_some_and(|most| run >= u64::from(most)) {
-            stock.hand_back();
+            buffer.hand_back();
             // If the worker ends without the report that there is no more work, another one takes its place.
             return match finished {
                 Some(finished) => config.queue.call_patiently(&finished).await,
                 None => Ok(()),
             };
         }
-        let Some(todo) = stock.next(finished, &mut pace).await? else {
+        let Some(todo) = buffer.next(finished, &mut pace).await? else {
             lifeline.done();
             return Ok(());
         };

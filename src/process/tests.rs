@@ -208,11 +208,14 @@ fn signal_that_is_for_the_parent_is_told_from_other_ends_of_a_child() {
 
 /// Leaves this child's end of the lifeline to another process, whose id this returns.
 fn bequeath() -> u32 {
-    let mut heir = Command::new("sleep");
+    let mut inheritor = Command::new("sleep");
     // Only as long as the parent would wait too long.
-    heir.arg("20").stdout(Stdio::null()).stderr(Stdio::null());
-    let heir = heir.spawn();
-    heir.unwrap().id()
+    inheritor
+        .arg("20")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let inheritor = inheritor.spawn();
+    inheritor.unwrap().id()
 }
 
 #[test]

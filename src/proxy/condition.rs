@@ -86,12 +86,12 @@ pub type Condition = LockOf<sync::Condition>;
 pub type ConditionGuard = Guard<sync::Condition>;
 
 impl LockKind for sync::Condition {
-    type Aspect = SetName;
-    type Owner = Wake;
+    type ProxyState = WaitSetName;
+    type Data = Wake;
     type Acquire = Acquire;
     type Adopt = Adopt;
 
-    fn owner(_: &SetName) -> Wake {
+    fn data(_: &WaitSetName) -> Wake {
         Wake::Notified
     }
 
@@ -108,28 +108,28 @@ impl ConditionGuard {
     /// Returns whether the [`wait`](Condition::wait) that returned this guard ended by its timeout.
     #[must_use]
     pub const fn timed_out(&self) -> bool {
-        matches!(self.owner(), Wake::TimedOut)
+        matches!(self.data(), Wake::TimedOut)
     }
 
     /// The hold, and how its wait ended.
     fn woken(self, wake: Wake) -> Self {
-        self.owned_by(wake)
+        self.with_data(wake)
     }
 }
 
 /// The wait set of a condition's proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub struct SetName(Arc<str>);
+pub struct WaitSetName(Arc<str>);
 
-impl From<String> for SetName {
+impl From<String> for WaitSetName {
     fn from(name: String) -> Self {
         Self(name.into())
     }
 }
 
-impl From<SetName> for String {
-    fn from(SetName(name): SetName) -> Self {
+impl From<WaitSetName> for String {
+    fn from(WaitSetName(name): WaitSetName) -> Self {
         name.as_ref().into()
     }
 }
@@ -143,7 +143,7 @@ impl LockOf<sync::Condition> {
     pub fn wait_set(&self, name: &str) -> Self {
         Self {
             proxy: self.proxy.clone(),
-            aspect: SetName(name.into()),
+            state: WaitSetName(name.into()),
         }
     }
 
@@ -232,7 +232,7 @@ impl LockOf<sync::Condition> {
 
     /// Returns how many calls sleep in the wait set.
     pub fn sleepers(&self) -> Wait<u64> {
-        let set = self.aspect.clone().into();
+        let set = self.state.clone().into();
         self.proxy.attempt(CountSleepers { set })
     }
 
@@ -244,7 +244,7 @@ impl LockOf<sync::Condition> {
         self.check(&guard)?;
         let sleep = Sleep {
             grant: guard.hold().proof(),
-            set: self.aspect.clone().into(),
+            set: self.state.clone().into(),
         };
         // If this future is dropped, the call is withdrawn, and the guard releases the lock if it
         // still holds it.
@@ -256,7 +256,7 @@ impl LockOf<sync::Condition> {
         let (checked, bound) = (self.check(guard), Arc::clone(guard.hold().bound()));
         let notify = Notify {
             grant: guard.hold().proof(),
-            set: self.aspect.clone().into(),
+            set: self.state.clone().into(),
             most,
         };
         Wait::new(|timeout| async move {

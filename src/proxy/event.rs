@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::operations::{Clear, Look, Set, WaitSet};
+use lockkeeper_protocol::operations::{Clear, GetEventStatus, Set, WaitSet};
 use serde::{Deserialize, Serialize};
 
 use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
@@ -88,7 +88,8 @@ impl Event {
 
     /// Returns whether the flag is set. Python: `event.is_set()`.
     pub fn is_set(&self) -> Wait<bool> {
-        self.0.start(Look, |_, _, status| Ok(status.is_set))
+        self.0
+            .start(GetEventStatus, |_, _, status| Ok(status.is_set))
     }
 
     fn wait_for(&self, since: Option<u64>) -> Wait<u64> {

@@ -18,8 +18,8 @@ use crate::{
 /// waits or fails.
 ///
 /// The guard of each kind with one holder at a time, [`LockGuard`](crate::LockGuard),
-/// [`ReentrantGuard`](crate::ReentrantGuard) and [`ConditionGuard`](crate::ConditionGuard), of the
-/// keys of a keyed kind, [`KeyedGuard`](crate::KeyedGuard) and [`KeyedPermit`](crate::KeyedPermit),
+/// [`ReentrantLockGuard`](crate::ReentrantLockGuard) and [`ConditionGuard`](crate::ConditionGuard), of the
+/// keys of a keyed kind, [`KeyedLockGuard`](crate::KeyedLockGuard) and [`KeyedSemaphorePermit`](crate::KeyedSemaphorePermit),
 /// and of each way to hold a readers-writer lock, [`RwLockReadGuard`](crate::RwLockReadGuard),
 /// [`RwLockUpgradableReadGuard`](crate::RwLockUpgradableReadGuard) and
 /// [`RwLockWriteGuard`](crate::RwLockWriteGuard).
@@ -44,7 +44,7 @@ use crate::{
 pub struct Guard<P: Guarded> {
     held: Held,
     /// The holder. Its number is not reused while this guard exists.
-    owner: P::Owner,
+    data: P::Data,
 }
 
 /// A kind of lock, or a mode of one, that a guard holds.
@@ -52,27 +52,27 @@ pub trait Guarded {
     /// The name of the kind or mode, for `Debug`.
     const NAME: &'static str;
     /// Identifies the holder within its session.
-    type Owner: Clone + fmt::Debug + Send + Sync;
+    type Data: Clone + fmt::Debug + Send + Sync;
 }
 
 /// The kinds whose guards can become tickets: every kind with one holder, and the keyed kinds.
 pub trait Ticketed: Guarded {
     /// The owner, whose number stays reserved while the ticket exists in the process that made it.
     #[doc(hidden)]
-    fn kept(_: &Self::Owner) -> Option<Owner> {
+    fn kept(_: &Self::Data) -> Option<Owner> {
         None
     }
 }
 
 impl<P: LockKind> Ticketed for P {
-    fn kept(owner: &P::Owner) -> Option<Owner> {
-        <P as LockKind>::kept(owner)
+    fn kept(data: &P::Data) -> Option<Owner> {
+        <P as LockKind>::kept(data)
     }
 }
 
 impl<P: LockKind> Guarded for P {
     const NAME: &'static str = P::KIND;
-    type Owner = P::Owner;
+    type Data = P::Data;
 }
 
 /// A hold that is released on drop.
@@ -106,9 +106,9 @@ impl Drop for Held {
 }
 
 impl<P: Guarded> Guard<P> {
-    pub(super) fn new(hold: Hold, granted: Granted, owner: P::Owner) -> Self {
+    pub(super) fn new(hold: Hold, granted: Granted, data: P::Data) -> Self {
         let held = Held::new(hold, granted);
-        Self { held, owner }
+        Self { held, data }
     }
 
     /// Returns the grant.
@@ -230,26 +230,26 @@ impl<P: Guarded> Guard<P> {
     /// Makes the guard of a new hold that replaces this one, which has nothing left to release.
     pub(super) fn replaced_by<Q>(mut self, hold: Hold, granted: Granted) -> Guard<Q>
     where
-        Q: Guarded<Owner = P::Owner>,
+        Q: Guarded<Data = P::Data>,
     {
         self.held.is_over = true;
-        Guard::new(hold, granted, self.owner)
+        Guard::new(hold, granted, self.data)
     }
 
     /// Converts the hold to a guard of another mode.
-    pub(super) fn turned_into<Q: Guarded<Owner = P::Owner>>(self) -> Guard<Q> {
-        let Self { held, owner } = self;
-        Guard { held, owner }
+    pub(super) fn turned_into<Q: Guarded<Data = P::Data>>(self) -> Guard<Q> {
+        let Self { held, data } = self;
+        Guard { held, data }
     }
 
-    /// Replaces the owner.
-    pub(super) fn owned_by(self, owner: P::Owner) -> Self {
-        Self { owner, ..self }
+    /// Replaces the data.
+    pub(super) fn with_data(self, data: P::Data) -> Self {
+        Self { data, ..self }
     }
 
-    /// Returns the owner.
-    pub(super) const fn owner(&self) -> &P::Owner {
-        &self.owner
+    /// Returns the data.
+    pub(super) const fn data(&self) -> &P::Data {
+        &self.data
     }
 }
 
@@ -263,7 +263,7 @@ impl<P: Ticketed> Guard<P> {
         Ticket {
             grant: self.hold().sign(),
             fence: self.fence(),
-            _owner: P::kept(&self.owner),
+            _owner: P::kept(&self.data),
         }
     }
 }

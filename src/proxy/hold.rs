@@ -211,7 +211,7 @@ impl<P: Primitive> Grant<P> {
     }
 
     /// Returns the proof of the grant for an operation that [`Self::call`] or [`Self::cast`] sends. The kind
-    /// checks it with [`Call::grant`](crate::kind::Call::grant).
+    /// checks it with [`Call::verify`](crate::kind::Call::verify).
     #[must_use]
     pub const fn proof(&self) -> Proof {
         self.hold.proof()

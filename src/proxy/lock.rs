@@ -54,12 +54,12 @@ pub type Lock = LockOf<sync::Lock>;
 pub type LockGuard = Guard<sync::Lock>;
 
 impl LockKind for sync::Lock {
-    type Aspect = ();
-    type Owner = ();
+    type ProxyState = ();
+    type Data = ();
     type Acquire = Acquire;
     type Adopt = Adopt;
 
-    fn owner((): &()) {}
+    fn data((): &()) {}
 
     fn acquire((): &()) -> Acquire {
         Acquire
@@ -76,7 +76,7 @@ impl LockKind for sync::Lock {
 #[serde(bound = "")]
 pub struct LockOf<P: LockKind> {
     pub(super) proxy: Proxy<P>,
-    pub(super) aspect: P::Aspect,
+    pub(super) state: P::ProxyState,
 }
 
 impl<P: LockKind> LockOf<P> {
@@ -114,19 +114,19 @@ impl<P: LockKind> LockOf<P> {
     /// only a clone of the ticket can adopt or release it. If it is dropped later, the hold may have been
     /// adopted, and then the lock is released.
     pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
-        let owner = P::owner(&self.aspect);
-        let adopt = P::adopt(&owner, ticket.proof());
+        let data = P::data(&self.state);
+        let adopt = P::adopt(&data, ticket.proof());
         let (bound, grant, reply) = self.proxy.ask(adopt, None).await?;
         let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(&bound, grant), granted, owner))
+        Ok(Guard::new(Hold::new(&bound, grant), granted, data))
     }
 
     async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
         // The task or thread that first polls the call is the owner.
-        let owner = P::owner(&self.aspect);
-        let (bound, grant, reply) = self.proxy.ask(P::acquire(&owner), timeout).await?;
+        let data = P::data(&self.state);
+        let (bound, grant, reply) = self.proxy.ask(P::acquire(&data), timeout).await?;
         let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(&bound, grant), granted, owner))
+        Ok(Guard::new(Hold::new(&bound, grant), granted, data))
     }
 }
 
@@ -142,7 +142,7 @@ impl<P: LockKind> Clone for LockOf<P> {
     fn clone(&self) -> Self {
         Self {
             proxy: self.proxy.clone(),
-            aspect: self.aspect.clone(),
+            state: self.state.clone(),
         }
     }
 }
@@ -151,7 +151,7 @@ impl<P: LockKind> From<Proxy<P>> for LockOf<P> {
     fn from(proxy: Proxy<P>) -> Self {
         Self {
             proxy,
-            aspect: P::Aspect::default(),
+            state: P::ProxyState::default(),
         }
     }
 }
@@ -166,7 +166,7 @@ impl<P: LockKind> fmt::Debug for LockOf<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LockOf")
             .field(self.token())
-            .field(&self.aspect)
+            .field(&self.state)
             .finish()
     }
 }

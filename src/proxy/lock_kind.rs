@@ -11,25 +11,25 @@ use crate::proxy::owner::Owner;
 /// The differences between the kinds with one holder at a time.
 pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {
     /// The additional data of a proxy: its owner, or its wait set.
-    type Aspect: Clone + Default + fmt::Debug + Serialize + DeserializeOwned + Send + Sync;
+    type ProxyState: Clone + Default + fmt::Debug + Serialize + DeserializeOwned + Send + Sync;
     /// Identifies the holder within its session.
-    type Owner: Clone + fmt::Debug + Send + Sync;
+    type Data: Clone + fmt::Debug + Send + Sync;
     /// Waits for the lock.
     type Acquire: Operation<Reply = Result<Granted, Refusal>>;
     /// Adopts a hold.
     type Adopt: Operation<Reply = Result<Granted, Refusal>>;
 
     /// Returns the owner that the caller acts as.
-    fn owner(aspect: &Self::Aspect) -> Self::Owner;
+    fn data(state: &Self::ProxyState) -> Self::Data;
 
     /// Makes the operation by which the owner acquires the lock.
-    fn acquire(owner: &Self::Owner) -> Self::Acquire;
+    fn acquire(data: &Self::Data) -> Self::Acquire;
 
     /// Makes the operation by which the owner adopts a hold.
-    fn adopt(owner: &Self::Owner, grant: Proof) -> Self::Adopt;
+    fn adopt(data: &Self::Data, grant: Proof) -> Self::Adopt;
 
     /// Returns the owner that a ticket keeps in the process that made it.
-    fn kept(_: &Self::Owner) -> Option<Owner> {
+    fn kept(_: &Self::Data) -> Option<Owner> {
         None
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, ops::Deref, time::Duration};
 use lockkeeper_actors::data;
 use lockkeeper_protocol::{
     codec::Blob,
-    operations::{CloseQueue, CountItems, Get, Join, Put},
+    operations::{CloseQueue, Get, GetQueueStatus, Join, Put},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -166,7 +166,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     #[doc(alias = "empty")]
     #[doc(alias = "is_empty")]
     pub fn len(&self) -> Wait<u64> {
-        self.start(CountItems, |_, _, status| Ok(status.len))
+        self.start(GetQueueStatus, |_, _, status| Ok(status.len))
     }
 
     async fn put_within(self, item: T, timeout: Option<Duration>) -> Result<(), PutError<T>> {

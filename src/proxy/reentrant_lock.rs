@@ -39,7 +39,7 @@ pub type ReentrantLock = LockOf<sync::ReentrantLock>;
 /// One entry of a [`ReentrantLock`].
 ///
 /// See [`Guard`] for its methods.
-pub type ReentrantGuard = Guard<sync::ReentrantLock>;
+pub type ReentrantLockGuard = Guard<sync::ReentrantLock>;
 
 /// The owner of a reentrant lock's proxy. It is not serialized: in another process the calling task or thread
 /// is the owner.
@@ -50,12 +50,12 @@ pub struct ActsFor {
 }
 
 impl LockKind for sync::ReentrantLock {
-    type Aspect = ActsFor;
-    type Owner = Owner;
+    type ProxyState = ActsFor;
+    type Data = Owner;
     type Acquire = AcquireAs;
     type Adopt = AdoptAs;
 
-    fn owner(ActsFor { owner }: &ActsFor) -> Owner {
+    fn data(ActsFor { owner }: &ActsFor) -> Owner {
         owner.clone().unwrap_or_else(Owner::current)
     }
 
@@ -103,7 +103,7 @@ impl LockOf<sync::ReentrantLock> {
     pub fn owned_by(&self, owner: Owner) -> Self {
         Self {
             proxy: self.proxy.clone(),
-            aspect: ActsFor { owner: Some(owner) },
+            state: ActsFor { owner: Some(owner) },
         }
     }
 }

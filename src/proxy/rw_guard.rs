@@ -43,21 +43,21 @@ pub enum Writing {}
 
 impl Guarded for Reading {
     const NAME: &'static str = "rw_lock, to read";
-    type Owner = ();
+    type Data = ();
 }
 
 impl Guarded for Upgradable {
     const NAME: &'static str = "rw_lock, to read and perhaps to write";
-    type Owner = ();
+    type Data = ();
 }
 
 impl Guarded for Writing {
     const NAME: &'static str = "rw_lock, to write";
-    type Owner = ();
+    type Data = ();
 }
 
 /// A mode of the lock.
-pub(super) trait Way: Guarded<Owner = ()> {
+pub(super) trait Way: Guarded<Data = ()> {
     /// The requested access.
     const ACCESS: Access;
 }

@@ -5,9 +5,10 @@ use lockkeeper_actors::{Serve, data, sync};
 use lockkeeper_protocol::{
     Operation,
     operations::{
-        BarrierStatus, Count, CountArrivals, CountHolders, CountItems, CountKeys, CountLeft,
-        CountWatchers, EventStatus, ForceUnlock, KeyedStatus, LatchStatus, LockStatus, Look,
-        QueueStatus, Release, ReleaseAny, RwLockStatus, SemaphoreStatus, Status, ValueStatus,
+        BarrierStatus, EventStatus, ForceUnlock, GetBarrierStatus, GetEventStatus, GetKeyedStatus,
+        GetLatchStatus, GetLockStatus, GetQueueStatus, GetRwLockStatus, GetSemaphoreStatus,
+        GetValueStatus, KeyedStatus, LatchStatus, LockStatus, QueueStatus, Release, ReleaseAny,
+        RwLockStatus, SemaphoreStatus, ValueStatus,
     },
 };
 
@@ -33,56 +34,56 @@ pub trait HasStatus: Serve<Self::Ask> {
 
 impl<P: LockKind> HasStatus for P {
     type Status = LockStatus;
-    type Ask = Status;
-    const ASK: Status = Status;
+    type Ask = GetLockStatus;
+    const ASK: GetLockStatus = GetLockStatus;
 }
 
 impl<B: sync::Bound> HasStatus for sync::Counting<B> {
     type Status = SemaphoreStatus;
-    type Ask = Count;
-    const ASK: Count = Count;
+    type Ask = GetSemaphoreStatus;
+    const ASK: GetSemaphoreStatus = GetSemaphoreStatus;
 }
 
 impl HasStatus for sync::Event {
     type Status = EventStatus;
-    type Ask = Look;
-    const ASK: Look = Look;
+    type Ask = GetEventStatus;
+    const ASK: GetEventStatus = GetEventStatus;
 }
 
 impl HasStatus for sync::Barrier {
     type Status = BarrierStatus;
-    type Ask = CountArrivals;
-    const ASK: CountArrivals = CountArrivals;
+    type Ask = GetBarrierStatus;
+    const ASK: GetBarrierStatus = GetBarrierStatus;
 }
 
 impl HasStatus for sync::Latch {
     type Status = LatchStatus;
-    type Ask = CountLeft;
-    const ASK: CountLeft = CountLeft;
+    type Ask = GetLatchStatus;
+    const ASK: GetLatchStatus = GetLatchStatus;
 }
 
 impl HasStatus for sync::RwLock {
     type Status = RwLockStatus;
-    type Ask = CountHolders;
-    const ASK: CountHolders = CountHolders;
+    type Ask = GetRwLockStatus;
+    const ASK: GetRwLockStatus = GetRwLockStatus;
 }
 
-impl<F: sync::Face> HasStatus for sync::Keyed<F> {
+impl<F: sync::KeyedVariant> HasStatus for sync::Keyed<F> {
     type Status = KeyedStatus;
-    type Ask = CountKeys;
-    const ASK: CountKeys = CountKeys;
+    type Ask = GetKeyedStatus;
+    const ASK: GetKeyedStatus = GetKeyedStatus;
 }
 
 impl HasStatus for data::Queue {
     type Status = QueueStatus;
-    type Ask = CountItems;
-    const ASK: CountItems = CountItems;
+    type Ask = GetQueueStatus;
+    const ASK: GetQueueStatus = GetQueueStatus;
 }
 
 impl HasStatus for data::Value {
     type Status = ValueStatus;
-    type Ask = CountWatchers;
-    const ASK: CountWatchers = CountWatchers;
+    type Ask = GetValueStatus;
+    const ASK: GetValueStatus = GetValueStatus;
 }
 
 impl<P: HasStatus> Proxy<P> {

@@ -59,8 +59,8 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
             return Err(Fault::BadArguments(why).into());
         }
         let schema = schema.map(Arc::from);
-        let holds = id_of::<T>(schema.as_ref()).into_owned();
-        match (Proxy::open(connection, name, &spec(holds)).await, name) {
+        let id = id_of::<T>(schema.as_ref()).into_owned();
+        match (Proxy::open(connection, name, &spec(id)).await, name) {
             (Ok(proxy), _) => Ok(Self {
                 schema,
                 agreed: Arc::new(AtomicU64::new(connection.session().number())),
@@ -176,8 +176,8 @@ fn id_of<T>(chosen: Option<&Arc<str>>) -> Cow<'_, str> {
 
 /// The operation that checks the schema id of an object's values.
 fn check<T>(chosen: Option<&Arc<str>>) -> CheckType {
-    let holds = id_of::<T>(chosen).into_owned();
-    CheckType { holds }
+    let schema = id_of::<T>(chosen).into_owned();
+    CheckType { schema }
 }
 
 impl<P, T> Clone for Typed<P, T> {

@@ -33,7 +33,7 @@ use crate::{
     server::{
         budgets::Budgets,
         claim::claim::Claim,
-        deadlock::{policy::Deadlocks, watch::watch},
+        deadlock::{policy::DeadlockPolicy, watch::watch},
         kinds::Kinds,
         session::{context::Context, farewell::refuse, serve::serve, sizes::CHUNK_BYTES},
         spare::Spare,
@@ -59,7 +59,7 @@ pub(crate) struct Server {
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
     pub(crate) budgets: Budgets,
-    pub(crate) deadlocks: Option<Deadlocks>,
+    pub(crate) deadlocks: Option<DeadlockPolicy>,
     pub(crate) access: Access,
     /// The channel for the process ids of clients whose sessions have ended.
     pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,

@@ -18,7 +18,8 @@ use lockkeeper_protocol::{
     codec::{self, BlobRef},
     frame::{Capabilities, Capability, FIRST_FRAME_BYTES, Inbox, Request, Response},
     operations::{
-        Acquire, Count, CountArrivals, ForceUnlock, Get, Granted, Read, Release, Set, Status,
+        Acquire, ForceUnlock, Get, GetBarrierStatus, GetLockStatus, GetSemaphoreStatus, Granted,
+        Read, Release, Set,
     },
 };
 
@@ -399,12 +400,12 @@ fn unit_and_empty_arguments_are_written_as_the_document_says() {
     for arguments in [
         encoded(&Acquire),
         encoded(&ForceUnlock),
-        encoded(&Status),
-        encoded(&Count),
+        encoded(&GetLockStatus),
+        encoded(&GetSemaphoreStatus),
         encoded(&Set),
         encoded(&Get),
         encoded(&Read),
-        encoded(&CountArrivals),
+        encoded(&GetBarrierStatus),
     ] {
         assert_eq!(arguments, empty);
     }
@@ -435,7 +436,7 @@ fn the_limits_are_those_of_the_document() {
             limits.stored_bytes,
             limits.unread_bytes,
             seconds(limits.unread_time),
-            seconds(limits.hello)
+            seconds(limits.handshake_time)
         ]
     );
 }

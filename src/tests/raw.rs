@@ -97,7 +97,7 @@ impl Raw {
     }
 
     /// Writes one frame of any size.
-    pub(crate) async fn say<T: Encode>(&self, message: &T) {
+    pub(crate) async fn send<T: Encode>(&self, message: &T) {
         self.write(&frame(message))
             .await
             .expect("the other end is open");

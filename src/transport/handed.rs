@@ -143,8 +143,8 @@ impl Stream for HandedStream {
         self.socket.try_write(bytes)
     }
 
-    fn shut_down(&self) {
-        self.socket.shut_down();
+    fn shutdown(&self) {
+        self.socket.shutdown();
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {

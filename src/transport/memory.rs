@@ -212,7 +212,7 @@ impl Stream for MemoryStream {
         written
     }
 
-    fn shut_down(&self) {
+    fn shutdown(&self) {
         let Some(Pipes { incoming, outgoing }) = self.pipes.get() else {
             return;
         };
@@ -249,7 +249,7 @@ impl Stream for MemoryStream {
 
 impl Drop for MemoryStream {
     fn drop(&mut self) {
-        self.shut_down();
+        self.shutdown();
     }
 }
 
@@ -448,7 +448,7 @@ mod tests {
     fn shut_down_ends_both_directions_even_while_the_stream_is_not_dropped() {
         let (client, manager) = pair();
         manager.try_write(b"bye").unwrap();
-        manager.shut_down();
+        manager.shutdown();
         let mut buffer = [0; 8];
         assert_eq!(client.try_read(&mut buffer).unwrap(), 3);
         assert_eq!(client.try_read(&mut buffer).unwrap(), 0);
@@ -488,7 +488,7 @@ mod tests {
         ));
         assert!(one.poll_read(&mut task, &mut buffer).is_pending());
         drop(other);
-        client.shut_down();
+        client.shutdown();
         let woken = [&earlier, &first, &second].map(|count| count.get());
         assert_eq!(
             woken,

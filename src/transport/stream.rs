@@ -42,7 +42,7 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
 
     /// Ends the stream in both directions, and wakes the tasks of all attachments. Bytes that were
     /// written before still arrive.
-    fn shut_down(&self);
+    fn shutdown(&self);
 
     /// Attaches the current runtime. Other runtimes may be attached, and a runtime may be attached
     /// several times; it reads from at most one of its attachments at a time.

@@ -154,7 +154,7 @@ impl Stream for UnixStream {
         retry(|| socket.write(bytes))
     }
 
-    fn shut_down(&self) {
+    fn shutdown(&self) {
         if let Ok(socket) = self.socket.get() {
             // An error means that the stream is already shut down.
             let _ = socket.inner().shutdown(std::net::Shutdown::Both);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use lockkeeper::{
     Barrier, CallError,
-    errors::{ActionError, Breach, Refusal},
+    errors::{ActionError, BreakReason, Refusal},
     guards::Passed,
 };
 use rand::Rng;
@@ -130,13 +130,13 @@ async fn conclude(
     match error {
         ActionError::Call(CallError::TimedOut(_)) => runner.count(named, "broken by timeout"),
         ActionError::Failed(()) => runner.count(named, "broken by action"),
-        ActionError::Call(CallError::Refused(Refusal::Broken(breach), _)) => {
+        ActionError::Call(CallError::Refused(Refusal::Broken(reason), _)) => {
             runner.count(named, "refused as broken");
-            if let Breach::Died(peer) = &breach {
+            if let BreakReason::Died(peer) = &reason {
                 runner.count(named, "broken by death");
                 runner.must_be_dead(&named.name, peer.pid);
             }
-            if breach != Breach::Reset && runner.random.random() {
+            if reason != BreakReason::Reset && runner.random.random() {
                 reset_or_abort(runner, named).await;
             }
         }

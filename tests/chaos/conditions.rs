@@ -56,12 +56,12 @@ pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Condition>) {
             notify(runner, named, theirs, &guard).await;
             break;
         }
-        let ledger = named.ledger(&runner.notes);
-        ledger.leave(entry.clone());
+        let hold_record = named.hold_record(&runner.notes);
+        hold_record.leave(entry.clone());
         match sleep(runner, named, mine, guard, must_wait.clone()).await {
             None => return,
             Some(Slept::NotAtAll(same)) => {
-                ledger.come_back(&entry);
+                hold_record.come_back(&entry);
                 guard = same;
             }
             Some(Slept::Well(woken)) => (guard, entry) = enter(runner, named, woken).await,

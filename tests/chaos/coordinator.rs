@@ -77,29 +77,29 @@ pub(crate) async fn coordinate(
 }
 
 async fn notify_all(runner: &Runner, named: &Named<Condition>) {
-    let ledger = named.ledger(&runner.notes);
+    let hold_record = named.hold_record(&runner.notes);
     let guard = named.object.acquire().await.unwrap();
-    let entry = ledger.enter(1, guard.fence(), 0);
+    let entry = hold_record.enter(1, guard.fence(), 0);
     for set in [NOT_FULL, NOT_EMPTY] {
         let condition = named.object.wait_set(set);
         condition.notify_all(&guard).await.unwrap();
     }
-    ledger.leave(entry);
+    hold_record.leave(entry);
     guard.release().await.unwrap();
 }
 
 /// Forgets a permit and adds it again. Another process could be killed before it adds the permit.
 async fn forget<B: Bound>(runner: &mut Runner, named: &Named<SemaphoreOf<B>>) {
-    let ledger = named.ledger(&runner.notes);
-    let highest = ledger.highest();
+    let hold_record = named.hold_record(&runner.notes);
+    let highest = hold_record.highest();
     let Some(permit) = named.object.try_acquire().await.unwrap() else {
         return;
     };
     runner.trace(named, "forgotten and added");
-    let entry = ledger.enter(1, permit.fence(), highest);
+    let entry = hold_record.enter(1, permit.fence(), highest);
     permit.forget();
     runner.pause().await;
-    ledger.leave(entry);
+    hold_record.leave(entry);
     named.object.add_permits(1).await.unwrap();
 }
 
@@ -235,7 +235,7 @@ async fn find_complete<B: Bound>(named: &Named<SemaphoreOf<B>>, notes: &Notes) -
 }
 
 fn check_fence<T>(named: &Named<T>, notes: &Notes, fence: Fence) {
-    let highest = named.ledger(notes).highest();
+    let highest = named.hold_record(notes).highest();
     assert!(
         fence.number() > highest,
         "{}: {fence} after {highest}",

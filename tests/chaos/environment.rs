@@ -113,7 +113,7 @@ async fn work(setup: Setup) {
         }
     }
     until("all places have workers", || async {
-        pool.status().await.unwrap().empty == 0 && pool.pids().await.len() == WORKERS
+        pool.status().await.unwrap().missing_workers == 0 && pool.pids().await.len() == WORKERS
     })
     .await;
     until("no task fails", || async {

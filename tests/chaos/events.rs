@@ -8,14 +8,14 @@ use super::{setup::Named, worker::Runner};
 /// Sets, clears or waits. The count of an answer is never lower than that of an earlier answer.
 pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Event>) {
     let event = &named.object;
-    let ledger = named.ledger(&runner.notes);
-    let highest = ledger.highest();
+    let hold_record = named.hold_record(&runner.notes);
+    let highest = hold_record.highest();
     let brief = runner.brief();
     let (least, outcome) = match runner.random.random_range(0..10) {
         0 => {
             runner.trace(named, "set");
             if let Some(generation) = runner.granted(&named.name, Some(event.set().await)) {
-                ledger.pass(generation, highest);
+                hold_record.pass(generation, highest);
             }
             return;
         }

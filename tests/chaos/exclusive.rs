@@ -3,14 +3,14 @@
 use std::fs;
 
 use lockkeeper::{
-    CallError, Lock, Owner, ReentrantGuard, ReentrantLock, Ticket,
+    CallError, Lock, Owner, ReentrantLock, ReentrantLockGuard, Ticket,
     errors::Refusal,
     guards::{Guard, Guarded},
     proxies::{LockKind, LockOf},
 };
 use rand::Rng;
 
-use super::{ledger::Entry, setup::Named, worker::Runner};
+use super::{hold_record::Entry, setup::Named, worker::Runner};
 
 const NOT_HELD: CallError = CallError::refused(Refusal::NotHeld);
 
@@ -35,8 +35,8 @@ pub(crate) async fn act_on_forced(runner: &mut Runner, named: &Named<Lock>) {
         runner.granted(&named.name, Some(lock.force_unlock().await));
         return;
     }
-    let ledger = named.ledger(&runner.notes);
-    let highest = ledger.highest();
+    let hold_record = named.hold_record(&runner.notes);
+    let highest = hold_record.highest();
     let outcome = if runner.random.random() {
         runner.trace(named, "acquire");
         Some(lock.acquire().await)
@@ -47,7 +47,7 @@ pub(crate) async fn act_on_forced(runner: &mut Runner, named: &Named<Lock>) {
     let Some(mut guard) = runner.granted(&named.name, outcome) else {
         return;
     };
-    ledger.pass(guard.fence().number(), highest);
+    hold_record.pass(guard.fence().number(), highest);
     runner.inspect(named, guard.abandoned());
     guard.mark_consistent();
     // Long enough that another process forces the lock open in some of these holds.
@@ -96,7 +96,7 @@ pub(crate) async fn act_on_again(runner: &mut Runner, named: &Named<ReentrantLoc
         let guard = guards.swap_remove(runner.random.random_range(0..guards.len()));
         release(runner, &named, guard).await;
         named
-            .ledger(&runner.notes)
+            .hold_record(&runner.notes)
             .enter_again(&entry, guards[0].fence());
     }
     if let Some(guard) = guards.pop() {
@@ -108,7 +108,7 @@ async fn enter_again(
     runner: &mut Runner,
     named: &Named<ReentrantLock>,
     entry: &Entry,
-) -> Option<ReentrantGuard> {
+) -> Option<ReentrantLockGuard> {
     runner.trace(named, "enter again");
     let lock = &named.object;
     let outcome = match runner.random.random_range(0..3) {
@@ -122,7 +122,7 @@ async fn enter_again(
     };
     let guard = runner.granted(&named.name, outcome)?;
     named
-        .ledger(&runner.notes)
+        .hold_record(&runner.notes)
         .enter_again(entry, guard.fence());
     Some(guard)
 }
@@ -170,17 +170,17 @@ pub(crate) async fn acquire_randomly<P: LockKind>(
     Some(enter(runner, named, guard).await)
 }
 
-/// Enters the hold into the ledger.
+/// Enters the hold into the hold record.
 pub(crate) async fn enter<P: LockKind>(
     runner: &mut Runner,
     named: &Named<LockOf<P>>,
     guard: Guard<P>,
 ) -> (Guard<P>, Entry) {
-    let entry = named.ledger(&runner.notes).enter(1, guard.fence(), 0);
+    let entry = named.hold_record(&runner.notes).enter(1, guard.fence(), 0);
     check_grant(runner, named, guard, entry)
 }
 
-/// Checks a grant that was entered into the ledger.
+/// Checks a grant that was entered into the hold record.
 pub(crate) fn check_grant<T, P: Guarded>(
     runner: &mut Runner,
     named: &Named<T>,
@@ -199,14 +199,14 @@ pub(crate) fn check_grant<T, P: Guarded>(
     (guard, entry)
 }
 
-/// Removes the hold from the ledger, and releases in a randomly chosen way.
+/// Removes the hold from the hold record, and releases in a randomly chosen way.
 pub(crate) async fn leave_and_release<P: LockKind>(
     runner: &mut Runner,
     named: &Named<LockOf<P>>,
     guard: Guard<P>,
     entry: Entry,
 ) {
-    named.ledger(&runner.notes).leave(entry);
+    named.hold_record(&runner.notes).leave(entry);
     if runner.chance(6) {
         publish_ticket(runner, named, guard.into_ticket()).await;
     } else {

@@ -1,4 +1,4 @@
-//! The actions of processes on keyed locks and semaphores. Each key has its own ledger.
+//! The actions of processes on keyed locks and semaphores. Each key has its own hold record.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use rand::{Rng, seq::SliceRandom};
 
 use super::{
     exclusive::{check_grant, release},
-    ledger::{Entry, Ledger},
+    hold_record::{Entry, HoldRecord},
     notes::Notes,
     setup::Named,
     worker::Runner,
@@ -24,9 +24,9 @@ use super::{
 /// The contended keys. All other keys are used once.
 const KEYS: [&str; 3] = ["here", "there", ""];
 
-fn ledger<T>(named: &Named<T>, key: &str, notes: &Notes) -> Ledger {
+fn hold_record<T>(named: &Named<T>, key: &str, notes: &Notes) -> HoldRecord {
     let name = format!("{} {key:?}", named.name);
-    Ledger::new(&name, named.most.into(), notes)
+    HoldRecord::new(&name, named.most.into(), notes)
 }
 
 fn one_of_all(runner: &mut Runner) -> &'static str {
@@ -49,7 +49,7 @@ pub(crate) async fn act_on_locks(runner: &mut Runner, named: &Named<KeyedLock>) 
             let words = format!("{}: {guard:?} is not of {key:?}", named.name);
             runner.notes.violation(&words);
         }
-        let entry = ledger(named, key, &runner.notes).enter(1, guard.fence(), 0);
+        let entry = hold_record(named, key, &runner.notes).enter(1, guard.fence(), 0);
         leave_and_release(runner, named, key, guard, entry).await;
     }
 }
@@ -72,7 +72,7 @@ async fn hold_several(runner: &mut Runner, named: &Named<KeyedLock>) {
     };
     let mut held = Vec::new();
     for (&key, guard) in keys.iter().zip(guards) {
-        let entry = ledger(named, key, &runner.notes).enter(1, guard.fence(), 0);
+        let entry = hold_record(named, key, &runner.notes).enter(1, guard.fence(), 0);
         held.push((key, guard, entry));
     }
     held.shuffle(&mut runner.random);
@@ -88,14 +88,14 @@ pub(crate) async fn act_on_semaphores(runner: &mut Runner, named: &Named<KeyedSe
     }
     let (semaphores, key) = (&named.object, one_of_all(runner));
     let many = runner.random.random_range(1..=named.most);
-    let ledger = ledger(named, key, &runner.notes);
-    let highest = ledger.highest();
+    let hold_record = hold_record(named, key, &runner.notes);
+    let highest = hold_record.highest();
     let wait = || semaphores.acquire_many(key, many);
     let limit = |time| semaphores.acquire_many(key, many).timeout(time);
     let attempt = || semaphores.try_acquire_many(key, many);
     let permits = runner.obtain(named, "acquire_many", wait, limit, attempt);
     if let Some(permits) = permits.await {
-        let entry = ledger.enter(permits.permits().into(), permits.fence(), highest);
+        let entry = hold_record.enter(permits.permits().into(), permits.fence(), highest);
         leave_and_release(runner, named, key, permits, entry).await;
     }
 }
@@ -111,8 +111,8 @@ async fn leave_and_release<F: KeyedKind>(
 ) {
     let (guard, entry) = check_grant(runner, named, guard, entry);
     runner.pause().await;
-    let ledger = ledger(named, key, &runner.notes);
-    ledger.leave(entry);
+    let hold_record = hold_record(named, key, &runner.notes);
+    hold_record.leave(entry);
     if !runner.chance(6) {
         return release(runner, named, guard).await;
     }
@@ -125,9 +125,9 @@ async fn leave_and_release<F: KeyedKind>(
         runner.notes.violation(&words);
     }
     if let Some(guard) = runner.granted(&named.name, Some(adopted)) {
-        let entry = ledger.enter(permits.into(), guard.fence(), 0);
+        let entry = hold_record.enter(permits.into(), guard.fence(), 0);
         let (guard, entry) = check_grant(runner, named, guard, entry);
-        ledger.leave(entry);
+        hold_record.leave(entry);
         release(runner, named, guard).await;
     }
 }
@@ -166,7 +166,7 @@ pub(crate) async fn find_fresh<F: KeyedKind>(named: &Named<KeyedOf<F>>, notes: &
         assert_eq!(status.available, u64::from(named.most), "{key:?}");
         let guard = objects.try_acquire(key).await.unwrap();
         let mut guard = guard.expect("it is free");
-        let highest = ledger(named, key, notes).highest();
+        let highest = hold_record(named, key, notes).highest();
         assert!(guard.fence().number() > highest, "{}: {key:?}", named.name);
         assert_eq!(guard.abandoned().is_some(), status.abandoned);
         mended += u64::from(status.abandoned);

@@ -4,7 +4,7 @@ use lockkeeper::{CallError, Permit, errors::Refusal, kind::sync::Bound, proxies:
 use rand::Rng;
 
 use super::{
-    ledger::{Entry, Ledger},
+    hold_record::{Entry, HoldRecord},
     setup::Named,
     worker::Runner,
 };
@@ -14,9 +14,10 @@ pub(crate) async fn act_on<B: Bound>(runner: &mut Runner, named: &Named<Semaphor
     if runner.chance(20) {
         return ask_too_much(runner, named).await;
     }
-    let ledger = named.ledger(&runner.notes);
+    let hold_record = named.hold_record(&runner.notes);
     let many = runner.random.random_range(1..=named.most);
-    let Some((mut permit, mut entry)) = acquire_randomly(runner, named, &ledger, many).await else {
+    let Some((mut permit, mut entry)) = acquire_randomly(runner, named, &hold_record, many).await
+    else {
         return;
     };
     runner.pause().await;
@@ -24,16 +25,16 @@ pub(crate) async fn act_on<B: Bound>(runner: &mut Runner, named: &Named<Semaphor
         runner.trace(named, "split");
         let less = runner.random.random_range(1..many);
         let part = permit.split(less).expect("the guard has more permits");
-        ledger.leave_in_part(&mut entry, less.into());
+        hold_record.leave_in_part(&mut entry, less.into());
         give_back(runner, named, part).await;
         runner.pause().await;
     }
     let mut entries = vec![entry];
     if runner.random.random() {
-        entries.extend(merge(runner, named, &ledger, &mut permit).await);
+        entries.extend(merge(runner, named, &hold_record, &mut permit).await);
     }
     for entry in entries {
-        ledger.leave(entry);
+        hold_record.leave(entry);
     }
     give_back(runner, named, permit).await;
 }
@@ -42,10 +43,10 @@ pub(crate) async fn act_on<B: Bound>(runner: &mut Runner, named: &Named<Semaphor
 async fn acquire_randomly<B: Bound>(
     runner: &mut Runner,
     named: &Named<SemaphoreOf<B>>,
-    ledger: &Ledger,
+    hold_record: &HoldRecord,
     many: u32,
 ) -> Option<(Permit, Entry)> {
-    let highest = ledger.highest();
+    let highest = hold_record.highest();
     let semaphore = &named.object;
     let outcome = match runner.random.random_range(0..5) {
         0 | 1 => {
@@ -68,17 +69,17 @@ async fn acquire_randomly<B: Bound>(
         }
     };
     let permit = runner.granted(&named.name, outcome)?;
-    Some(enter(runner, named, ledger, permit, highest).await)
+    Some(enter(runner, named, hold_record, permit, highest).await)
 }
 
 async fn enter<B: Bound>(
     runner: &mut Runner,
     named: &Named<SemaphoreOf<B>>,
-    ledger: &Ledger,
+    hold_record: &HoldRecord,
     mut permit: Permit,
     highest: u64,
 ) -> (Permit, Entry) {
-    let entry = ledger.enter(permit.permits(), permit.fence(), highest);
+    let entry = hold_record.enter(permit.permits(), permit.fence(), highest);
     if !permit.is_valid() {
         runner
             .notes
@@ -95,14 +96,14 @@ async fn enter<B: Bound>(
 async fn merge<B: Bound>(
     runner: &mut Runner,
     named: &Named<SemaphoreOf<B>>,
-    ledger: &Ledger,
+    hold_record: &HoldRecord,
     permit: &mut Permit,
 ) -> Option<Entry> {
-    let highest = ledger.highest();
+    let highest = hold_record.highest();
     let outcome = named.object.try_acquire().await.transpose();
     let another = runner.granted(&named.name, outcome)?;
     runner.trace(named, "merge");
-    let (another, entry) = enter(runner, named, ledger, another, highest).await;
+    let (another, entry) = enter(runner, named, hold_record, another, highest).await;
     let sum = permit.permits() + another.permits();
     if permit.merge(another).is_err() || permit.permits() != sum {
         let words = format!("{}: {sum} merged are {permit:?}", named.name);

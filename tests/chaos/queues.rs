@@ -97,8 +97,8 @@ async fn put(runner: &mut Runner, named: &Named<Queue<u64>>) {
 
 /// Takes an item, and reports it as done or puts it back.
 async fn take(runner: &mut Runner, named: &Named<Queue<u64>>) {
-    let ledger = named.ledger(&runner.notes);
-    let highest = ledger.highest();
+    let hold_record = named.hold_record(&runner.notes);
+    let highest = hold_record.highest();
     let queue = &named.object;
     // Every item can be decoded, so a decoding error is a violation.
     let wait = || async { Ok(queue.get().await?) };
@@ -107,7 +107,7 @@ async fn take(runner: &mut Runner, named: &Named<Queue<u64>>) {
     let Some(taken) = runner.obtain(named, "get", wait, limit, attempt).await else {
         return;
     };
-    let entry = ledger.enter_with(*taken, 1, taken.fence(), highest);
+    let entry = hold_record.enter_with(*taken, 1, taken.fence(), highest);
     if !taken.is_valid() || taken.attempts() == 0 {
         let words = format!("{}: {taken:?} is not valid", named.name);
         runner.notes.violation(&words);
@@ -115,7 +115,7 @@ async fn take(runner: &mut Runner, named: &Named<Queue<u64>>) {
     runner.inspect(named, taken.abandoned());
     // Long enough that processes are often killed with a taken item.
     tokio::time::sleep(runner.brief() * 20).await;
-    ledger.leave(entry);
+    hold_record.leave(entry);
     part_with(runner, named, taken).await;
 }
 
@@ -168,14 +168,14 @@ pub(crate) async fn unblock(runner: &mut Runner, named: &Named<Queue<u64>>) {
 }
 
 async fn take_some(notes: &Notes, named: &Named<Queue<u64>>, most: usize) {
-    let ledger = named.ledger(notes);
+    let hold_record = named.hold_record(notes);
     for _ in 0..most {
-        let highest = ledger.highest();
+        let highest = hold_record.highest();
         let Some(taken) = named.object.try_get().await.unwrap() else {
             return;
         };
-        let entry = ledger.enter_with(*taken, 1, taken.fence(), highest);
-        ledger.leave(entry);
+        let entry = hold_record.enter_with(*taken, 1, taken.fence(), highest);
+        hold_record.leave(entry);
         finish(notes, named, taken).await;
     }
 }

@@ -1,6 +1,6 @@
 //! The actions of processes on readers-writer locks.
 //!
-//! Each mode has an amount in the ledger, so that incompatible modes exceed the maximum together.
+//! Each mode has an amount in the hold record, so that incompatible modes exceed the maximum together.
 
 use lockkeeper::{
     RwLock, RwLockUpgradableReadGuard, RwLockWriteGuard,
@@ -10,7 +10,7 @@ use rand::Rng;
 
 use super::{
     exclusive::{check_grant, release},
-    ledger::{Entry, Ledger},
+    hold_record::{Entry, HoldRecord},
     setup::Named,
     worker::Runner,
 };
@@ -34,43 +34,43 @@ pub(crate) async fn act_on(runner: &mut Runner, named: &Named<RwLock>) {
 }
 
 async fn read(runner: &mut Runner, named: &Named<RwLock>) {
-    let ledger = named.ledger(&runner.notes);
-    let highest = ledger.highest();
+    let hold_record = named.hold_record(&runner.notes);
+    let highest = hold_record.highest();
     let lock = &named.object;
     let (wait, attempt) = (|| lock.read(), || lock.try_read());
     let limit = |time| lock.read().timeout(time);
     if let Some(guard) = runner.obtain(named, "read", wait, limit, attempt).await {
-        let entry = ledger.enter(READER, guard.fence(), highest);
+        let entry = hold_record.enter(READER, guard.fence(), highest);
         let (guard, entry) = check_grant(runner, named, guard, entry);
         leave_and_release(runner, named, guard, entry).await;
     }
 }
 
 async fn write(runner: &mut Runner, named: &Named<RwLock>) {
-    let ledger = named.ledger(&runner.notes);
+    let hold_record = named.hold_record(&runner.notes);
     let lock = &named.object;
     let (wait, attempt) = (|| lock.write(), || lock.try_write());
     let limit = |time| lock.write().timeout(time);
     if let Some(guard) = runner.obtain(named, "write", wait, limit, attempt).await {
-        let entry = ledger.enter(ALL.into(), guard.fence(), 0);
+        let entry = hold_record.enter(ALL.into(), guard.fence(), 0);
         let (guard, entry) = check_grant(runner, named, guard, entry);
-        written(runner, named, &ledger, guard, entry).await;
+        written(runner, named, &hold_record, guard, entry).await;
     }
 }
 
 async fn read_and_write(runner: &mut Runner, named: &Named<RwLock>) {
-    let ledger = named.ledger(&runner.notes);
-    let highest = ledger.highest();
+    let hold_record = named.hold_record(&runner.notes);
+    let highest = hold_record.highest();
     let lock = &named.object;
     let wait = || lock.upgradable_read();
     let limit = |time| lock.upgradable_read().timeout(time);
     let attempt = || lock.try_upgradable_read();
     let guard = runner.obtain(named, "upgradable read", wait, limit, attempt);
     if let Some(guard) = guard.await {
-        let entry = ledger.enter(UPGRADABLE, guard.fence(), highest);
+        let entry = hold_record.enter(UPGRADABLE, guard.fence(), highest);
         let (guard, entry) = check_grant(runner, named, guard, entry);
         runner.pause().await;
-        upgrade_randomly(runner, named, &ledger, guard, entry).await;
+        upgrade_randomly(runner, named, &hold_record, guard, entry).await;
     }
 }
 
@@ -78,7 +78,7 @@ async fn read_and_write(runner: &mut Runner, named: &Named<RwLock>) {
 async fn upgrade_randomly(
     runner: &mut Runner,
     named: &Named<RwLock>,
-    ledger: &Ledger,
+    hold_record: &HoldRecord,
     guard: RwLockUpgradableReadGuard,
     mut entry: Entry,
 ) {
@@ -99,17 +99,17 @@ async fn upgrade_randomly(
         4 => {
             runner.trace(named, "upgrade and drop");
             // Dropping the call drops the guard.
-            ledger.leave(entry);
+            hold_record.leave(entry);
             let outcome = runner.give_up(guard.upgrade()).await;
             if let Some(guard) = runner.granted(&named.name, outcome) {
-                let entry = ledger.enter(ALL.into(), guard.fence(), 0);
-                written(runner, named, ledger, guard, entry).await;
+                let entry = hold_record.enter(ALL.into(), guard.fence(), 0);
+                written(runner, named, hold_record, guard, entry).await;
             }
             return;
         }
         _ => {
             runner.trace(named, "downgrade to a reader");
-            ledger.leave_in_part(&mut entry, UPGRADABLE - READER);
+            hold_record.leave_in_part(&mut entry, UPGRADABLE - READER);
             let lowered = guard.downgrade().await;
             return stay(runner, named, lowered, entry).await;
         }
@@ -118,14 +118,14 @@ async fn upgrade_randomly(
         Some(Ok(guard)) => {
             runner.count(named, "upgraded");
             // No other writer was granted since this reader's grant.
-            ledger.take_all(&mut entry, guard.fence());
-            written(runner, named, ledger, guard, entry).await;
+            hold_record.take_all(&mut entry, guard.fence());
+            written(runner, named, hold_record, guard, entry).await;
         }
         Some(Err(guard)) => {
             runner.count(named, "not upgraded");
             leave_and_release(runner, named, guard, entry).await;
         }
-        None => ledger.leave(entry),
+        None => hold_record.leave(entry),
     }
 }
 
@@ -133,7 +133,7 @@ async fn upgrade_randomly(
 async fn written(
     runner: &mut Runner,
     named: &Named<RwLock>,
-    ledger: &Ledger,
+    hold_record: &HoldRecord,
     guard: RwLockWriteGuard,
     mut entry: Entry,
 ) {
@@ -143,13 +143,13 @@ async fn written(
     match runner.random.random_range(0..4) {
         0 => {
             runner.trace(named, "downgrade");
-            ledger.leave_in_part(&mut entry, all - READER);
+            hold_record.leave_in_part(&mut entry, all - READER);
             let lowered = guard.downgrade().await;
             stay(runner, named, lowered, entry).await;
         }
         1 => {
             runner.trace(named, "downgrade_to_upgradable");
-            ledger.leave_in_part(&mut entry, all - UPGRADABLE);
+            hold_record.leave_in_part(&mut entry, all - UPGRADABLE);
             let lowered = guard.downgrade_to_upgradable().await;
             stay(runner, named, lowered, entry).await;
         }
@@ -169,7 +169,7 @@ async fn stay<P: Guarded>(
             runner.count(named, "downgraded");
             leave_and_release(runner, named, guard, entry).await;
         }
-        None => named.ledger(&runner.notes).leave(entry),
+        None => named.hold_record(&runner.notes).leave(entry),
     }
 }
 
@@ -180,6 +180,6 @@ async fn leave_and_release<P: Guarded>(
     entry: Entry,
 ) {
     runner.pause().await;
-    named.ledger(&runner.notes).leave(entry);
+    named.hold_record(&runner.notes).leave(entry);
     release(runner, named, guard).await;
 }

@@ -9,7 +9,7 @@ use lockkeeper::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ledger::Ledger, notes::Notes, rw_locks};
+use super::{hold_record::HoldRecord, notes::Notes, rw_locks};
 
 /// An object with its name and its maximum.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,8 +21,8 @@ pub(crate) struct Named<T> {
 }
 
 impl<T> Named<T> {
-    pub(crate) fn ledger(&self, notes: &Notes) -> Ledger {
-        Ledger::new(&self.name, self.most.into(), notes)
+    pub(crate) fn hold_record(&self, notes: &Notes) -> HoldRecord {
+        HoldRecord::new(&self.name, self.most.into(), notes)
     }
 }
 
@@ -30,7 +30,7 @@ impl<T> Named<T> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Setup {
     pub(crate) locks: Vec<Named<Lock>>,
-    /// Locks that may be forced open, so a ledger cannot track their holders.
+    /// Locks that may be forced open, so a hold record cannot track their holders.
     pub(crate) forced_locks: Vec<Named<Lock>>,
     pub(crate) reentrant_locks: Vec<Named<ReentrantLock>>,
     pub(crate) conditions: Vec<Named<Condition>>,

@@ -30,7 +30,7 @@ pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Value<u64>>) {
 /// Increments in a randomly chosen way.
 async fn add(runner: &mut Runner, named: &Named<Value<u64>>) {
     let value = &named.object;
-    let highest = named.ledger(&runner.notes).highest();
+    let highest = named.hold_record(&runner.notes).highest();
     runner.notes.add(&begun(named), 1);
     let outcome = match runner.random.random_range(0..5) {
         0 | 1 => {
@@ -61,7 +61,7 @@ async fn add(runner: &mut Runner, named: &Named<Value<u64>>) {
     if let Some(number) = runner.granted(&named.name, outcome) {
         runner.notes.add(&added(named), 1);
         runner.count(named, "added");
-        named.ledger(&runner.notes).pass(number, highest);
+        named.hold_record(&runner.notes).pass(number, highest);
     }
 }
 
@@ -79,7 +79,7 @@ async fn exchange(value: &Value<u64>) -> Result<u64, CallError> {
 /// Reads the value or waits for a change, in a randomly chosen way.
 async fn look(runner: &mut Runner, named: &Named<Value<u64>>) {
     let value = &named.object;
-    let highest = named.ledger(&runner.notes).highest();
+    let highest = named.hold_record(&runner.notes).highest();
     let (least, seen) = match runner.random.random_range(0..4) {
         0 => {
             runner.trace(named, "versioned");
@@ -128,11 +128,11 @@ async fn look(runner: &mut Runner, named: &Named<Value<u64>>) {
 
 /// Increments the value, to end waits for a change.
 pub(crate) async fn unblock(runner: &Runner, named: &Named<Value<u64>>) {
-    let highest = named.ledger(&runner.notes).highest();
+    let highest = named.hold_record(&runner.notes).highest();
     runner.notes.add(&begun(named), 1);
     let before = named.object.fetch_add(1).await.unwrap();
     runner.notes.add(&added(named), 1);
-    named.ledger(&runner.notes).pass(before + 1, highest);
+    named.hold_record(&runner.notes).pass(before + 1, highest);
 }
 
 /// Checks that the value is the number of all increments, and that it has no waiters.

@@ -5,7 +5,7 @@
 //! calls that an honest client's objects must refuse.
 
 mod connections;
-mod crowds;
+mod contention;
 mod lengths;
 mod mutated;
 mod names;
@@ -42,7 +42,7 @@ const ATTACKS: [(&str, Attack); 15] = [
     ("waits", waits::attack),
     ("turns", turns::attack),
     ("replaced", replaced::attack),
-    ("crowds", crowds::attack),
+    ("crowds", contention::attack),
 ];
 
 /// Returns the attacks in `LOCKKEEPER_HOSTILE_ATTACKS`, separated by commas, or all attacks.

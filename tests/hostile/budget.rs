@@ -17,7 +17,7 @@ pub(crate) fn limits() -> Limits {
         unread_bytes: 64 << 20,
         stored_bytes: 64 << 20,
         unread_time: Duration::from_secs(1),
-        hello: Duration::from_secs(1),
+        handshake_time: Duration::from_secs(1),
         ..Limits::default()
     }
 }

@@ -85,11 +85,11 @@ async fn hostile_run_of(length: Duration) {
     let address = folder.path().join("attacked.sock");
     let address = address.display().to_string();
     let (errors, over) = (folder.path().join("errors"), folder.path().join("over"));
-    let post = ManagerConfig {
+    let manager_args = ManagerConfig {
         address: address.clone(),
         errors: errors.clone(),
     };
-    let mut manager = Role::start("manager", &post);
+    let mut manager = Role::start("manager", &manager_args);
     assert_eq!(manager.next_report(), "serves");
     let pid = manager.pid();
     let at_first = peak_bytes(pid).expect("the manager runs");

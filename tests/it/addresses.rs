@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::ffi::OsStrExt, path::Path};
 
-use lockkeeper::{Address, CallError, Manager, StartError, errors::BadAddress};
+use lockkeeper::{Address, CallError, Manager, StartError, errors::AddressErrorKind};
 use lockkeeper_test_support::{Role, Roles, report};
 
 use crate::run;
@@ -125,13 +125,13 @@ fn path_of_another_file_is_refused_with_its_type() {
 fn invalid_address_is_an_error_of_start_and_connect() {
     run(async {
         for (text, reason) in [
-            ("127.0.0.1:7000", BadAddress::Network),
-            ("localhost:7000", BadAddress::Network),
-            ("[::1]:7000", BadAddress::Network),
-            ("tls://localhost:7000", BadAddress::Network),
-            ("", BadAddress::Empty),
-            (".", BadAddress::NotAFile),
-            ("jobs\n", BadAddress::ControlCharacter),
+            ("127.0.0.1:7000", AddressErrorKind::Network),
+            ("localhost:7000", AddressErrorKind::Network),
+            ("[::1]:7000", AddressErrorKind::Network),
+            ("tls://localhost:7000", AddressErrorKind::Network),
+            ("", AddressErrorKind::Empty),
+            (".", AddressErrorKind::NotAFile),
+            ("jobs\n", AddressErrorKind::ControlCharacter),
         ] {
             let expected = text.parse::<Address>().unwrap_err();
             assert_eq!(expected.reason, reason, "{text:?}");

@@ -18,7 +18,7 @@ use futures::FutureExt;
 use lockkeeper::{
     Barrier, CallError, Manager, Pool, Task,
     builders::{BarrierSpec, OnDeath, Program},
-    errors::{ActionError, Breach, Fault, Refusal},
+    errors::{ActionError, BreakReason, Fault, Refusal},
     guards::Passed,
 };
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, until};
@@ -97,14 +97,14 @@ async fn arrived(barrier: &Barrier) -> tokio::task::JoinHandle<Result<Passed, Ca
     waiting
 }
 
-fn broken(breach: Breach) -> CallError {
-    CallError::refused(Refusal::Broken(breach))
+fn broken(reason: BreakReason) -> CallError {
+    CallError::refused(Refusal::Broken(reason))
 }
 
 /// Returns the process whose death broke the barrier.
 fn who_died(outcome: Result<Passed, CallError>) -> u32 {
     match outcome {
-        Err(CallError::Refused(Refusal::Broken(Breach::Died(peer)), _)) => peer.pid,
+        Err(CallError::Refused(Refusal::Broken(BreakReason::Died(peer)), _)) => peer.pid,
         other => panic!("no party died: {other:?}"),
     }
 }
@@ -198,8 +198,8 @@ async fn breaks<F: Future + Send + 'static>(way: impl FnOnce(Barrier) -> F) {
     let other = arrived(&barrier).await;
     // The action may panic.
     let _ = tokio::spawn(way(barrier.clone()).map(drop)).await;
-    assert_eq!(other.await.unwrap(), Err(broken(Breach::ActionFailed)));
-    assert_eq!(barrier.wait().await, Err(broken(Breach::ActionFailed)));
+    assert_eq!(other.await.unwrap(), Err(broken(BreakReason::ActionFailed)));
+    assert_eq!(barrier.wait().await, Err(broken(BreakReason::ActionFailed)));
     barrier.reset().await.unwrap();
     let other = arrived(&barrier).await;
     assert!(barrier.wait().await.unwrap().is_leader);
@@ -267,7 +267,7 @@ fn action_that_never_returns_does_not_delay_timeouts() {
         assert_eq!(impatient.await, Err(CallError::timed_out()));
         // On a slow machine the timeout may have passed before the action began.
         let _ = end.send(());
-        let shown = Err(ActionError::Call(broken(Breach::TimedOut)));
+        let shown = Err(ActionError::Call(broken(BreakReason::TimedOut)));
         assert_eq!(acting.await.unwrap(), shown);
     });
 }
@@ -281,17 +281,17 @@ fn timeout_abort_and_reset_end_all_waits() {
             barrier.wait().timeout(SHORT).await,
             Err(CallError::timed_out())
         );
-        assert_eq!(other.await.unwrap(), Err(broken(Breach::TimedOut)));
-        assert_eq!(barrier.wait().await, Err(broken(Breach::TimedOut)));
+        assert_eq!(other.await.unwrap(), Err(broken(BreakReason::TimedOut)));
+        assert_eq!(barrier.wait().await, Err(broken(BreakReason::TimedOut)));
         barrier.reset().await.unwrap();
 
         let other = arrived(&barrier).await;
         barrier.reset().await.unwrap();
-        assert_eq!(other.await.unwrap(), Err(broken(Breach::Reset)));
+        assert_eq!(other.await.unwrap(), Err(broken(BreakReason::Reset)));
         let other = arrived(&barrier).await;
         barrier.abort().await.unwrap();
-        assert_eq!(other.await.unwrap(), Err(broken(Breach::Aborted)));
-        assert_eq!(barrier.wait().await, Err(broken(Breach::Aborted)));
+        assert_eq!(other.await.unwrap(), Err(broken(BreakReason::Aborted)));
+        assert_eq!(barrier.wait().await, Err(broken(BreakReason::Aborted)));
         barrier.reset().await.unwrap();
         let others = [arrived(&barrier).await, arrived(&barrier).await];
         assert!(barrier.wait().await.unwrap().is_leader);
@@ -367,12 +367,12 @@ fn plain_threads_and_pool_tasks_can_be_parties() {
             let failed = ActionError::Failed(CallError::timed_out());
             assert_eq!(barrier.wait_with(act).blocking(), Err(failed));
             let late = barrier.wait().timeout(SHORT).blocking();
-            assert_eq!(late, Err(broken(Breach::ActionFailed)));
+            assert_eq!(late, Err(broken(BreakReason::ActionFailed)));
             barrier
         });
         let barrier = thread.join().unwrap();
         for task in tasks {
-            assert_eq!(task.await, Ok(Err(broken(Breach::ActionFailed))));
+            assert_eq!(task.await, Ok(Err(broken(BreakReason::ActionFailed))));
         }
         barrier.reset().await.unwrap();
         let tasks = [(); 2].map(|()| pool.spawn(Meet(barrier.clone())));

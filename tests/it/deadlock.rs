@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, process, sync::mpsc, thread, time::Duration};
 
 use lockkeeper::{
     CallError, Lock, Manager, Permit, ReentrantLock, Semaphore, StartError,
-    deadlock::{Deadlock, Deadlocks},
+    deadlock::{Deadlock, DeadlockPolicy},
     errors::Refusal,
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
@@ -31,7 +31,7 @@ const EVERY: Duration = Duration::from_millis(20);
 
 /// Starts a manager that fails one call of each deadlock.
 async fn strict() -> Manager {
-    let deadlocks = Deadlocks::new().fail().every(EVERY);
+    let deadlocks = DeadlockPolicy::new().fail().every(EVERY);
     let builder = Manager::builder().register::<Shared>();
     builder.deadlocks(deadlocks).start().await.unwrap()
 }
@@ -176,7 +176,7 @@ fn three_processes_in_a_ring_are_found() {
 #[test]
 fn spawned_manager_finds_deadlocks_too() {
     run(async {
-        let deadlocks = Deadlocks::new().fail().print().every(EVERY);
+        let deadlocks = DeadlockPolicy::new().fail().print().every(EVERY);
         let manager = Manager::builder().deadlocks(deadlocks).spawn().await;
         let manager = manager.unwrap();
         let (pids, deadlock) = close(ring(&manager, 2).await, 0).await;
@@ -602,9 +602,11 @@ fn threads_are_callers_like_tasks() {
 fn deadlock_is_reported_once_and_stays_until_a_call_ends() {
     run(async {
         let (sender, reports) = mpsc::channel();
-        let deadlocks = Deadlocks::new().every(EVERY).report(move |deadlock| {
-            sender.send(deadlock).unwrap();
-        });
+        let deadlocks = DeadlockPolicy::new()
+            .every(EVERY)
+            .on_deadlock(move |deadlock| {
+                sender.send(deadlock).unwrap();
+            });
         let manager = Manager::builder().deadlocks(deadlocks).start().await;
         let manager = manager.unwrap();
         let alone = |lock: Lock| {
@@ -647,7 +649,7 @@ fn report_of_a_manager_without_detection_is_an_error() {
 #[test]
 fn callback_for_deadlocks_cannot_be_sent_to_another_process() {
     run(async {
-        let deadlocks = Deadlocks::new().report(drop);
+        let deadlocks = DeadlockPolicy::new().on_deadlock(drop);
         let spawned = Manager::builder().deadlocks(deadlocks).spawn().await;
         let Err(StartError::Unusable(why)) = spawned else {
             panic!("a function was sent to another process");

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures::FutureExt;
 use lockkeeper::{
     Address, CallError, Lock, Manager, Owner,
-    deadlock::Deadlocks,
+    deadlock::DeadlockPolicy,
     dynamic::{Answer, Hold, Object},
     errors::Fault,
 };
@@ -125,7 +125,7 @@ fn locks_are_acquired_and_released() {
         let keyed = open(&manager, "keyed_lock", &holder).await;
         let hold = acquire(&keyed, &pack(("key",))).await;
         assert_eq!(
-            ask::<(u64, u64, u64, u64)>(&keyed, "count", NONE).await,
+            ask::<(u64, u64, u64, u64)>(&keyed, "status", NONE).await,
             (1, 1, 0, 0)
         );
         assert_eq!(
@@ -139,7 +139,7 @@ fn locks_are_acquired_and_released() {
             Ok(())
         );
         assert_eq!(
-            ask::<(u64, u64, u64, u64)>(&keyed, "count", NONE).await,
+            ask::<(u64, u64, u64, u64)>(&keyed, "status", NONE).await,
             (0, 0, 0, 0)
         );
     });
@@ -158,7 +158,7 @@ fn semaphores_are_acquired_and_released() {
         ] {
             let permits = open(&manager, kind, &pack((2, "Holder"))).await;
             let hold = acquire(&permits, &pack((2,))).await;
-            let count: (u64, u64, u64, bool) = ask(&permits, "count", NONE).await;
+            let count: (u64, u64, u64, bool) = ask(&permits, "status", NONE).await;
             assert_eq!(count, (0, 2, 0, false));
             let one = pack(1);
             for _ in 0..2 {
@@ -187,7 +187,7 @@ fn events_conditions_barriers_and_latches_wake() {
         let event = open(&manager, "event", NIL).await;
         let waiting = tokio::spawn(event.call("wait", &array(&[NIL])));
         until("the call waits", || async {
-            ask::<(bool, u64, u64)>(&event, "look", NONE).await == (false, 0, 1)
+            ask::<(bool, u64, u64)>(&event, "status", NONE).await == (false, 0, 1)
         })
         .await;
         assert_eq!(ask::<u64>(&event, "set", NONE).await, 1);
@@ -200,7 +200,7 @@ fn events_conditions_barriers_and_latches_wake() {
         let hold = acquire(&condition, NONE).await;
         let set = pack("");
         let sleep = array(&[&hold.proof(), &set]);
-        let asleep = tokio::spawn(hold.sleep("wait", &sleep));
+        let asleep = tokio::spawn(hold.wait("wait", &sleep));
         until("the call sleeps", || async {
             let sleepers: Result<u64, String> = ask(&condition, "sleepers", &array(&[&set])).await;
             sleepers == Ok(1)
@@ -218,7 +218,7 @@ fn events_conditions_barriers_and_latches_wake() {
         assert_eq!(wake, "Notified");
         let hold = awake.into_hold();
         let sleep = array(&[&hold.proof(), &set]);
-        let awake = hold.sleep("wait", &sleep).timeout(SHORT).await.unwrap();
+        let awake = hold.wait("wait", &sleep).timeout(SHORT).await.unwrap();
         let (_, wake) = read::<Result<(Granted, String), String>>(&awake).unwrap();
         assert_eq!(wake, "TimedOut");
         assert_eq!(
@@ -280,7 +280,7 @@ fn queues_and_values_keep_bytes() {
 #[test]
 fn owners_acquire_a_reentrant_lock_independently() {
     run(async {
-        let builder = Manager::builder().deadlocks(Deadlocks::new());
+        let builder = Manager::builder().deadlocks(DeadlockPolicy::new());
         let manager = builder.start().await.unwrap();
         let lock = open(&manager, "reentrant_lock", &pack("Holder")).await;
         let [one, other] = [(); 2].map(|()| Owner::new());
@@ -383,7 +383,7 @@ fn errors_name_the_wrong_kind_operation_or_argument() {
         );
         let found = find("event", "lock")
             .await
-            .call("look", NONE)
+            .call("status", NONE)
             .await
             .map(drop);
         assert!(matches!(fault(found), Fault::WrongKind { .. }));

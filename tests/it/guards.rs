@@ -4,7 +4,8 @@ use std::{future::pending, pin::pin, sync::Arc, thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, ConditionGuard, Limits, Lock, LockGuard, Manager, Permit, ReentrantGuard, block_on,
+    CallError, ConditionGuard, Limits, Lock, LockGuard, Manager, Permit, ReentrantLockGuard,
+    block_on,
     errors::Refusal,
     kind::{Call, Operation, Operations, Primitive, Serve},
 };
@@ -56,7 +57,7 @@ impl Serve<Fetch> for Payloads {
 /// A guard of each kind.
 struct Guards {
     lock: LockGuard,
-    reentrant: ReentrantGuard,
+    reentrant: ReentrantLockGuard,
     condition: ConditionGuard,
     permit: Permit,
     names: Vec<String>,

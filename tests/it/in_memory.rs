@@ -15,7 +15,7 @@ use futures::FutureExt;
 use lockkeeper::{
     Address, CallError, Limits, Lock, Manager, Pool, Proxy, StartError, Task, block_on,
     builders::Program,
-    deadlock::Deadlocks,
+    deadlock::DeadlockPolicy,
     errors::Refusal,
     kind::{Call, CallId, HangUp, Operation, Operations, Primitive, Serve},
     lock_all,
@@ -309,7 +309,7 @@ async fn manager_has_the_kinds_limits_shards_and_deadlocks_of_its_builder() {
         .await
         .unwrap();
     let begun = Instant::now();
-    let finds = Manager::builder().deadlocks(Deadlocks::new().fail());
+    let finds = Manager::builder().deadlocks(DeadlockPolicy::new().fail());
     finds
         .in_memory(async |manager| {
             let [one, two] = [manager.lock().await, manager.lock().await].map(Result::unwrap);

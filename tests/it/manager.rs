@@ -294,7 +294,7 @@ fn manager_with_a_limit_of_zero_sessions_does_not_start() {
         let address = address_in(&folder);
         let limits = Limits {
             sessions: 0,
-            hello: Duration::from_secs(1),
+            handshake_time: Duration::from_secs(1),
             ..Limits::default()
         };
         let builder = Manager::builder().address(address.clone()).limits(limits);

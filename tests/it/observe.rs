@@ -30,7 +30,7 @@ use tracing::Level;
 use crate::observe::recorded::{Recorded, recorded, recorded_once, start_recording};
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Double>().kind::<Fragile>()
+    program.task::<Double>().register::<Fragile>()
 }
 
 /// Runs a test in its own process, with a subscriber.

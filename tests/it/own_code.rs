@@ -156,7 +156,7 @@ impl Serve<Wait> for Counter {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.kind::<Counter>()
+    program.register::<Counter>()
 }
 
 /// Checks the message of an error, and that it names no other class of errors.

@@ -104,7 +104,7 @@ impl Serve<Take> for Rack {
 
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
-        if let Ok(grant) = call.grant(grant) {
+        if let Ok(grant) = call.verify(grant) {
             call.ends(grant);
             self.take_back(|taker| taker == grant);
         }
@@ -140,7 +140,7 @@ impl Drop for Device {
 const LONG: Duration = Duration::from_secs(3600);
 
 pub(crate) fn register(program: Program) -> Program {
-    program.kind::<Rack>().task::<Use>()
+    program.register::<Rack>().task::<Use>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {

@@ -79,7 +79,7 @@ impl Stream for Socket {
         (&self.0).write(bytes)
     }
 
-    fn shut_down(&self) {
+    fn shutdown(&self) {
         // This fails only when the stream has already ended.
         let _ = self.0.shutdown(Shutdown::Both);
     }

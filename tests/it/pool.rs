@@ -23,8 +23,8 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt};
 use lockkeeper::{
-    CallError, Lock, Manager, PlainTask, Pool, Semaphore, Task, TaskError, builders::Program,
-    errors::TaskFault, proxies::Plain,
+    Blocking, BlockingTask, CallError, Lock, Manager, Pool, Semaphore, Task, TaskError,
+    builders::Program, errors::TaskFault,
 };
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};
@@ -48,7 +48,7 @@ impl Task for Square {
 #[derive(Debug, Serialize, Deserialize)]
 struct InTurn(u64, Lock);
 
-impl PlainTask for InTurn {
+impl BlockingTask for InTurn {
     const NAME: &'static str = "in_turn";
     type Output = Result<u64, CallError>;
 
@@ -90,9 +90,9 @@ impl Task for Even {
 
 /// As `Even`, in plain code.
 #[derive(Debug, Serialize, Deserialize)]
-struct PlainEven(u64);
+struct BlockingEven(u64);
 
-impl PlainTask for PlainEven {
+impl BlockingTask for BlockingEven {
     const NAME: &'static str = "plain_even";
     type Output = u64;
 
@@ -136,10 +136,10 @@ pub(crate) fn register(program: Program) -> Program {
     program
         .task::<Secret>()
         .task::<Square>()
-        .task::<Plain<InTurn>>()
+        .task::<Blocking<InTurn>>()
         .task::<OnSignal>()
         .task::<Even>()
-        .task::<Plain<PlainEven>>()
+        .task::<Blocking<BlockingEven>>()
         .task::<Repeat>()
 }
 
@@ -259,7 +259,7 @@ fn plain_tasks_may_block_on_proxies_in_their_arguments() {
         let lock = manager.lock().await.unwrap();
         let pool = Pool::new(2).await.unwrap();
         let guard = lock.acquire().await.unwrap();
-        let tasks: Vec<_> = (0..6).map(|n| Plain(InTurn(n, lock.clone()))).collect();
+        let tasks: Vec<_> = (0..6).map(|n| Blocking(InTurn(n, lock.clone()))).collect();
         let map = pool.map(tasks);
         let free = async {
             until("both workers wait for the lock", || async {
@@ -283,7 +283,7 @@ fn panic_of_a_task_fails_only_that_task_with_its_message() {
             let pids = pool.pids().await;
             let outcomes: Vec<_> = pool.imap((0..6).map(Even)).collect().await;
             let plain: Vec<_> = pool
-                .imap((0..6).map(|number| Plain(PlainEven(number))))
+                .imap((0..6).map(|number| Blocking(BlockingEven(number))))
                 .collect()
                 .await;
             let expected = (0..6).map(|n| if n % 2 == 0 { Ok(n) } else { Err(odd(n)) });

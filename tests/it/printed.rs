@@ -4,8 +4,8 @@ use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 
 use lockkeeper::{
     Address, CallError, Fence, Manager, StartError, TaskError,
-    deadlock::{Claim, Deadlock, Member, Wait},
-    errors::{Breach, Fault, FenceError, Refusal, TaskFault},
+    deadlock::{Caller, Claim, Deadlock, WaitsFor},
+    errors::{BreakReason, Fault, FenceError, Refusal, TaskFault},
     guards::Abandoned,
     inspect::{CallInfo, Key, ObjectInfo, PartInfo, Peer, Snapshot},
     kind::{Operations, Primitive, Survey},
@@ -74,8 +74,8 @@ fn claim() -> Claim {
 }
 
 fn deadlock() -> Deadlock {
-    let wait = Wait::new(claim(), vec![0], Some(0));
-    let member = Member::new(peer(), 1, vec![claim()], vec![wait]);
+    let wait = WaitsFor::new(claim(), vec![0], Some(0));
+    let member = Caller::new(peer(), 1, vec![claim()], vec![wait]);
     Deadlock::new(vec![member], 1)
 }
 
@@ -142,7 +142,7 @@ fn errors_are_one_line_each() {
         },
         Fault::BadArguments(hostile()),
         Fault::Refused(Refusal::Invalid(hostile())),
-        Fault::Refused(Refusal::Broken(Breach::Died(peer()))),
+        Fault::Refused(Refusal::Broken(BreakReason::Died(peer()))),
         Fault::Refused(Refusal::WrongType {
             is: hostile(),
             asked: hostile(),

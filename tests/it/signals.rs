@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper::{
-    CallError, Lock, Manager, PlainTask, Pool, Task, builders::Program, proxies::Plain,
-};
+use lockkeeper::{Blocking, BlockingTask, CallError, Lock, Manager, Pool, Task, builders::Program};
 use lockkeeper_test_support::{Role, Roles, is_running, report, seeded, signal_group, until};
 use rand::Rng;
 use rustix::process::Signal;
@@ -47,7 +45,7 @@ impl Task for WaitForFile {
 #[derive(Debug, Serialize, Deserialize)]
 struct PlainWaitForFile(WaitForFile);
 
-impl PlainTask for PlainWaitForFile {
+impl BlockingTask for PlainWaitForFile {
     const NAME: &'static str = "plain_linger";
     type Output = Result<u32, CallError>;
 
@@ -83,7 +81,7 @@ impl Task for Masks {
 pub(crate) fn register(program: Program) -> Program {
     program
         .task::<WaitForFile>()
-        .task::<Plain<PlainWaitForFile>>()
+        .task::<Blocking<PlainWaitForFile>>()
         .task::<Masks>()
 }
 
@@ -119,7 +117,7 @@ async fn drain((signals, mark): (Vec<i32>, PathBuf)) {
     // Twice as many tasks as workers: the others are run by workers that start after the signal.
     let tasks: Vec<_> = (0..2).map(|_| pool.spawn(task.clone())).collect();
     let plain_tasks: Vec<_> = (0..2)
-        .map(|_| pool.spawn(Plain(PlainWaitForFile(task.clone()))))
+        .map(|_| pool.spawn(Blocking(PlainWaitForFile(task.clone()))))
         .collect();
     until_running(&pool, 2).await;
     report("running");

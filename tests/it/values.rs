@@ -180,7 +180,10 @@ impl Serve<Insert> for EndlessKind {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Echo>().task::<WithoutEnd>().kind::<Kept>()
+    program
+        .task::<Echo>()
+        .task::<WithoutEnd>()
+        .register::<Kept>()
 }
 
 #[test]

@@ -9,7 +9,7 @@ pub(crate) mod rw_lock_and_latch;
 use std::time::Duration;
 
 use futures::future::join_all;
-use lockkeeper::{CallError, Manager, PlainTask, Pool, Task, builders::Program, proxies::Plain};
+use lockkeeper::{Blocking, BlockingTask, CallError, Manager, Pool, Task, builders::Program};
 use lockkeeper_test_support::kill;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ impl Task for Awaits {
 #[derive(Debug, Serialize, Deserialize)]
 struct Blocks(Objects);
 
-impl PlainTask for Blocks {
+impl BlockingTask for Blocks {
     const NAME: &'static str = "waits::blocks";
     type Output = Vec<(String, Outcome)>;
 
@@ -54,7 +54,7 @@ impl PlainTask for Blocks {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Awaits>().task::<Plain<Blocks>>()
+    program.task::<Awaits>().task::<Blocking<Blocks>>()
 }
 
 /// Returns whether a call failed because the connection to the manager was lost.
@@ -75,7 +75,7 @@ fn waits_fail_when_the_manager_is_killed() {
         let (objects, _reader) = Objects::set(&manager).await;
         let pool = Pool::new(2).await.unwrap();
         let awaits = pool.spawn(Awaits(objects.clone()));
-        let blocks = pool.spawn(Plain(Blocks(objects.clone())));
+        let blocks = pool.spawn(Blocking(Blocks(objects.clone())));
         let waits = [None, Some(HOUR)].map(|timeout| objects.waits(timeout));
         let waits = waits.into_iter().flatten();
         let waits: Vec<_> = waits

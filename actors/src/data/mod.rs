@@ -9,11 +9,11 @@ pub(crate) mod typed;
 pub(crate) mod value;
 
 pub use lockkeeper_protocol::operations::{
-    CheckType, Chunk, ChunkOutcome, CloseQueue, CloseTasks, Collect, CountItems, CountTasks,
-    CountWatchers, Delivery, Done, Ended, Exchange, Exchanged, Feed, Finished, Get, HandBack, Job,
-    Join, Leave, LimitSeries, Next, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Read,
-    ReleaseOutcomes, Reports, Row, Store, Submit, Swap, TaskFault, TaskQueueStatus, ValueSpec,
-    ValueStatus, Versioned, WaitChange, WorkerExit,
+    CheckType, Chunk, ChunkOutcome, CloseQueue, CloseTasks, Collect, Delivery, Done, Ended,
+    Exchange, Exchanged, Feed, Finished, Get, GetQueueStatus, GetTaskQueueStatus, GetValueStatus,
+    HandBack, Job, Join, Leave, LimitSeries, Next, OnlyIf, Put, PutBack, QueueSpec, QueueStatus,
+    Read, ReleaseOutcomes, Reports, Row, Store, Submit, Swap, TaskFault, TaskQueueStatus,
+    ValueSpec, ValueStatus, Versioned, WaitChange, WorkerExit,
 };
 pub use queue::Queue;
 pub use task_queue::TaskQueue;

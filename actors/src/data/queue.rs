@@ -12,7 +12,7 @@ use lockkeeper_protocol::{
     Abandoned, CallId, Fault, Refusal,
     codec::{Blob, Form},
     operations::{
-        CheckType, CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, QueueSpec,
+        CheckType, CloseQueue, Delivery, Done, Get, GetQueueStatus, Join, Put, PutBack, QueueSpec,
         QueueStatus,
     },
 };
@@ -20,7 +20,7 @@ use lockkeeper_protocol::{
 use crate::{
     data::typed::SchemaId,
     kind::{
-        budget::{CALL_BYTES, Stored},
+        budget::{CALL_BYTES, StoredBytes},
         call::{Call, Outbox, SMALL_BYTES},
         hang_up::HangUp,
         hold_timer::HoldTimer,
@@ -37,7 +37,7 @@ const MOST: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub struct Queue {
     capacity: u64,
-    holds: SchemaId,
+    schema: SchemaId,
     /// Items that were never delivered, by the calls that put them.
     fresh: WaitQueue<Item>,
     /// Items that were taken and returned, by their numbers.
@@ -83,9 +83,9 @@ struct Putter {
 #[derive(Debug)]
 struct ItemBytes {
     /// The fixed bytes of the item, and its content if that is short.
-    own: Stored,
+    own: StoredBytes,
     /// The bytes of a long item, shared with the reply that delivers it while the reply waits.
-    shared: Option<Rc<Stored>>,
+    shared: Option<Rc<StoredBytes>>,
 }
 
 /// The bytes that an item counts in addition to its content. While it is taken, its hold counts as much.
@@ -235,7 +235,7 @@ impl Primitive for Queue {
     const FORM: Form = Form::Compact;
     type Spec = QueueSpec;
 
-    fn create(QueueSpec { capacity, holds }: QueueSpec) -> Result<Self, Refusal> {
+    fn create(QueueSpec { capacity, schema }: QueueSpec) -> Result<Self, Refusal> {
         let capacity = capacity.unwrap_or(MOST);
         if !(1..=MOST).contains(&capacity) {
             return Err(Refusal::Invalid(format!(
@@ -244,7 +244,7 @@ impl Primitive for Queue {
         }
         Ok(Self {
             capacity,
-            holds: SchemaId::new(holds)?,
+            schema: SchemaId::new(schema)?,
             fresh: WaitQueue::new(),
             back: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -264,7 +264,7 @@ impl Primitive for Queue {
             .on::<PutBack>()
             .on::<Join>()
             .on::<CloseQueue>()
-            .on::<CountItems>()
+            .on::<GetQueueStatus>()
             .on::<CheckType>();
     }
 
@@ -355,7 +355,7 @@ impl Serve<Get> for Queue {
 
 impl Serve<Done> for Queue {
     fn serve(&mut self, Done { delivery }: Done, call: Call<Result<(), Refusal>>) {
-        let done = call.grant(delivery).and_then(|delivery| {
+        let done = call.verify(delivery).and_then(|delivery| {
             self.taken.remove(&delivery).ok_or(Refusal::NotHeld)?;
             call.ends(delivery);
             Ok(())
@@ -367,7 +367,7 @@ impl Serve<Done> for Queue {
 
 impl Serve<PutBack> for Queue {
     fn serve(&mut self, PutBack { delivery }: PutBack, call: Call<Result<(), Refusal>>) {
-        let back = call.grant(delivery).and_then(|delivery| {
+        let back = call.verify(delivery).and_then(|delivery| {
             let is_back = self.take_back(delivery, |_, _| {});
             is_back.then_some(()).ok_or(Refusal::NotHeld)?;
             call.ends(delivery);
@@ -396,8 +396,8 @@ impl Serve<CloseQueue> for Queue {
     }
 }
 
-impl Serve<CountItems> for Queue {
-    fn serve(&mut self, _: CountItems, call: Call<QueueStatus>) {
+impl Serve<GetQueueStatus> for Queue {
+    fn serve(&mut self, _: GetQueueStatus, call: Call<QueueStatus>) {
         let mut status = QueueStatus::default();
         status.len = self.len();
         status.capacity = self.capacity;
@@ -412,7 +412,7 @@ impl Serve<CountItems> for Queue {
 
 impl Serve<CheckType> for Queue {
     fn serve(&mut self, check: CheckType, call: Call<Result<(), Refusal>>) {
-        call.reply(self.holds.check(check));
+        call.reply(self.schema.check(check));
     }
 }
 

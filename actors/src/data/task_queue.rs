@@ -6,8 +6,8 @@
 //!
 //! Invariant: a job waits only while no worker waits, or while its series is at its limit of outcomes.
 
+mod assigned;
 mod backlog;
-mod hands;
 mod idle;
 mod job;
 mod series;
@@ -18,16 +18,16 @@ use lockkeeper_protocol::{
     CallId, JobId, Refusal, SessionId,
     codec::Form,
     operations::{
-        ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished, HandBack,
-        Job, Leave, LimitSeries, Next, ReleaseOutcomes, Reports, Row, Submit, TaskFault,
+        ChunkOutcome, CloseTasks, Collect, Ended, FailTasks, Feed, Finished, GetTaskQueueStatus,
+        HandBack, Job, Leave, LimitSeries, Next, ReleaseOutcomes, Reports, Row, Submit, TaskFault,
         TaskQueueStatus, WorkerExit,
     },
 };
 
 use crate::{
     data::task_queue::{
+        assigned::AssignedJobs,
         backlog::Backlog,
-        hands::Hands,
         idle::Idle,
         job::{Pending, Submitter, bytes_of},
         series::{MOST_BYTES_AT_A_TIME, Series, Told},
@@ -45,7 +45,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct TaskQueue {
     waiting: Backlog,
-    hands: Hands,
+    assigned: AssignedJobs,
     idle: WaitQueue<Idle>,
     series: Series,
     /// The number of tasks of series that were submitted, which is the number of the next one.
@@ -72,7 +72,7 @@ impl TaskQueue {
             self.hand_out(worker);
         }
         // A running job may return when its worker dies.
-        if self.closed.is_some() && self.waiting.is_empty() && self.hands.running() == 0 {
+        if self.closed.is_some() && self.waiting.is_empty() && self.assigned.running() == 0 {
             while let Some(worker) = self.idle.pop_front() {
                 worker.call.reply(None);
             }
@@ -117,7 +117,7 @@ impl TaskQueue {
                 task: job.task.clone(),
                 row: job.row.clone(),
             });
-            self.hands.give(by, job);
+            self.assigned.give(by, job);
         }
         call.reply(Some(jobs));
     }
@@ -125,9 +125,9 @@ impl TaskQueue {
     /// Passes the outcome of a job to its submitter, if the worker still has the job.
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
         let outcome = outcome.map_err(Rc::new);
-        if let Some((series, number, mut stored)) = self.hands.take_first(worker, job) {
+        if let Some((series, number, mut stored)) = self.assigned.take_first(worker, job) {
             self.series.end(series, number, outcome, &mut stored);
-        } else if let Some(job) = self.hands.take(worker, job) {
+        } else if let Some(job) = self.assigned.take(worker, job) {
             self.end(job, &outcome);
         }
     }
@@ -163,14 +163,14 @@ impl TaskQueue {
     fn leave(&mut self, series: CallId) {
         self.series.remove(series);
         self.waiting.remove_series(series);
-        self.hands.forget_series(series);
+        self.assigned.forget_series(series);
     }
 
     fn status(&self) -> TaskQueueStatus {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         let mut status = TaskQueueStatus::default();
         status.waiting = count(self.waiting.tasks());
-        status.running = count(self.hands.held());
+        status.running = count(self.assigned.held());
         status.idle = count(self.idle.len());
         status
     }
@@ -211,7 +211,7 @@ impl Primitive for TaskQueue {
             .on::<Finished>()
             .on::<HandBack>()
             .on::<CloseTasks>()
-            .on::<CountTasks>()
+            .on::<GetTaskQueueStatus>()
             .on::<Reports>()
             .on::<Feed>()
             .on::<Collect>()
@@ -227,11 +227,11 @@ impl Primitive for TaskQueue {
         if !id.is_one_way() {
             drop(self.waiting.remove(id));
         }
-        self.hands.forget(id);
+        self.assigned.forget(id);
         drop(self.idle.remove(id));
         self.series.withdraw(id);
-        self.hands.is_unseen(id);
-        for unseen in self.hands.take_answer(id).into_iter().rev() {
+        self.assigned.is_unseen(id);
+        for unseen in self.assigned.take_answer(id).into_iter().rev() {
             self.waiting.push_front(unseen);
         }
         self.dispatch();
@@ -241,24 +241,24 @@ impl Primitive for TaskQueue {
         self.waiting.hang_up(ended);
         drop(self.idle.hang_up(ended));
         self.series.hang_up(ended);
-        self.hands.hang_up(ended);
+        self.assigned.hang_up(ended);
         if ended.goes_on() {
             return;
         }
-        let entries = self.hands.entries(ended.session);
+        let entries = self.assigned.entries(ended.session);
         for _ in 1..entries.min(SLICE) {
-            let behind = self.hands.take_last(ended.session);
+            let behind = self.assigned.take_last(ended.session);
             behind
                 .into_iter()
                 .for_each(|job| self.waiting.push_front(job));
         }
         if entries > SLICE {
-            return ended.go_on();
+            return ended.continue_next_turn();
         }
         // The worker runs its jobs in order, so it had begun the first task of the first one, unless it waited for
         // the answer to a report.
-        let has_begun_none = self.hands.has_begun_none(ended.session);
-        let first = self.hands.take_last(ended.session);
+        let has_begun_none = self.assigned.has_begun_none(ended.session);
+        let first = self.assigned.take_last(ended.session);
         if let Some(job) = first {
             if has_begun_none {
                 self.waiting.push_front(job);
@@ -275,7 +275,7 @@ impl Primitive for TaskQueue {
 
     /// The waiting tasks, the tasks that workers have, and the idle workers.
     fn survey(&self) -> Survey {
-        let given = self.hands.iter();
+        let given = self.assigned.iter();
         let jobs = self.waiting.iter().map(|job| (job, "worker"));
         let jobs = given.map(|job| (job, "outcome")).chain(jobs);
         let jobs = jobs.take(Survey::MOST);
@@ -285,7 +285,7 @@ impl Primitive for TaskQueue {
         let workers = self.idle.iter();
         let workers = workers.map(|(_, idle)| Waiting::new(&idle.call, 1, "task"));
         Survey {
-            state: format!("{} tasks given out", self.hands.running()),
+            state: format!("{} tasks given out", self.assigned.running()),
             parts: vec![
                 Part::awaited(Some("tasks"), self.waiting.len(), jobs),
                 Part::awaited(Some("workers"), self.idle.len(), workers),
@@ -408,12 +408,12 @@ impl Serve<Leave> for TaskQueue {
 impl Serve<Next> for TaskQueue {
     fn serve(&mut self, Next { finished, most }: Next, call: Call<Option<Vec<Job>>>) {
         let worker = call.id().session();
-        self.hands.requests(worker);
+        self.assigned.requests(worker);
         if let Some(finished) = finished {
             self.finish(worker, finished);
         }
         let asking = Idle { call, most };
-        if self.hands.has(worker) {
+        if self.assigned.has(worker) {
             self.hand_out(asking);
         } else {
             self.idle.push(asking);
@@ -425,7 +425,7 @@ impl Serve<Next> for TaskQueue {
 impl Serve<Finished> for TaskQueue {
     fn serve(&mut self, finished: Finished, call: Call<()>) {
         self.finish(call.id().session(), finished);
-        self.hands.reported(call.id());
+        self.assigned.reported(call.id());
         call.reply(());
         self.dispatch();
     }
@@ -444,7 +444,7 @@ impl Serve<Reports> for TaskQueue {
 impl Serve<HandBack> for TaskQueue {
     fn serve(&mut self, HandBack { jobs }: HandBack, call: Call<()>) {
         for job in jobs.into_iter().rev() {
-            if let Some(job) = self.hands.take(call.id().session(), job) {
+            if let Some(job) = self.assigned.take(call.id().session(), job) {
                 self.waiting.push_front(job);
             }
         }
@@ -459,7 +459,7 @@ impl Serve<CloseTasks> for TaskQueue {
         if let Some(reason) = &reason {
             let outcome = Err(Rc::clone(reason));
             self.fail_waiting(&outcome);
-            for job in self.hands.take_awaited() {
+            for job in self.assigned.take_awaited() {
                 self.end(job, &outcome);
             }
         }
@@ -479,10 +479,10 @@ impl Serve<FailTasks> for TaskQueue {
     }
 }
 
-impl Serve<CountTasks> for TaskQueue {
-    fn serve(&mut self, _: CountTasks, call: Call<TaskQueueStatus>) {
+impl Serve<GetTaskQueueStatus> for TaskQueue {
+    fn serve(&mut self, _: GetTaskQueueStatus, call: Call<TaskQueueStatus>) {
         // A worker confirms a report by this call.
-        self.hands.reported(call.id());
+        self.assigned.reported(call.id());
         call.reply(self.status());
     }
 }

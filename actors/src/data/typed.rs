@@ -25,14 +25,14 @@ impl SchemaId {
     }
 
     /// Compares the id of a caller with this one.
-    pub(super) fn check(&self, CheckType { holds }: CheckType) -> Result<(), Refusal> {
-        if *holds == *self.0 {
+    pub(super) fn check(&self, CheckType { schema }: CheckType) -> Result<(), Refusal> {
+        if *schema == *self.0 {
             return Ok(());
         }
         // No object has a longer id, so the refusal shows only this much of it.
-        let asked = match holds.char_indices().nth(MOST_BYTES) {
-            Some((end, _)) => holds.get(..end).unwrap_or_default().to_owned(),
-            None => holds,
+        let asked = match schema.char_indices().nth(MOST_BYTES) {
+            Some((end, _)) => schema.get(..end).unwrap_or_default().to_owned(),
+            None => schema,
         };
         Err(Refusal::WrongType {
             is: self.0.to_string(),

@@ -10,7 +10,7 @@ use lockkeeper_protocol::{
     CallId, Fault, Refusal,
     codec::{self, Blob, Form},
     operations::{
-        CheckType, CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueSpec,
+        CheckType, Exchange, Exchanged, GetValueStatus, OnlyIf, Read, Store, Swap, ValueSpec,
         ValueStatus, Versioned, WaitChange,
     },
 };
@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::{
     data::typed::SchemaId,
     kind::{
-        budget::Stored,
+        budget::StoredBytes,
         call::{Call, Outbox, SMALL_BYTES},
         hang_up::HangUp,
         primitive::{Operations, Primitive, Serve},
@@ -33,11 +33,11 @@ use crate::{
 pub struct Value {
     now: Versioned<Blob>,
     /// The counted bytes of the value that was set, shared with replies that wait to be encoded.
-    stored: Option<Rc<Stored>>,
+    stored: Option<Rc<StoredBytes>>,
     /// The counted bytes of the initial value while replies have it. Until the first change they also count
     /// in the object's spec.
-    initial: Weak<Stored>,
-    holds: SchemaId,
+    initial: Weak<StoredBytes>,
+    schema: SchemaId,
     watchers: WaitQueue<Call<Result<Versioned<Blob>, Refusal>>>,
 }
 
@@ -54,7 +54,7 @@ impl Value {
     }
 
     /// Returns the counted bytes of the current value, for replies that have it.
-    fn counted(&mut self, outbox: &Outbox) -> Option<Rc<Stored>> {
+    fn counted(&mut self, outbox: &Outbox) -> Option<Rc<StoredBytes>> {
         let bytes = self.now.value.0.len();
         if self.stored.is_some() || bytes <= SMALL_BYTES {
             return self.stored.clone();
@@ -76,7 +76,7 @@ impl Value {
         &mut self,
         value: &Blob,
         outbox: &Outbox,
-    ) -> Result<Option<Rc<Stored>>, Fault> {
+    ) -> Result<Option<Rc<StoredBytes>>, Fault> {
         if self.now.value.0.len() <= SMALL_BYTES {
             return self.make_room(value, outbox).map(|()| None);
         }
@@ -98,7 +98,7 @@ impl Value {
 }
 
 /// Answers a call with a value.
-fn reply<R: Serialize + 'static>(call: Call<R>, reply: R, stored: Option<&Rc<Stored>>) {
+fn reply<R: Serialize + 'static>(call: Call<R>, reply: R, stored: Option<&Rc<StoredBytes>>) {
     match stored {
         Some(stored) => call.reply_sharing(reply, stored),
         None => call.reply(reply),
@@ -111,17 +111,17 @@ impl Primitive for Value {
     type Spec = ValueSpec;
 
     /// Shows the initial value, which is bytes in the spec.
-    fn describe(ValueSpec { value, holds }: &ValueSpec) -> String {
+    fn describe(ValueSpec { value, schema }: &ValueSpec) -> String {
         let value = codec::text_of_bytes(&value.0);
-        format!("the first value {value} of the schema id {holds:?}")
+        format!("the first value {value} of the schema id {schema:?}")
     }
 
-    fn create(ValueSpec { value, holds }: ValueSpec) -> Result<Self, Refusal> {
+    fn create(ValueSpec { value, schema }: ValueSpec) -> Result<Self, Refusal> {
         Ok(Self {
             now: Versioned { version: 0, value },
             stored: None,
             initial: Weak::new(),
-            holds: SchemaId::new(holds)?,
+            schema: SchemaId::new(schema)?,
             watchers: WaitQueue::new(),
         })
     }
@@ -133,7 +133,7 @@ impl Primitive for Value {
             .on::<Swap>()
             .on::<Exchange>()
             .on::<WaitChange>()
-            .on::<CountWatchers>()
+            .on::<GetValueStatus>()
             .on::<CheckType>();
     }
 
@@ -229,8 +229,8 @@ impl Serve<WaitChange> for Value {
     }
 }
 
-impl Serve<CountWatchers> for Value {
-    fn serve(&mut self, _: CountWatchers, call: Call<ValueStatus>) {
+impl Serve<GetValueStatus> for Value {
+    fn serve(&mut self, _: GetValueStatus, call: Call<ValueStatus>) {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         let mut status = ValueStatus::default();
         status.version = self.now.version;
@@ -242,7 +242,7 @@ impl Serve<CountWatchers> for Value {
 
 impl Serve<CheckType> for Value {
     fn serve(&mut self, check: CheckType, call: Call<Result<(), Refusal>>) {
-        call.reply(self.holds.check(check));
+        call.reply(self.schema.check(check));
     }
 }
 
@@ -264,7 +264,7 @@ mod tests {
     fn bench(byte: u8) -> Bench<Value> {
         Bench::new(ValueSpec {
             value: bytes(byte),
-            holds: "u8".to_owned(),
+            schema: "u8".to_owned(),
         })
         .unwrap()
     }
@@ -364,7 +364,7 @@ mod tests {
     fn description_without_end_is_refused() {
         let made = Bench::<Value>::new(ValueSpec {
             value: bytes(0),
-            holds: "u8".repeat(2049),
+            schema: "u8".repeat(2049),
         });
         let Err(Refusal::Invalid(why)) = made.map(drop) else {
             panic!("it was not refused");
@@ -390,7 +390,7 @@ mod tests {
             [withdrawn, late].map(|id| bench.reply::<WaitChange>(id)),
             [Some(Err(Fault::Withdrawn)), Some(Err(Fault::TimedOut))]
         );
-        assert_eq!(ask(&mut bench, CountWatchers).waiting, 1);
+        assert_eq!(ask(&mut bench, GetValueStatus).waiting, 1);
         // The client that has set the value dies, and the value stays.
         let set = bench.call(5, Store { value: bytes(8) });
         bench.hang_up(5);

@@ -127,9 +127,9 @@ impl<P: Primitive> Host<P> {
             return turn(self);
         };
         object_stats.begin(serving);
-        self.shell.outbox().swap_object_stats(Some(object_stats));
+        self.shell.outbox().swap_stats(Some(object_stats));
         let outcome = turn(self);
-        self.object_stats = self.shell.outbox().swap_object_stats(None);
+        self.object_stats = self.shell.outbox().swap_stats(None);
         outcome
     }
 

@@ -21,12 +21,12 @@ impl<P: Primitive> Host<P> {
         code: impl FnOnce(&mut Option<Box<ObjectStats>>) -> T,
     ) -> T {
         let outbox = self.shell.outbox();
-        let mut lent = outbox.swap_object_stats(None);
+        let mut lent = outbox.swap_stats(None);
         if lent.is_none() {
             return code(&mut self.object_stats);
         }
         let outcome = code(&mut lent);
-        outbox.swap_object_stats(lent);
+        outbox.swap_stats(lent);
         outcome
     }
 

@@ -257,7 +257,7 @@ impl Watch {
 mod tests {
     use lockkeeper_protocol::Proof;
     use lockkeeper_protocol::operations::{
-        Acquire, AcquireMany, ForceUnlock, Release, ReleaseBy, SemaphoreSpec, Status,
+        Acquire, AcquireMany, ForceUnlock, GetLockStatus, Release, ReleaseBy, SemaphoreSpec,
     };
 
     use crate::{
@@ -289,7 +289,7 @@ mod tests {
         let tally = bench.tally();
         bench.advance(Duration::from_secs(3));
         bench.call(1, Acquire);
-        bench.call(1, Status);
+        bench.call(1, GetLockStatus);
         assert_eq!(calls(&tally), [("acquire", 1), ("status", 1)]);
         assert_eq!((tally.asked.get(), tally.answered.get()), (2, 2));
         assert_eq!((tally.granted.get(), tally.waiting()), (1, 0));

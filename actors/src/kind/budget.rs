@@ -4,7 +4,7 @@
 //! so a client that stores as much as it can does not block the locks of others. Each shard draws bytes in
 //! steps and counts them by itself, so a call touches no state of another thread.
 //!
-//! Invariant: counted bytes are given back when their [`Stored`] is dropped.
+//! Invariant: counted bytes are given back when their [`StoredBytes`] is dropped.
 
 use std::{
     cell::Cell,
@@ -278,12 +278,12 @@ impl Drop for Account {
 }
 
 /// Bytes that an object stores for its clients, counted in `Limits::stored_bytes`. Its drop gives them back.
-pub struct Stored {
+pub struct StoredBytes {
     account: Rc<Account>,
     bytes: usize,
 }
 
-impl Stored {
+impl StoredBytes {
     /// Counts bytes if the limit permits.
     pub(crate) fn new(account: &Rc<Account>, share: Share, bytes: usize) -> Result<Self, Fault> {
         account.try_count_data(share, bytes)?;
@@ -339,12 +339,12 @@ impl Stored {
         self.bytes = bytes;
     }
 
-    /// Adds the bytes of another `Stored` of the same shard.
+    /// Adds the bytes of another `StoredBytes` of the same shard.
     pub fn merge(&mut self, mut other: Self) {
         self.bytes += mem::take(&mut other.bytes);
     }
 
-    /// Splits off `bytes`, or all if there are fewer, into a separate `Stored`.
+    /// Splits off `bytes`, or all if there are fewer, into a separate `StoredBytes`.
     #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
@@ -356,15 +356,15 @@ impl Stored {
     }
 }
 
-impl Drop for Stored {
+impl Drop for StoredBytes {
     fn drop(&mut self) {
         self.account.forget_data(self.bytes);
     }
 }
 
-impl fmt::Debug for Stored {
+impl fmt::Debug for StoredBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stored({} bytes)", self.bytes)
+        write!(f, "StoredBytes({} bytes)", self.bytes)
     }
 }
 
@@ -411,8 +411,8 @@ mod tests {
         [(); 2].map(|()| Rc::new(Account::new(Arc::clone(&budget))))
     }
 
-    fn store(account: &Rc<Account>, bytes: usize) -> Result<Stored, Fault> {
-        Stored::new(account, Share::Data, bytes)
+    fn store(account: &Rc<Account>, bytes: usize) -> Result<StoredBytes, Fault> {
+        StoredBytes::new(account, Share::Data, bytes)
     }
 
     #[test]
@@ -447,7 +447,7 @@ mod tests {
         drop(half);
         stored.resize(most).unwrap();
         assert!(stored.resize(most + 1).is_err());
-        let beyond = Stored::beyond(&other, most);
+        let beyond = StoredBytes::beyond(&other, most);
         assert_eq!((one.used(), other.used()), (most, most));
         drop(beyond);
         assert_eq!(other.used(), 0);
@@ -467,7 +467,7 @@ mod tests {
         let mut data = store(&one, most / 8 * 7).unwrap();
         assert!(store(&other, 1).is_err() && !is_over(&other));
         // Sessions may store more, but not all either.
-        let session = |bytes| Stored::new(&other, Share::Session, bytes);
+        let session = |bytes| StoredBytes::new(&other, Share::Session, bytes);
         let messages = session(most / 16).unwrap();
         assert!(session(1).is_err() && !is_over(&other));
         // Data that must not be lost takes nothing of the reserve.

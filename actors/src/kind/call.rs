@@ -26,7 +26,7 @@ use serde::Serialize;
 
 use crate::kind::{
     answer::{Answer, Outcome, Parcel},
-    budget::{Account, CALL_BYTES, HeldBytes, Share, Stored, StoredBudget},
+    budget::{Account, CALL_BYTES, HeldBytes, Share, StoredBudget, StoredBytes},
     large_reply::LargeReply,
     object_stats::ObjectStats,
 };
@@ -69,7 +69,7 @@ impl<R: Serialize + 'static> Call<R> {
     /// count until the object has dropped them and no waiting reply shares them.
     ///
     /// A reply of [`Self::reply`] that has to wait counts all of its bytes itself.
-    pub fn reply_sharing(mut self, reply: R, stored: &Rc<Stored>) {
+    pub fn reply_sharing(mut self, reply: R, stored: &Rc<StoredBytes>) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
             outbox.note_end_of_wait(self.id, self.since, None);
@@ -97,7 +97,7 @@ impl<R> Call<R> {
     /// # Errors
     ///
     /// Returns [`Refusal::NotHeld`] when the MAC is invalid.
-    pub fn grant(&self, proof: Proof) -> Result<CallId, Refusal> {
+    pub fn verify(&self, proof: Proof) -> Result<CallId, Refusal> {
         match proof {
             Proof::Own(seq) => Ok(CallId::new(self.id.session(), seq)),
             Proof::Signed(signed) => {
@@ -223,21 +223,21 @@ impl Outbox {
         Self(Rc::new(Inner { turn, account }))
     }
 
-    /// Counts bytes that the object stores for its clients in `Limits::stored_bytes`, until the [`Stored`] is
+    /// Counts bytes that the object stores for its clients in `Limits::stored_bytes`, until the [`StoredBytes`] is
     /// dropped.
     ///
     /// # Errors
     ///
     /// Returns [`Fault::Limit`] when the manager's `Limits::stored_bytes` does not permit the bytes. The call
     /// should fail with it and change nothing.
-    pub fn store(&self, bytes: usize) -> Result<Stored, Fault> {
+    pub fn store(&self, bytes: usize) -> Result<StoredBytes, Fault> {
         self.store_in(Share::Data, bytes)
     }
 
     /// Counts bytes within another share of the limit.
     #[doc(hidden)]
-    pub fn store_in(&self, share: Share, bytes: usize) -> Result<Stored, Fault> {
-        Stored::new(&self.0.account, share, bytes)
+    pub fn store_in(&self, share: Share, bytes: usize) -> Result<StoredBytes, Fault> {
+        StoredBytes::new(&self.0.account, share, bytes)
     }
 
     /// Counts the holds of an object that has no [`HoldTimer`](crate::HoldTimer) for each.
@@ -281,11 +281,8 @@ impl Outbox {
     }
 
     /// Replaces the statistics of the object whose turn it is, and returns the previous ones.
-    pub(crate) fn swap_object_stats(
-        &self,
-        object_stats: Option<Box<ObjectStats>>,
-    ) -> Option<Box<ObjectStats>> {
-        mem::replace(&mut self.0.turn.borrow_mut().object_stats, object_stats)
+    pub(crate) fn swap_stats(&self, stats: Option<Box<ObjectStats>>) -> Option<Box<ObjectStats>> {
+        mem::replace(&mut self.0.turn.borrow_mut().object_stats, stats)
     }
 
     /// Records that a session ended while it held something.
@@ -424,7 +421,10 @@ impl Outbox {
         }
     }
 
-    fn put_reply<R: Serialize + 'static>(&self, id: CallId, reply: R, stored: Option<&Rc<Stored>>) {
+    fn put_reply<R>(&self, id: CallId, reply: R, stored: Option<&Rc<StoredBytes>>)
+    where
+        R: Serialize + 'static,
+    {
         let turn = &mut *self.0.turn.borrow_mut();
         if id.is_one_way() {
             turn.has_answered_one_way = true;

@@ -54,7 +54,7 @@ impl HangUp {
     /// thousands of them in each turn, so that the manager's other objects can serve their calls meanwhile.
     ///
     /// [`Primitive::hang_up`]: crate::Primitive::hang_up
-    pub fn go_on(&self) {
+    pub fn continue_next_turn(&self) {
         self.goes_on.set(true);
     }
 
@@ -69,7 +69,7 @@ impl HangUp {
         let mut theirs = kept.range(least..=greatest).map(|(id, _)| *id);
         let some = theirs.by_ref().take(SLICE).collect();
         if theirs.next().is_some() {
-            self.go_on();
+            self.continue_next_turn();
         }
         some
     }

@@ -11,7 +11,7 @@ use lockkeeper_protocol::{
 };
 use serde::Serialize;
 
-use crate::kind::budget::{Account, CALL_BYTES, Stored};
+use crate::kind::budget::{Account, CALL_BYTES, StoredBytes};
 
 /// A reply that is stored until its session has room for it. Shared data, such as a value that many calls
 /// wait for, is in memory once.
@@ -27,10 +27,10 @@ enum Kept {
     Nowhere(Rc<Account>),
     /// Counted by the object.
     #[expect(dead_code, reason = "its drop gives the bytes back")]
-    Shared(Rc<Stored>),
+    Shared(Rc<StoredBytes>),
     /// Counted by the reply itself.
     #[expect(dead_code, reason = "its drop gives the bytes back")]
-    Alone(Stored),
+    Alone(StoredBytes),
 }
 
 /// A reply of any type.
@@ -79,7 +79,7 @@ impl LargeReply {
     pub(crate) fn sharing<R: Serialize + 'static>(
         form: Form,
         reply: R,
-        stored: &Rc<Stored>,
+        stored: &Rc<StoredBytes>,
     ) -> Self {
         Self {
             form,
@@ -94,7 +94,7 @@ impl LargeReply {
         if let Kept::Nowhere(account) = &self.kept {
             // A reply that does not encode becomes a fault later.
             let bytes = self.reply.measure(self.form).unwrap_or_default();
-            self.kept = Kept::Alone(Stored::beyond(account, bytes + CALL_BYTES));
+            self.kept = Kept::Alone(StoredBytes::beyond(account, bytes + CALL_BYTES));
         }
     }
 

@@ -8,7 +8,7 @@
 //! | `call` | [`Call`], which must be answered, and [`Outbox`], which collects the answers |
 //! | `answer` | an entry of an outbox |
 //! | `large_reply` | a reply that is encoded when its session has room for it |
-//! | `budget` | [`Stored`]: bytes that an object stores, counted against the limit of its manager |
+//! | `budget` | [`StoredBytes`]: bytes that an object stores, counted against the limit of its manager |
 //! | `survey` | [`Survey`]: the holders and waiters of an object at one moment |
 //! | `hang_up` | [`HangUp`]: the end of a session |
 //! | `hold_timer`, `object_stats` | wait times, hold times and counts of one object |
@@ -24,7 +24,7 @@ pub(crate) mod primitive;
 pub(crate) mod survey;
 
 pub use answer::{Answer, Outcome};
-pub use budget::{Share, Stored, StoredBudget};
+pub use budget::{Share, StoredBudget, StoredBytes};
 pub use call::{Call, Outbox};
 pub use hang_up::HangUp;
 pub use hold_timer::HoldTimer;

@@ -60,7 +60,7 @@ pub trait Primitive: Sized + Unpin + 'static {
     }
 
     /// Forgets all waiting calls of an ended session, and then releases all that it holds. See
-    /// [`HangUp::go_on`] for sessions that hold or wait for more than one turn should handle.
+    /// [`HangUp::continue_next_turn`] for sessions that hold or wait for more than one turn should handle.
     ///
     /// The host may call it again for a session that it has hung up before. There is nothing left to do then.
     fn hang_up(&mut self, session: &HangUp) {

@@ -8,11 +8,11 @@
 use std::time::Duration;
 
 use lockkeeper_protocol::{
-    Breach, CallId, Proof, Refusal,
+    BreakReason, CallId, Proof, Refusal,
     codec::Form,
     operations::{
-        Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, CountArrivals, Fail, Finish, OnDeath,
-        Passed, Reset,
+        Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, Fail, Finish, GetBarrierStatus,
+        OnDeath, Passed, Reset,
     },
 };
 
@@ -32,7 +32,7 @@ pub struct Barrier {
     parties: u32,
     on_death: OnDeath,
     generation: u64,
-    broken: Option<Breach>,
+    broken: Option<BreakReason>,
     arrivals: WaitQueue<Party>,
     action: Action,
 }
@@ -72,8 +72,8 @@ impl Party {
         }
     }
 
-    fn refuse(self, breach: &Breach) {
-        let refusal = Refusal::Broken(breach.clone());
+    fn refuse(self, reason: &BreakReason) {
+        let refusal = Refusal::Broken(reason.clone());
         match self {
             Self::Waits { call, .. } => call.reply(Err(refusal)),
             Self::HasActed { finish, .. } => finish.reply(Err(refusal)),
@@ -172,17 +172,17 @@ impl Barrier {
     }
 
     /// Tells all waiting parties that the barrier broke.
-    fn turn_away(&mut self, breach: &Breach) {
+    fn turn_away(&mut self, reason: &BreakReason) {
         self.action = Action::NotBegun;
         for party in self.arrivals.take_all() {
-            party.refuse(breach);
+            party.refuse(reason);
         }
     }
 
     /// Breaks the barrier until it is reset.
-    fn shatter(&mut self, breach: Breach) {
-        self.turn_away(&breach);
-        self.broken = Some(breach);
+    fn break_all(&mut self, reason: BreakReason) {
+        self.turn_away(&reason);
+        self.broken = Some(reason);
     }
 
     /// The arrival of the party that waits by a call.
@@ -223,7 +223,7 @@ impl Primitive for Barrier {
             .on::<Fail>()
             .on::<Abort>()
             .on::<Reset>()
-            .on::<CountArrivals>();
+            .on::<GetBarrierStatus>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -243,7 +243,7 @@ impl Primitive for Barrier {
 
     fn expire(&mut self, id: CallId) {
         if self.arrivals.remove(self.arrival_of(id)).is_some() {
-            self.shatter(Breach::TimedOut);
+            self.break_all(BreakReason::TimedOut);
         }
     }
 
@@ -255,7 +255,7 @@ impl Primitive for Barrier {
         let has_acted =
             matches!(self.action, Action::Runs(turn) if turn.session() == ended.session);
         if has_acted || (has_waited && self.on_death == OnDeath::Break) {
-            self.shatter(Breach::Died((*ended.peer).clone()));
+            self.break_all(BreakReason::Died((*ended.peer).clone()));
         } else {
             self.let_pass();
         }
@@ -294,8 +294,8 @@ impl Primitive for Barrier {
 
 impl Serve<Arrive> for Barrier {
     fn serve(&mut self, Arrive { acts }: Arrive, call: Call<Result<Arrival, Refusal>>) {
-        if let Some(breach) = &self.broken {
-            call.reply(Err(Refusal::Broken(breach.clone())));
+        if let Some(reason) = &self.broken {
+            call.reply(Err(Refusal::Broken(reason.clone())));
         } else {
             self.arrivals.push(Party::Waits { call, acts });
             self.let_pass();
@@ -306,7 +306,7 @@ impl Serve<Arrive> for Barrier {
 /// The arrival that was told to act. Only its own session can have run the action, so only that session may
 /// report the result.
 fn own_turn<R>(call: &Call<R>, turn: Proof) -> Result<CallId, Refusal> {
-    let turn = call.grant(turn)?;
+    let turn = call.verify(turn)?;
     let is_own = turn.session() == call.id().session();
     is_own.then_some(turn).ok_or(Refusal::NotHeld)
 }
@@ -330,8 +330,8 @@ impl Serve<Finish> for Barrier {
             }
             // The barrier broke while the action ran, and may have been reset since.
             Some(_) | None => {
-                let breach = self.broken.clone().unwrap_or(Breach::Reset);
-                call.reply(Err(Refusal::Broken(breach)));
+                let reason = self.broken.clone().unwrap_or(BreakReason::Reset);
+                call.reply(Err(Refusal::Broken(reason)));
             }
         }
     }
@@ -340,7 +340,7 @@ impl Serve<Finish> for Barrier {
 impl Serve<Fail> for Barrier {
     fn serve(&mut self, Fail { turn }: Fail, call: Call<()>) {
         if own_turn(&call, turn).is_ok_and(|turn| self.action == Action::Runs(turn)) {
-            self.shatter(Breach::ActionFailed);
+            self.break_all(BreakReason::ActionFailed);
         }
         call.reply(());
     }
@@ -348,21 +348,21 @@ impl Serve<Fail> for Barrier {
 
 impl Serve<Abort> for Barrier {
     fn serve(&mut self, _: Abort, call: Call<()>) {
-        self.shatter(Breach::Aborted);
+        self.break_all(BreakReason::Aborted);
         call.reply(());
     }
 }
 
 impl Serve<Reset> for Barrier {
     fn serve(&mut self, _: Reset, call: Call<()>) {
-        self.turn_away(&Breach::Reset);
+        self.turn_away(&BreakReason::Reset);
         self.broken = None;
         call.reply(());
     }
 }
 
-impl Serve<CountArrivals> for Barrier {
-    fn serve(&mut self, _: CountArrivals, call: Call<BarrierStatus>) {
+impl Serve<GetBarrierStatus> for Barrier {
+    fn serve(&mut self, _: GetBarrierStatus, call: Call<BarrierStatus>) {
         let mut status = BarrierStatus::default();
         status.parties = self.parties;
         status.arrived = self.arrivals.len().try_into().unwrap_or(u64::MAX);

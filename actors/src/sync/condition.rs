@@ -12,8 +12,8 @@ use lockkeeper_protocol::{
     CallId, Refusal,
     codec::Form,
     operations::{
-        Acquire, Adopt, CountSleepers, ForceUnlock, Granted, MarkConsistent, Notify, Release,
-        ReleaseAny, ReleaseBy, Sleep, Status, Wake, Woken,
+        Acquire, Adopt, CountSleepers, ForceUnlock, GetLockStatus, Granted, MarkConsistent, Notify,
+        Release, ReleaseAny, ReleaseBy, Sleep, Wake, Woken,
     },
 };
 
@@ -34,7 +34,7 @@ use crate::{
 /// A lock with wait sets.
 #[derive(Debug)]
 pub struct Condition {
-    lock: Exclusion<Comer>,
+    lock: Exclusion<ConditionWaiter>,
     sleepers: Sleepers,
 }
 
@@ -43,7 +43,7 @@ const MOST_NAME_BYTES: usize = 255;
 
 /// A call in the line of the lock.
 #[derive(Debug)]
-pub enum Comer {
+pub enum ConditionWaiter {
     /// A new call for the lock.
     Fresh(Call<Result<Granted, Refusal>>),
     /// A call that has slept.
@@ -57,13 +57,13 @@ pub enum Comer {
     },
 }
 
-impl From<Call<Result<Granted, Refusal>>> for Comer {
+impl From<Call<Result<Granted, Refusal>>> for ConditionWaiter {
     fn from(call: Call<Result<Granted, Refusal>>) -> Self {
         Self::Fresh(call)
     }
 }
 
-impl Parked for Comer {
+impl Parked for ConditionWaiter {
     fn id(&self) -> CallId {
         match self {
             Self::Fresh(call) => call.id(),
@@ -72,7 +72,7 @@ impl Parked for Comer {
     }
 }
 
-impl Waiter for Comer {
+impl Waiter for ConditionWaiter {
     type Carried = Option<Rc<str>>;
 
     fn since(&self) -> Duration {
@@ -116,13 +116,13 @@ impl Waiter for Comer {
 }
 
 impl Exclusive for Condition {
-    type Waiter = Comer;
+    type Waiter = ConditionWaiter;
 
-    fn exclusion(&self) -> &Exclusion<Comer> {
+    fn exclusion(&self) -> &Exclusion<ConditionWaiter> {
         &self.lock
     }
 
-    fn exclusion_mut(&mut self) -> &mut Exclusion<Comer> {
+    fn exclusion_mut(&mut self) -> &mut Exclusion<ConditionWaiter> {
         &mut self.lock
     }
 
@@ -142,7 +142,7 @@ impl Condition {
             && let Some((set, call)) = self.sleepers.pop(set)
         {
             woken += 1;
-            self.lock.enter(Comer::Woken {
+            self.lock.enter(ConditionWaiter::Woken {
                 call,
                 wake: Wake::Notified,
                 // A sleeper that is woken with all others takes no notification from another one.
@@ -172,7 +172,7 @@ impl Primitive for Condition {
             .on::<Adopt>()
             .on::<MarkConsistent>()
             .on::<ForceUnlock>()
-            .on::<Status>()
+            .on::<GetLockStatus>()
             .on::<Sleep>()
             .on::<Notify>()
             .on::<CountSleepers>()
@@ -189,12 +189,12 @@ impl Primitive for Condition {
     /// The deadline wakes a sleeper. A sleeper that was notified waits for the lock as other calls do.
     fn expire(&mut self, id: CallId) {
         if let Some(call) = self.sleepers.remove(id) {
-            self.lock.enter(Comer::Woken {
+            self.lock.enter(ConditionWaiter::Woken {
                 call,
                 wake: Wake::TimedOut,
                 owed: None,
             });
-        } else if !matches!(self.lock.waiter(id), Some(Comer::Woken { .. })) {
+        } else if !matches!(self.lock.waiter(id), Some(ConditionWaiter::Woken { .. })) {
             self.withdraw(id);
         }
     }
@@ -220,7 +220,7 @@ impl Primitive for Condition {
 impl Serve<Sleep> for Condition {
     fn serve(&mut self, Sleep { grant, set }: Sleep, call: Call<Result<Woken, Refusal>>) {
         let left = check_name(&set).and_then(|()| {
-            let grant = call.grant(grant)?;
+            let grant = call.verify(grant)?;
             self.lock.leave(grant)?;
             Ok(grant)
         });
@@ -237,7 +237,7 @@ impl Serve<Sleep> for Condition {
 
 impl Serve<Notify> for Condition {
     fn serve(&mut self, Notify { grant, set, most }: Notify, call: Call<Result<u64, Refusal>>) {
-        let checked = check_name(&set).and_then(|()| call.grant(grant));
+        let checked = check_name(&set).and_then(|()| call.verify(grant));
         call.reply(match checked {
             Err(refusal) => Err(refusal),
             Ok(grant) if self.lock.is_held_by(grant) => Ok(self.wake(&set, most)),
@@ -271,14 +271,14 @@ type Sleeper = Call<Result<Woken, Refusal>>;
 struct Sleepers {
     sets: BTreeMap<Rc<str>, WaitQueue<Sleeper>>,
     /// The wait set of each sleeping call.
-    beds: BTreeMap<CallId, Rc<str>>,
+    set_of: BTreeMap<CallId, Rc<str>>,
 }
 
 impl Sleepers {
     fn push(&mut self, set: &str, call: Sleeper) {
         let known = self.sets.get_key_value(set).map(|(set, _)| Rc::clone(set));
         let set = known.unwrap_or_else(|| set.into());
-        self.beds.insert(call.id(), Rc::clone(&set));
+        self.set_of.insert(call.id(), Rc::clone(&set));
         self.sets.entry(set).or_default().push(call);
     }
 
@@ -290,13 +290,13 @@ impl Sleepers {
     }
 
     fn remove(&mut self, id: CallId) -> Option<Sleeper> {
-        let call = self.sets.get_mut(self.beds.get(&id)?)?.remove(id)?;
+        let call = self.sets.get_mut(self.set_of.get(&id)?)?.remove(id)?;
         self.left(id);
         Some(call)
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        for id in ended.some_of(&self.beds) {
+        for id in ended.some_of(&self.set_of) {
             drop(self.remove(id));
         }
     }
@@ -310,7 +310,7 @@ impl Sleepers {
     /// that are not listed count in a part without a set.
     fn survey(&self) -> Vec<Part> {
         let mut room = Survey::MOST;
-        let mut rest = count(self.beds.len());
+        let mut rest = count(self.set_of.len());
         let mut parts = Vec::new();
         for (set, asleep) in self.sets.iter().take(Survey::MOST) {
             let waiting = |(_, call)| Waiting::new(call, 1, "notification");
@@ -335,7 +335,7 @@ impl Sleepers {
 
     /// Records that a call no longer sleeps, and removes its set if that is empty.
     fn left(&mut self, id: CallId) -> Option<Rc<str>> {
-        let set = self.beds.remove(&id)?;
+        let set = self.set_of.remove(&id)?;
         if self.sets.get(&set).is_some_and(WaitQueue::is_empty) {
             self.sets.remove(&set);
         }

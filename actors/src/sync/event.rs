@@ -5,7 +5,7 @@
 use lockkeeper_protocol::{
     CallId, Refusal,
     codec::Form,
-    operations::{Clear, EventStatus, Look, Set, WaitSet},
+    operations::{Clear, EventStatus, GetEventStatus, Set, WaitSet},
 };
 
 use crate::{
@@ -40,7 +40,7 @@ impl Primitive for Event {
             .on::<Set>()
             .on::<Clear>()
             .on::<WaitSet>()
-            .on::<Look>();
+            .on::<GetEventStatus>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -95,8 +95,8 @@ impl Serve<WaitSet> for Event {
     }
 }
 
-impl Serve<Look> for Event {
-    fn serve(&mut self, _: Look, call: Call<EventStatus>) {
+impl Serve<GetEventStatus> for Event {
+    fn serve(&mut self, _: GetEventStatus, call: Call<EventStatus>) {
         let mut status = EventStatus::default();
         status.is_set = self.is_set;
         status.generation = self.generation;
@@ -205,8 +205,8 @@ mod tests {
             [withdrawn, late].map(|id| bench.reply::<WaitSet>(id)),
             [Some(Err(Fault::Withdrawn)), Some(Err(Fault::TimedOut))]
         );
-        let look = bench.call(4, Look);
-        let status = bench.reply::<Look>(look).unwrap().unwrap();
+        let look = bench.call(4, GetEventStatus);
+        let status = bench.reply::<GetEventStatus>(look).unwrap().unwrap();
         assert_eq!(status, EventStatus::default());
         bench.call(4, Set);
         assert_eq!([withdrawn, late].map(|id| bench.times_answered(id)), [1, 1]);

@@ -11,8 +11,8 @@ use std::{collections::BTreeSet, fmt, iter};
 use lockkeeper_protocol::{
     Abandoned, CallId, Refusal,
     operations::{
-        Acquire, Adopt, ForceUnlock, Granted, LockStatus, MarkConsistent, Release, ReleaseAny,
-        ReleaseBy, Status,
+        Acquire, Adopt, ForceUnlock, GetLockStatus, Granted, LockStatus, MarkConsistent, Release,
+        ReleaseAny, ReleaseBy,
     },
 };
 
@@ -211,20 +211,20 @@ impl<E: Waiter> Exclusion<E> {
     }
 
     /// Replaces the grant of the holder by another call. The old grant is void then.
-    pub fn hand_over(&mut self, grant: CallId, heir: E) {
+    pub fn hand_over(&mut self, grant: CallId, adopter: E) {
         match self.holder.take_if(|holder| holder.has(grant)) {
-            None => heir.refuse(Refusal::NotHeld),
+            None => adopter.refuse(Refusal::NotHeld),
             Some(holder) if holder.depth() > 1 => {
-                heir.refuse(Refusal::StillInside {
+                adopter.refuse(Refusal::StillInside {
                     entries: holder.depth(),
                 });
                 self.holder = Some(holder);
             }
             Some(holder) => {
-                heir.outbox().revoke(grant);
-                self.hold(heir);
-                if let Some(heir) = &mut self.holder {
-                    heir.carried = holder.carried;
+                adopter.outbox().revoke(grant);
+                self.hold(adopter);
+                if let Some(adopter) = &mut self.holder {
+                    adopter.carried = holder.carried;
                 }
             }
         }
@@ -329,7 +329,7 @@ where
 
 impl<P: Exclusive> Serve<Release> for P {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
-        let released = call.grant(grant).and_then(|grant| {
+        let released = call.verify(grant).and_then(|grant| {
             self.exclusion_mut().leave(grant)?;
             call.ends(grant);
             Ok(())
@@ -359,7 +359,7 @@ where
     P: Exclusive<Waiter: From<Call<Result<Granted, Refusal>>>>,
 {
     fn serve(&mut self, Adopt { grant }: Adopt, call: Call<Result<Granted, Refusal>>) {
-        match call.grant(grant) {
+        match call.verify(grant) {
             Ok(grant) => self.exclusion_mut().hand_over(grant, call.into()),
             Err(refusal) => call.reply(Err(refusal)),
         }
@@ -371,7 +371,7 @@ impl<P: Exclusive> Serve<MarkConsistent> for P {
         let exclusion = self.exclusion_mut();
         let is_held = |grant| exclusion.is_held_by(grant).then_some(());
         let held = call
-            .grant(grant)
+            .verify(grant)
             .and_then(|grant| is_held(grant).ok_or(Refusal::NotHeld));
         if held.is_ok() {
             exclusion.abandoned = None;
@@ -391,8 +391,8 @@ impl<P: Exclusive> Serve<ForceUnlock> for P {
     }
 }
 
-impl<P: Exclusive> Serve<Status> for P {
-    fn serve(&mut self, _: Status, call: Call<LockStatus>) {
+impl<P: Exclusive> Serve<GetLockStatus> for P {
+    fn serve(&mut self, _: GetLockStatus, call: Call<LockStatus>) {
         call.reply(self.exclusion().status());
     }
 }

@@ -5,7 +5,7 @@
 use lockkeeper_protocol::{
     CallId, Refusal,
     codec::Form,
-    operations::{ArriveAndWait, CountDown, CountLeft, LatchSpec, LatchStatus, WaitOpen},
+    operations::{ArriveAndWait, CountDown, GetLatchStatus, LatchSpec, LatchStatus, WaitOpen},
 };
 
 use crate::{
@@ -73,7 +73,7 @@ impl Primitive for Latch {
             .on::<CountDown>()
             .on::<WaitOpen>()
             .on::<ArriveAndWait>()
-            .on::<CountLeft>();
+            .on::<GetLatchStatus>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -130,8 +130,8 @@ impl Serve<ArriveAndWait> for Latch {
     }
 }
 
-impl Serve<CountLeft> for Latch {
-    fn serve(&mut self, _: CountLeft, call: Call<LatchStatus>) {
+impl Serve<GetLatchStatus> for Latch {
+    fn serve(&mut self, _: GetLatchStatus, call: Call<LatchStatus>) {
         let mut status = LatchStatus::default();
         status.count = self.count;
         status.waiting = self.waiters.len().try_into().unwrap_or(u64::MAX);
@@ -164,8 +164,9 @@ mod tests {
 
     /// The count that is left, and the number of waiting calls.
     fn state(bench: &mut Bench<Latch>) -> (u32, u64) {
-        let id = bench.call(9, CountLeft);
-        let LatchStatus { count, waiting, .. } = bench.reply::<CountLeft>(id).unwrap().unwrap();
+        let id = bench.call(9, GetLatchStatus);
+        let LatchStatus { count, waiting, .. } =
+            bench.reply::<GetLatchStatus>(id).unwrap().unwrap();
         (count, waiting)
     }
 

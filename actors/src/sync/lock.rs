@@ -4,8 +4,8 @@ use lockkeeper_protocol::{
     CallId, Refusal,
     codec::Form,
     operations::{
-        Acquire, Adopt, ForceUnlock, Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy,
-        Status,
+        Acquire, Adopt, ForceUnlock, GetLockStatus, Granted, MarkConsistent, Release, ReleaseAny,
+        ReleaseBy,
     },
 };
 
@@ -53,7 +53,7 @@ impl Primitive for Lock {
             .on::<Adopt>()
             .on::<MarkConsistent>()
             .on::<ForceUnlock>()
-            .on::<Status>()
+            .on::<GetLockStatus>()
             .on::<ReleaseAny>();
     }
 

@@ -18,23 +18,24 @@ pub(crate) mod rw_lock;
 pub(crate) mod semaphore;
 
 pub use barrier::Barrier;
-pub use condition::{Comer, Condition};
+pub use condition::{Condition, ConditionWaiter};
 pub use event::Event;
 pub use exclusion::{Exclusion, Exclusive};
-pub use keyed::{Face, Keyed, KeyedLock, KeyedSemaphore, OneAKey, SeveralAKey};
+pub use keyed::{Keyed, KeyedLock, KeyedSemaphore, KeyedVariant, ManyPermits, SinglePermit};
 pub use latch::Latch;
 pub use line::Waiter;
 pub use lock::Lock;
 pub use lockkeeper_protocol::operations::{
     Abort, Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany,
     AddPermits, Adopt, AdoptAs, AdoptKey, AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec,
-    BarrierStatus, Clear, Close, Count, CountArrivals, CountDown, CountHolders, CountKey,
-    CountKeys, CountLeft, CountSleepers, Downgrade, EventStatus, Fail, Finish, ForceUnlock,
-    ForceUnlockKey, Forget, Granted, Key, KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus,
-    ListKeys, LockStatus, Look, MarkConsistent, Notify, OnDeath, Passed, Release, ReleaseAny,
-    ReleaseAnyKey, ReleaseBy, ReleasePermits, Reset, RwLockStatus, SemaphoreSpec, SemaphoreStatus,
-    Set, Sleep, Status, Upgrade, WaitOpen, WaitSet, Wake, Woken,
+    BarrierStatus, Clear, Close, CountDown, CountSleepers, Downgrade, EventStatus, Fail, Finish,
+    ForceUnlock, ForceUnlockKey, Forget, GetBarrierStatus, GetEventStatus, GetKeyStatus,
+    GetKeyedStatus, GetLatchStatus, GetLockStatus, GetRwLockStatus, GetSemaphoreStatus, Granted,
+    Key, KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, ListKeys, LockStatus,
+    MarkConsistent, Notify, OnDeath, Passed, Release, ReleaseAny, ReleaseAnyKey, ReleaseBy,
+    ReleasePermits, Reset, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Set, Sleep, Upgrade,
+    WaitOpen, WaitSet, Wake, Woken,
 };
-pub use reentrant_lock::{Entry, ReentrantLock};
+pub use reentrant_lock::{ReentrantLock, ReentrantWaiter};
 pub use rw_lock::RwLock;
 pub use semaphore::{Bound, Bounded, BoundedSemaphore, Counting, Semaphore, Unbounded};

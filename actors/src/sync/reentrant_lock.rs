@@ -9,8 +9,8 @@ use lockkeeper_protocol::{
     CallId, Refusal,
     codec::Form,
     operations::{
-        AcquireAs, AdoptAs, ForceUnlock, Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy,
-        Status,
+        AcquireAs, AdoptAs, ForceUnlock, GetLockStatus, Granted, MarkConsistent, Release,
+        ReleaseAny, ReleaseBy,
     },
 };
 
@@ -31,22 +31,22 @@ use crate::{
 /// A lock that its owner may acquire again. Each entry is released on its own; the last release frees the
 /// lock.
 #[derive(Debug)]
-pub struct ReentrantLock(Exclusion<Entry>);
+pub struct ReentrantLock(Exclusion<ReentrantWaiter>);
 
 /// A call of an owner.
 #[derive(Debug)]
-pub struct Entry {
+pub struct ReentrantWaiter {
     owner: u64,
     call: Call<Result<Granted, Refusal>>,
 }
 
-impl Parked for Entry {
+impl Parked for ReentrantWaiter {
     fn id(&self) -> CallId {
         self.call.id()
     }
 }
 
-impl Waiter for Entry {
+impl Waiter for ReentrantWaiter {
     type Carried = ();
 
     fn since(&self) -> Duration {
@@ -73,13 +73,13 @@ impl Waiter for Entry {
 }
 
 impl Exclusive for ReentrantLock {
-    type Waiter = Entry;
+    type Waiter = ReentrantWaiter;
 
-    fn exclusion(&self) -> &Exclusion<Entry> {
+    fn exclusion(&self) -> &Exclusion<ReentrantWaiter> {
         &self.0
     }
 
-    fn exclusion_mut(&mut self) -> &mut Exclusion<Entry> {
+    fn exclusion_mut(&mut self) -> &mut Exclusion<ReentrantWaiter> {
         &mut self.0
     }
 
@@ -102,7 +102,7 @@ impl Primitive for ReentrantLock {
             .on::<AdoptAs>()
             .on::<MarkConsistent>()
             .on::<ForceUnlock>()
-            .on::<Status>()
+            .on::<GetLockStatus>()
             .on::<ReleaseAny>();
     }
 
@@ -121,14 +121,14 @@ impl Primitive for ReentrantLock {
 
 impl Serve<AcquireAs> for ReentrantLock {
     fn serve(&mut self, AcquireAs { owner }: AcquireAs, call: Call<Result<Granted, Refusal>>) {
-        self.0.enter(Entry { owner, call });
+        self.0.enter(ReentrantWaiter { owner, call });
     }
 }
 
 impl Serve<AdoptAs> for ReentrantLock {
     fn serve(&mut self, AdoptAs { grant, owner }: AdoptAs, call: Call<Result<Granted, Refusal>>) {
-        match call.grant(grant) {
-            Ok(grant) => self.0.hand_over(grant, Entry { owner, call }),
+        match call.verify(grant) {
+            Ok(grant) => self.0.hand_over(grant, ReentrantWaiter { owner, call }),
             Err(refusal) => call.reply(Err(refusal)),
         }
     }
@@ -177,8 +177,8 @@ mod tests {
     }
 
     fn status(bench: &mut Bench<ReentrantLock>) -> LockStatus {
-        let id = bench.call(9, Status);
-        bench.reply::<Status>(id).unwrap().unwrap()
+        let id = bench.call(9, GetLockStatus);
+        bench.reply::<GetLockStatus>(id).unwrap().unwrap()
     }
 
     #[test]
@@ -297,13 +297,13 @@ mod tests {
         assert_eq!(adopt(&mut bench, 2, second).1, refusal);
         assert!(!bench.is_revoked(second));
         assert_eq!(release(&mut bench, first), Ok(()));
-        let (heir, adopted) = adopt(&mut bench, 2, second);
+        let (adopter, adopted) = adopt(&mut bench, 2, second);
         assert!(adopted.unwrap().fence > granted(&bench, second).fence);
         assert!(bench.is_revoked(second));
         let [former, again] = [1, 2].map(|session| bench.call(session, ME));
         assert!(!bench.is_answered(former), "it is no longer the owner");
         granted(&bench, again);
-        assert_eq!(release(&mut bench, heir), Ok(()));
+        assert_eq!(release(&mut bench, adopter), Ok(()));
         assert_eq!(release(&mut bench, again), Ok(()));
         granted(&bench, former);
     }

@@ -12,8 +12,8 @@ use lockkeeper_protocol::{
     Abandoned, CallId, Proof, Refusal,
     codec::Form,
     operations::{
-        Access, AcquireFor, CountHolders, Downgrade, ForceUnlock, Granted, MarkConsistent, Release,
-        ReleaseAny, ReleaseBy, RwLockStatus, Upgrade,
+        Access, AcquireFor, Downgrade, ForceUnlock, GetRwLockStatus, Granted, MarkConsistent,
+        Release, ReleaseAny, ReleaseBy, RwLockStatus, Upgrade,
     },
 };
 
@@ -85,7 +85,7 @@ impl RwLock {
     /// The access of a grant of the calling session. Only the holder knows what it does with the lock, so a
     /// ticket does not permit a change of access.
     fn own_access<R>(&self, grant: Proof, call: &Call<R>) -> Result<(CallId, Access), Refusal> {
-        let grant = call.grant(grant)?;
+        let grant = call.verify(grant)?;
         let is_own = grant.session() == call.id().session();
         let access = self.inside.access(grant).filter(|_| is_own);
         Ok((grant, access.ok_or(Refusal::NotHeld)?))
@@ -147,7 +147,7 @@ impl Primitive for RwLock {
             .on::<Downgrade>()
             .on::<MarkConsistent>()
             .on::<ForceUnlock>()
-            .on::<CountHolders>()
+            .on::<GetRwLockStatus>()
             .on::<ReleaseAny>();
     }
 
@@ -219,7 +219,7 @@ impl Serve<AcquireFor> for RwLock {
 
 impl Serve<Release> for RwLock {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
-        let released = call.grant(grant).and_then(|grant| {
+        let released = call.verify(grant).and_then(|grant| {
             let former = self.inside.leave(grant)?;
             for ended in [Some(grant), former].into_iter().flatten() {
                 call.ends(ended);
@@ -275,7 +275,7 @@ impl Serve<Downgrade> for RwLock {
 
 impl Serve<MarkConsistent> for RwLock {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
-        let held = call.grant(grant).and_then(|grant| {
+        let held = call.verify(grant).and_then(|grant| {
             let access = self.inside.access(grant);
             access.map(|_| ()).ok_or(Refusal::NotHeld)
         });
@@ -295,8 +295,8 @@ impl Serve<ForceUnlock> for RwLock {
     }
 }
 
-impl Serve<CountHolders> for RwLock {
-    fn serve(&mut self, _: CountHolders, call: Call<RwLockStatus>) {
+impl Serve<GetRwLockStatus> for RwLock {
+    fn serve(&mut self, _: GetRwLockStatus, call: Call<RwLockStatus>) {
         call.reply(self.status());
     }
 }

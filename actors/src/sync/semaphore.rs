@@ -11,8 +11,8 @@ use lockkeeper_protocol::{
     Abandoned, CallId, Proof, Refusal,
     codec::Form,
     operations::{
-        AcquireMany, AddPermits, Close, Count, Forget, Granted, MarkConsistent, ReleaseAny,
-        ReleasePermits, SemaphoreSpec, SemaphoreStatus,
+        AcquireMany, AddPermits, Close, Forget, GetSemaphoreStatus, Granted, MarkConsistent,
+        ReleaseAny, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
     },
 };
 
@@ -133,7 +133,7 @@ impl<B> Counting<B> {
     /// Takes permits from a holder. Another session takes all permits of a grant, because the holder, whose
     /// permit is lost then, would not know how many are left.
     fn take_from<R>(&mut self, grant: Proof, permits: u32, call: &Call<R>) -> Result<(), Refusal> {
-        let grant = call.grant(grant)?;
+        let grant = call.verify(grant)?;
         let holder = self.holders.get_mut(&grant).ok_or(Refusal::NotHeld)?;
         let left = holder.permits.checked_sub(permits);
         let left = left.ok_or(Refusal::NotHeld)?;
@@ -203,7 +203,7 @@ impl<B: Bound> Primitive for Counting<B> {
             .on::<AddPermits>()
             .on::<MarkConsistent>()
             .on::<Close>()
-            .on::<Count>()
+            .on::<GetSemaphoreStatus>()
             .on::<ReleaseAny>();
     }
 
@@ -334,7 +334,7 @@ impl<B: Bound> Serve<AddPermits> for Counting<B> {
 
 impl<B: Bound> Serve<MarkConsistent> for Counting<B> {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
-        let held = call.grant(grant).and_then(|grant| {
+        let held = call.verify(grant).and_then(|grant| {
             let holder = self.holders.get(&grant);
             holder.map(|_| ()).ok_or(Refusal::NotHeld)
         });
@@ -352,8 +352,8 @@ impl<B: Bound> Serve<Close> for Counting<B> {
     }
 }
 
-impl<B: Bound> Serve<Count> for Counting<B> {
-    fn serve(&mut self, _: Count, call: Call<SemaphoreStatus>) {
+impl<B: Bound> Serve<GetSemaphoreStatus> for Counting<B> {
+    fn serve(&mut self, _: GetSemaphoreStatus, call: Call<SemaphoreStatus>) {
         let mut status = SemaphoreStatus::default();
         status.available = self.available;
         status.held = self.held;
@@ -411,8 +411,8 @@ mod tests {
     }
 
     fn count<B: Bound>(bench: &mut Bench<Counting<B>>) -> SemaphoreStatus {
-        let id = bench.call(9, Count);
-        bench.reply::<Count>(id).unwrap().unwrap()
+        let id = bench.call(9, GetSemaphoreStatus);
+        bench.reply::<GetSemaphoreStatus>(id).unwrap().unwrap()
     }
 
     #[test]

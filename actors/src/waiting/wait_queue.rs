@@ -105,11 +105,11 @@ impl<T: Parked> WaitQueue<T> {
     }
 
     /// Removes some calls of an ended session, in the order in which it made them. If others are left, the
-    /// hang-up continues in another turn: see [`HangUp::go_on`].
+    /// hang-up continues in another turn: see [`HangUp::continue_next_turn`].
     pub fn hang_up(&mut self, ended: &HangUp) -> Vec<T> {
         let gone = self.remove_some(ended.session, SLICE);
         if self.calls.has_session(ended.session) {
-            ended.go_on();
+            ended.continue_next_turn();
         }
         gone
     }

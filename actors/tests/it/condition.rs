@@ -5,7 +5,7 @@
 //! few steps, and every step in every reachable state.
 
 mod calls;
-mod ledger;
+mod record;
 mod reference;
 mod steps;
 
@@ -18,7 +18,7 @@ use lockkeeper_actors::sync::Wake;
 
 use crate::{
     condition::{
-        ledger::Ledger,
+        record::Record,
         reference::ConditionReference,
         steps::{Entry, Patience, Place, Set, Step},
     },
@@ -67,8 +67,8 @@ struct Limits {
 
 /// Returns all possible next steps. Sessions without a call are equivalent, so only one new session
 /// may come.
-fn possible(ledger: &Ledger, limits: Limits) -> Vec<Step> {
-    let live: Vec<(usize, &Entry)> = ledger
+fn possible(record: &Record, limits: Limits) -> Vec<Step> {
+    let live: Vec<(usize, &Entry)> = record
         .entries()
         .iter()
         .enumerate()
@@ -78,7 +78,7 @@ fn possible(ledger: &Ledger, limits: Limits) -> Vec<Step> {
     let sessions: BTreeSet<u64> = live.iter().map(|(_, entry)| session(entry)).collect();
     let mut comers = sessions.clone();
     if sessions.len() < limits.sessions {
-        let known = ledger.entries().iter().map(session);
+        let known = record.entries().iter().map(session);
         comers.insert(known.max().unwrap_or(0) + 1);
     }
     let mut steps = vec![Step::Misuse];
@@ -99,7 +99,7 @@ fn possible(ledger: &Ledger, limits: Limits) -> Vec<Step> {
     }
     steps.extend(live.iter().map(|(call, _)| Step::Withdraw(*call)));
     steps.extend(sessions.into_iter().map(Step::HangUp));
-    if let Some(call) = ledger.inside() {
+    if let Some(call) = record.inside() {
         steps.extend([Step::Release(call), Step::ForceUnlock]);
         steps.extend(comers.iter().map(|session| Step::Adopt(*session, call)));
         for set in Set::ALL {
@@ -132,20 +132,20 @@ enum Woken {
 }
 
 /// Returns the shape of a state, which is equal for states that differ only in names.
-fn shape(ledger: &Ledger) -> Shape {
+fn shape(record: &Record) -> Shape {
     let [as_they_are, swapped] = [Set::ALL, [Set::Named, Set::Unnamed]].map(|sets| {
         let number = |set: Set| usize::from(set == sets[1]);
         let mut sessions = BTreeMap::new();
-        let mut sleepers = ledger.asleep().to_vec();
-        sleepers.sort_by_key(|call| match ledger.entries()[*call].place {
+        let mut sleepers = record.asleep().to_vec();
+        sleepers.sort_by_key(|call| match record.entries()[*call].place {
             Place::Asleep(set) => number(set),
             Place::InLine(_) | Place::Inside | Place::Over => usize::MAX,
         });
-        let calls = ledger.inside().into_iter();
-        let calls = calls.chain(ledger.line().iter().copied()).chain(sleepers);
+        let calls = record.inside().into_iter();
+        let calls = calls.chain(record.line().iter().copied()).chain(sleepers);
         calls
             .map(|call| {
-                let entry = ledger.entries()[call];
+                let entry = record.entries()[call];
                 let known = sessions.len();
                 let session = *sessions.entry(entry.id.session()).or_insert(known);
                 let carries = entry.carries.map(number);
@@ -170,23 +170,23 @@ fn shape(ledger: &Ledger) -> Shape {
 /// Takes every possible step in every state that can be reached in `most_steps` steps. Returns the
 /// number of states and of taken steps.
 ///
-/// The condition may have hidden state that depends on the path and that the ledger does not see.
+/// The condition may have hidden state that depends on the path and that the record does not see.
 /// So states are also distinguished by the kind of the step before them.
 fn reach(limits: Limits, most_steps: usize) -> (usize, usize) {
-    let mut known = HashSet::from([(shape(&Ledger::new()), discriminant(&Step::Misuse))]);
+    let mut known = HashSet::from([(shape(&Record::new()), discriminant(&Step::Misuse))]);
     let mut paths = VecDeque::from([Vec::new()]);
     let mut taken = 0;
     while let Some(mut path) = paths.pop_front() {
-        for step in possible(&Ledger::replay(&path), limits) {
+        for step in possible(&Record::replay(&path), limits) {
             path.push(step);
             taken += 1;
-            let ledger = Ledger::replay(&path);
-            if known.insert((shape(&ledger), discriminant(&step))) {
+            let record = Record::replay(&path);
+            if known.insert((shape(&record), discriminant(&step))) {
                 // Misuse changes nothing, which was checked already, so no further steps follow it.
                 if path.len() < most_steps && step != Step::Misuse {
                     paths.push_back(path.clone());
                 }
-                ledger.end();
+                record.end();
             }
             path.pop();
         }
@@ -195,15 +195,15 @@ fn reach(limits: Limits, most_steps: usize) -> (usize, usize) {
 }
 
 /// Takes all steps of all schedules of `depth` steps. Returns the number of schedules.
-fn explore(path: &mut Vec<Step>, ledger: Ledger, limits: Limits, depth: usize) -> usize {
+fn explore(path: &mut Vec<Step>, record: Record, limits: Limits, depth: usize) -> usize {
     if depth == 0 {
-        ledger.end();
+        record.end();
         return 1;
     }
     let mut tried = 0;
-    for step in possible(&ledger, limits) {
+    for step in possible(&record, limits) {
         path.push(step);
-        tried += explore(path, Ledger::replay(path), limits, depth - 1);
+        tried += explore(path, Record::replay(path), limits, depth - 1);
         path.pop();
     }
     tried
@@ -237,7 +237,7 @@ fn every_schedule_of_four_steps_keeps_the_promises() {
         sessions: 3,
         calls: 4,
     };
-    let schedules = explore(&mut Vec::new(), Ledger::new(), limits, 4);
+    let schedules = explore(&mut Vec::new(), Record::new(), limits, 4);
     println!("{schedules} schedules");
     assert!(schedules >= 9_700, "{schedules}");
 }
@@ -273,16 +273,16 @@ fn asleep(sleepers: &[(Set, Patience)]) -> Vec<Step> {
 
 /// Takes steps, except those that have become impossible, such as a release by an ended session,
 /// and then grants the lock to all waiters. Returns the number of notifications.
-fn take_possible(ledger: &mut Ledger, steps: &[Step]) -> usize {
+fn take_possible(record: &mut Record, steps: &[Step]) -> usize {
     let mut given = 0;
     for step in steps {
-        if ledger.allows(*step) {
-            ledger.take(*step);
-            ledger.check();
+        if record.allows(*step) {
+            record.take(*step);
+            record.check();
             given += usize::from(matches!(step, Step::NotifyOne(..)));
         }
     }
-    ledger.settle();
+    record.settle();
     given
 }
 
@@ -305,20 +305,20 @@ fn no_order_of_notify_timeout_drop_and_death_loses_the_notification() {
                 way_out,
             ];
             in_every_order(&mut Vec::new(), &events, &mut |order| {
-                let mut ledger = Ledger::replay(&beginning);
-                let given = take_possible(&mut ledger, order);
+                let mut record = Record::replay(&beginning);
+                let given = take_possible(&mut record, order);
                 let observed = match (given, third) {
                     // The first sleeper was dropped and the second died, so the third gets the
                     // notification.
-                    (1, Patience::Endless) => ledger.wake_of(5) == Some(Wake::Notified),
-                    (_, Patience::Endless) => ledger.wake_of(5).is_none(),
-                    (1, Patience::UntilTick) => ledger.wake_of(5).is_some(),
-                    (_, Patience::UntilTick) => ledger.wake_of(5) == Some(Wake::TimedOut),
+                    (1, Patience::Endless) => record.wake_of(5) == Some(Wake::Notified),
+                    (_, Patience::Endless) => record.wake_of(5).is_none(),
+                    (1, Patience::UntilTick) => record.wake_of(5).is_some(),
+                    (_, Patience::UntilTick) => record.wake_of(5) == Some(Wake::TimedOut),
                 };
-                assert!(observed, "{:?}", ledger.wake_of(5));
+                assert!(observed, "{:?}", record.wake_of(5));
                 orders += 1;
                 notified += given;
-                ledger.end();
+                record.end();
             });
         }
     }
@@ -345,11 +345,11 @@ fn no_order_of_two_notifications_and_the_ends_of_their_receivers_loses_or_swaps_
             Step::Release(8),
         ];
         in_every_order(&mut Vec::new(), &events, &mut |order| {
-            let mut ledger = Ledger::replay(&beginning);
+            let mut record = Record::replay(&beginning);
             let notifies = |step: &&Step| matches!(step, Step::NotifyOne(..));
             let before = order.iter().take_while(|step| **step != Step::Release(8));
             let given: Vec<Step> = before.filter(notifies).copied().collect();
-            take_possible(&mut ledger, order);
+            take_possible(&mut record, order);
             // The two remaining sleepers get the notifications of their sets, in order of arrival.
             let mut due = given;
             for (call, set) in [(5, sets[2]), (7, sets[3])] {
@@ -359,10 +359,10 @@ fn no_order_of_two_notifications_and_the_ends_of_their_receivers_loses_or_swaps_
                     due.remove(place);
                     Wake::Notified
                 });
-                assert_eq!(ledger.wake_of(call), expected, "{call}");
+                assert_eq!(record.wake_of(call), expected, "{call}");
             }
             orders += 1;
-            ledger.end();
+            record.end();
         });
     }
     println!("{orders} orders");

@@ -12,8 +12,8 @@ mod slices;
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, Breach, CallId, Fault, Input, Inquiry, Operation, Proof, Refusal, Report,
-    sync::{Acquire, Arrive, Barrier, Lock, LockStatus, Release, ReleaseBy, Status},
+    Bench, BreakReason, CallId, Fault, Input, Inquiry, Operation, Proof, Refusal, Report,
+    sync::{Acquire, Arrive, Barrier, GetLockStatus, Lock, LockStatus, Release, ReleaseBy},
 };
 
 use crate::host::{
@@ -267,14 +267,14 @@ async fn inputs_of_one_message_are_handled_in_order() {
             },
             None,
         ),
-        shard::call::<Lock, _>(shard::id(1, 5), &Status, None),
+        shard::call::<Lock, _>(shard::id(1, 5), &GetLockStatus, None),
     ])
     .await;
     assert_eq!(one.order(), [1, 2, 4, 3, 5]);
     assert_eq!(one.answers(2), [Answer::Fault(Fault::Withdrawn)]);
     let mut status = LockStatus::default();
     (status.held, status.depth) = (true, 1);
-    assert_eq!(one.reply::<Status>(shard::id(1, 5)), Ok(status));
+    assert_eq!(one.reply::<GetLockStatus>(shard::id(1, 5)), Ok(status));
 }
 
 /// Makes calls of session 1, each from its number and its deadline in milliseconds.
@@ -360,7 +360,7 @@ async fn a_deadline_that_passed_before_a_withdrawal_counts_although_the_table_ha
     // The whole thread blocks, as that of a busy manager.
     std::thread::sleep(timeout * 2);
     barrier.send([Input::Withdraw(hasty)]).await;
-    let broken = Refusal::Broken(Breach::TimedOut);
+    let broken = Refusal::Broken(BreakReason::TimedOut);
     assert_eq!(one.reply::<Arrive>(patient), Ok(Err(broken)));
     assert_eq!(one.answers(2), [Answer::Fault(Fault::TimedOut)]);
 }

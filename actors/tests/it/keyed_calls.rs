@@ -5,8 +5,9 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Bench, CallId,
     sync::{
-        AcquireKey, AcquireKeyMany, AdoptKey, CountKey, CountKeys, Face, ForceUnlockKey, Key,
-        Keyed, ListKeys, MarkConsistent, OneAKey, Release, ReleaseBy, SemaphoreSpec, SeveralAKey,
+        AcquireKey, AcquireKeyMany, AdoptKey, ForceUnlockKey, GetKeyStatus, GetKeyedStatus, Key,
+        Keyed, KeyedVariant, ListKeys, ManyPermits, MarkConsistent, Release, ReleaseBy,
+        SemaphoreSpec, SinglePermit,
     },
 };
 use rand::Rng;
@@ -22,7 +23,7 @@ pub(crate) fn too_long() -> String {
 }
 
 /// The specs of both kinds, and their acquire operations.
-pub(crate) trait KeyedFace: Face {
+pub(crate) trait KeyedCalls: KeyedVariant {
     /// Draws the number of permits of a key.
     fn draw(schedule: &mut Schedule) -> u32;
 
@@ -40,7 +41,7 @@ pub(crate) trait KeyedFace: Face {
     ) -> CallId;
 }
 
-impl KeyedFace for OneAKey {
+impl KeyedCalls for SinglePermit {
     fn draw(_: &mut Schedule) -> u32 {
         1
     }
@@ -64,7 +65,7 @@ impl KeyedFace for OneAKey {
     }
 }
 
-impl KeyedFace for SeveralAKey {
+impl KeyedCalls for ManyPermits {
     fn draw(schedule: &mut Schedule) -> u32 {
         schedule.random.random_range(1..=4)
     }
@@ -127,7 +128,7 @@ impl KeyedCall {
         }
     }
 
-    pub(crate) fn send<F: KeyedFace>(
+    pub(crate) fn send<F: KeyedCalls>(
         &self,
         bench: &mut Bench<Keyed<F>>,
         session: u64,
@@ -163,8 +164,8 @@ impl KeyedCall {
                 let key = key_of(key);
                 put(bench, session, ForceUnlockKey { key }, timeout)
             }
-            Self::Status(key) => put(bench, session, CountKey { key: key_of(key) }, timeout),
-            Self::Count => put(bench, session, CountKeys, timeout),
+            Self::Status(key) => put(bench, session, GetKeyStatus { key: key_of(key) }, timeout),
+            Self::Count => put(bench, session, GetKeyedStatus, timeout),
             Self::List => put(bench, session, ListKeys { from: 0 }, timeout),
         }
     }

@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lockkeeper_actors::{
     Bench, CallId, Deadlock, Fault, Primitive,
-    sync::{Bounded, OneAKey, SeveralAKey, Status, Unbounded},
+    sync::{Bounded, GetLockStatus, ManyPermits, SinglePermit, Unbounded},
 };
 use rand::Rng;
 
@@ -93,12 +93,12 @@ fn value_obeys_the_laws() {
 
 #[test]
 fn keyed_lock_obeys_the_laws() {
-    obeys_the_laws::<KeyedSubject<OneAKey>>("keyed_lock_obeys_the_laws");
+    obeys_the_laws::<KeyedSubject<SinglePermit>>("keyed_lock_obeys_the_laws");
 }
 
 #[test]
 fn keyed_semaphore_obeys_the_laws() {
-    obeys_the_laws::<KeyedSubject<SeveralAKey>>("keyed_semaphore_obeys_the_laws");
+    obeys_the_laws::<KeyedSubject<ManyPermits>>("keyed_semaphore_obeys_the_laws");
 }
 
 /// What the laws need from a kind.
@@ -252,7 +252,7 @@ impl<S: Subject> Trial<S> {
         if waits {
             tally.note("a withdrawn waiter");
             // A fault can be read as the answer of any operation.
-            let observed = self.bench.reply::<Status>(id);
+            let observed = self.bench.reply::<GetLockStatus>(id);
             assert_eq!(
                 observed,
                 Some(Err(Fault::Withdrawn)),
@@ -272,7 +272,11 @@ impl<S: Subject> Trial<S> {
         self.bench.fail(id, fault.clone());
         if waits {
             tally.note("a failed waiter");
-            assert_eq!(self.bench.reply::<Status>(id), Some(Err(fault)), "{id:?}");
+            assert_eq!(
+                self.bench.reply::<GetLockStatus>(id),
+                Some(Err(fault)),
+                "{id:?}"
+            );
             self.over.push(id);
         } else {
             assert_eq!(self.bench.order(), order, "{id:?} does not wait");

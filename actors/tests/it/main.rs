@@ -8,7 +8,7 @@ mod host;
 mod keyed_calls;
 mod laws;
 mod models;
-mod rw_lock_crowd;
+mod rw_lock_waiters;
 mod schedule;
 mod seeds;
 mod series;

@@ -41,15 +41,15 @@ struct Reference {
 
 impl Reference {
     fn has(&self, worker: u64) -> bool {
-        self.held.get(&worker).is_some_and(|hand| !hand.is_empty())
+        self.held.get(&worker).is_some_and(|held| !held.is_empty())
     }
 
     fn give(&mut self, (worker, by, most): (u64, CallId, usize)) {
         let given: Vec<Entry> = (0..most).map_while(|_| self.waiting.pop_front()).collect();
         let numbers = given.iter().map(|task| task.0).collect();
         self.given.push((by, numbers));
-        let hand = self.held.entry(worker).or_default();
-        hand.extend(given.into_iter().map(|task| (by, task, true)));
+        let held = self.held.entry(worker).or_default();
+        held.extend(given.into_iter().map(|task| (by, task, true)));
     }
 
     fn dispatch(&mut self) {
@@ -70,9 +70,9 @@ impl Reference {
     }
 
     fn finish(&mut self, worker: u64, number: u64) {
-        let hand = self.held.entry(worker).or_default();
-        if let Some(place) = hand.iter().position(|(_, task, _)| task.0 == number) {
-            let (_, (number, series, _), is_wanted) = hand.remove(place);
+        let held = self.held.entry(worker).or_default();
+        if let Some(place) = held.iter().position(|(_, task, _)| task.0 == number) {
+            let (_, (number, series, _), is_wanted) = held.remove(place);
             if is_wanted {
                 self.ended.entry(series).or_default().push((number, true));
             }
@@ -80,8 +80,8 @@ impl Reference {
     }
 
     fn take_back(&mut self, worker: u64, is_meant: impl Fn(CallId, u64) -> bool) {
-        let hand = self.held.remove(&worker).unwrap_or_default();
-        let (back, kept): (Vec<_>, Vec<_>) = hand
+        let held = self.held.remove(&worker).unwrap_or_default();
+        let (back, kept): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|(by, task, _)| is_meant(*by, task.0));
         self.held.insert(worker, kept);
@@ -94,10 +94,10 @@ impl Reference {
 
     fn die(&mut self, worker: u64) {
         self.idle.retain(|(idle, ..)| *idle != worker);
-        let hand = self.held.remove(&worker).unwrap_or_default();
-        let mut hand = hand.into_iter();
-        let begun = hand.next();
-        for (_, task, is_wanted) in hand.rev() {
+        let held = self.held.remove(&worker).unwrap_or_default();
+        let mut held = held.into_iter();
+        let begun = held.next();
+        for (_, task, is_wanted) in held.rev() {
             if is_wanted {
                 self.waiting.push_front(task);
             }
@@ -167,13 +167,13 @@ impl Run {
     }
 
     fn report(&mut self, worker: u64, tally: &mut Tally) {
-        let hand = self
+        let held = self
             .reference
             .held
             .get(&worker)
             .cloned()
             .unwrap_or_default();
-        let mut numbers: Vec<u64> = hand.iter().map(|(_, task, _)| task.0).collect();
+        let mut numbers: Vec<u64> = held.iter().map(|(_, task, _)| task.0).collect();
         numbers.truncate(self.random.random_range(0..6));
         if numbers.len() > 1 && self.random.random_bool(0.3) {
             let last = numbers.len() - 1;
@@ -197,14 +197,14 @@ impl Run {
     }
 
     fn hand_back(&mut self, worker: u64, tally: &mut Tally) {
-        let hand = self
+        let held = self
             .reference
             .held
             .get(&worker)
             .cloned()
             .unwrap_or_default();
-        let kept = self.random.random_range(0..hand.len().max(1) + 1);
-        let back: Vec<u64> = hand.iter().skip(kept).map(|(_, task, _)| task.0).collect();
+        let kept = self.random.random_range(0..held.len().max(1) + 1);
+        let back: Vec<u64> = held.iter().skip(kept).map(|(_, task, _)| task.0).collect();
         if !back.is_empty() {
             tally.note("handed back");
         }
@@ -217,8 +217,8 @@ impl Run {
 
     /// Withdraws the last answered call of a worker, as if the worker had not seen the answer.
     fn withdraw_last(&mut self, worker: u64, tally: &mut Tally) {
-        let hand = self.reference.held.get(&worker);
-        let Some((by, ..)) = hand.and_then(|hand| hand.last()).copied() else {
+        let held = self.reference.held.get(&worker);
+        let Some((by, ..)) = held.and_then(|held| held.last()).copied() else {
             return;
         };
         tally.note("unseen");

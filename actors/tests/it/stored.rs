@@ -5,12 +5,13 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, JobId, Operation, Primitive, Proof, Serve, SessionId,
     codec::Blob,
     data::{
-        Chunk, Collect, CountItems, Done, Feed, Finished, Get, Join, Next, Put, Queue, QueueSpec,
-        Read, Row, Store, Submit, TaskQueue, Value, ValueSpec,
+        Chunk, Collect, Done, Feed, Finished, Get, GetQueueStatus, Join, Next, Put, Queue,
+        QueueSpec, Read, Row, Store, Submit, TaskQueue, Value, ValueSpec,
     },
     sync::{
-        Acquire, AcquireKey, Arrive, Barrier, BarrierSpec, Condition, CountArrivals, CountKeys,
-        Event, KeyedLock, Lock, Notify, OnDeath, Release, ReleaseBy, Sleep, Status, WaitSet,
+        Acquire, AcquireKey, Arrive, Barrier, BarrierSpec, Condition, Event, GetBarrierStatus,
+        GetKeyedStatus, GetLockStatus, KeyedLock, Lock, Notify, OnDeath, Release, ReleaseBy, Sleep,
+        WaitSet,
     },
 };
 
@@ -55,14 +56,14 @@ fn items_beyond_the_limit_are_refused_until_others_are_done() {
     let most = 10 * (CALL + 1000) * 8 / 7 + 100;
     let spec = QueueSpec {
         capacity: None,
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     };
     let mut bench = Bench::<Queue>::within(spec, most).unwrap();
     let put = |_| Put {
         item: Blob::from(vec![7; 1000]),
     };
     assert_eq!(fill(&mut bench, most, put).len(), 10);
-    assert_eq!(ask(&mut bench, CountItems).unwrap().len, 10);
+    assert_eq!(ask(&mut bench, GetQueueStatus).unwrap().len, 10);
     // Taking an item always succeeds. It counts until it is done.
     let delivery = bench.call(2, Get);
     assert!(matches!(bench.reply::<Get>(delivery), Some(Ok(Ok(_)))));
@@ -72,7 +73,7 @@ fn items_beyond_the_limit_are_refused_until_others_are_done() {
     assert_eq!(bench.reply::<Done>(done), Some(Ok(Ok(()))));
     assert_eq!(fill(&mut bench, most, put).len(), 1);
     bench.hang_up(2);
-    assert_eq!(ask(&mut bench, CountItems).unwrap().len, 10);
+    assert_eq!(ask(&mut bench, GetQueueStatus).unwrap().len, 10);
 }
 
 #[test]
@@ -80,7 +81,7 @@ fn puts_that_wait_for_room_in_their_queue_count_too() {
     let most = 20 * (CALL + 1000);
     let spec = QueueSpec {
         capacity: Some(1),
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     };
     let mut bench = Bench::<Queue>::within(spec, most).unwrap();
     let put = |_| Put {
@@ -88,7 +89,7 @@ fn puts_that_wait_for_room_in_their_queue_count_too() {
     };
     let puts = fill(&mut bench, most, put);
     assert!((15..20).contains(&puts.len()), "{}", puts.len());
-    let status = ask(&mut bench, CountItems).unwrap();
+    let status = ask(&mut bench, GetQueueStatus).unwrap();
     assert_eq!((status.len, status.putting), (1, puts.len() as u64 - 1));
 }
 
@@ -97,7 +98,7 @@ fn value_beyond_the_limit_is_refused_and_one_that_is_no_larger_never() {
     let most = 10_000;
     let spec = ValueSpec {
         value: Blob::from(vec![1]),
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     };
     let mut bench = Bench::<Value>::within(spec, most).unwrap();
     let store = |bytes: usize| Store {
@@ -123,7 +124,7 @@ fn grants_and_waiting_calls_beyond_the_limit_are_refused_and_nothing_is_held() {
     let waiting = fill(&mut bench, most, |_| key(0));
     assert!(waiting.is_empty());
     // A call that only reads counts while it is served.
-    assert_eq!(ask(&mut bench, CountKeys).unwrap().keys, 20);
+    assert_eq!(ask(&mut bench, GetKeyedStatus).unwrap().keys, 20);
     bench.hang_up(1);
     let held = fill(&mut bench, most, key);
     assert!(held.len() > 10, "{}", held.len());
@@ -133,7 +134,7 @@ fn grants_and_waiting_calls_beyond_the_limit_are_refused_and_nothing_is_held() {
 fn full_of_items(most: usize) -> Bench<Queue> {
     let spec = QueueSpec {
         capacity: None,
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     };
     let mut bench = Bench::<Queue>::within(spec, most).unwrap();
     let put = |_| Put {
@@ -157,7 +158,7 @@ fn items_leave_an_eighth_of_the_limit_for_waiting_calls_and_taken_items() {
     );
     // A taken item counts as a hold.
     let mut bench = full_of_items(most);
-    let items = ask(&mut bench, CountItems).unwrap().len;
+    let items = ask(&mut bench, GetQueueStatus).unwrap().len;
     for _ in 0..items {
         let taken = bench.call(2, Get);
         assert!(matches!(bench.reply::<Get>(taken), Some(Ok(Ok(_)))));
@@ -180,7 +181,7 @@ fn lock_at_the_limit_of_waiters_still_serves_them() {
         );
         assert!(bench.is_answered(*next));
     }
-    assert_eq!(ask(&mut bench, Status).unwrap().waiting, 0);
+    assert_eq!(ask(&mut bench, GetLockStatus).unwrap().waiting, 0);
 }
 
 #[test]
@@ -224,7 +225,7 @@ fn arrival_beyond_the_limit_does_not_count() {
     };
     let mut bench = Bench::<Barrier>::within(spec, most).unwrap();
     let arrived = fill(&mut bench, most, |_| Arrive { acts: false });
-    let counted = ask(&mut bench, CountArrivals).unwrap();
+    let counted = ask(&mut bench, GetBarrierStatus).unwrap();
     assert_eq!(counted.arrived, arrived.len() as u64);
     let mut bench = Bench::<Event>::within((), most).unwrap();
     let waiting = fill(&mut bench, most, |_| WaitSet { since: None });

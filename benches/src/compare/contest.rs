@@ -59,7 +59,7 @@ pub(crate) enum Executable {
 /// The name of the side that has targets.
 pub(crate) const OURS: &str = "lockkeeper";
 
-/// The time limit for each step: starting a crew, or one sample.
+/// The time limit for each step: starting the processes, or one sample.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
 /// The number and the length of the samples.
@@ -85,7 +85,7 @@ impl Ground {
         })
     }
 
-    /// Returns a path that no other crew has.
+    /// Returns a path that no other processes have.
     fn place(&self) -> PathBuf {
         self.taken.set(self.taken.get() + 1);
         self.folder.path().join(self.taken.get().to_string())
@@ -108,23 +108,23 @@ impl Contender {
 
     /// Starts the hosts and then the workers, one after the other, so that the order of arrival is the same in
     /// every run.
-    pub(crate) async fn start(&self, ground: &Ground) -> Result<Crew, Failure> {
+    pub(crate) async fn start(&self, ground: &Ground) -> Result<Processes, Failure> {
         let place = ground.place();
         let place = place.to_str().ok_or("the folder's name is not text")?;
-        let mut crew = Crew {
+        let mut processes = Processes {
             workers: Vec::new(),
             hosts: Vec::new(),
             place: place.to_owned(),
         };
         for host in self.side.hosts {
             let host = Party::start(self.command(host, place)?, self.side.patience);
-            crew.hosts.insert(0, host.await?);
+            processes.hosts.insert(0, host.await?);
         }
         for _ in 0..self.workers {
             let worker = Party::start(self.command(self.side.worker, place)?, self.side.patience);
-            crew.workers.push(worker.await?);
+            processes.workers.push(worker.await?);
         }
-        Ok(crew)
+        Ok(processes)
     }
 
     fn command(&self, role: &str, place: &str) -> Result<Command, Failure> {
@@ -146,7 +146,7 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// The processes of one contender.
-pub(crate) struct Crew {
+pub(crate) struct Processes {
     /// Declared before the hosts, because fields are dropped in this order: no worker should lose
     /// its host.
     workers: Vec<Party>,
@@ -163,7 +163,7 @@ pub(crate) struct Sample {
     slowest: f64,
 }
 
-impl Crew {
+impl Processes {
     /// Returns the address of its host.
     pub(crate) fn place(&self) -> &str {
         &self.place
@@ -171,7 +171,7 @@ impl Crew {
 
     /// Returns the process that was started first.
     pub(crate) fn host(&self) -> Result<&Party, Failure> {
-        Ok(self.hosts.last().ok_or("a crew without a host")?)
+        Ok(self.hosts.last().ok_or("no process is a host")?)
     }
 
     /// Makes all workers repeat their cycle for about `length`, and returns the result.
@@ -198,32 +198,32 @@ impl Crew {
 }
 
 /// A contender with running processes and its samples so far.
-pub(crate) struct Entrant {
+pub(crate) struct Runner {
     name: &'static str,
-    crew: Crew,
+    processes: Processes,
     samples: Vec<Sample>,
 }
 
-impl Entrant {
-    pub(crate) fn new(name: &'static str, crew: Crew) -> Self {
+impl Runner {
+    pub(crate) fn new(name: &'static str, processes: Processes) -> Self {
         Self {
             name,
-            crew,
+            processes,
             samples: Vec::new(),
         }
     }
 
-    pub(crate) const fn crew(&self) -> &Crew {
-        &self.crew
+    pub(crate) const fn processes(&self) -> &Processes {
+        &self.processes
     }
 
-    pub(crate) const fn crew_mut(&mut self) -> &mut Crew {
-        &mut self.crew
+    pub(crate) const fn processes_mut(&mut self) -> &mut Processes {
+        &mut self.processes
     }
 
     /// Replaces its processes, and keeps the samples.
-    pub(crate) fn go_on_with(&mut self, crew: Crew) {
-        self.crew = crew;
+    pub(crate) fn replace_processes(&mut self, processes: Processes) {
+        self.processes = processes;
     }
 
     /// Returns its samples as a figure.
@@ -244,18 +244,18 @@ impl Entrant {
     }
 }
 
-/// Samples all entrants in turn, round after round. The first round is discarded, because it includes cold caches and
+/// Samples all runners in turn, round after round. The first round is discarded, because it includes cold caches and
 /// lazy initialization.
 pub(crate) async fn take_rounds(
-    entrants: &mut [Entrant],
+    runners: &mut [Runner],
     pace: Pace,
     bar: &ProgressBar,
 ) -> Result<(), Failure> {
     for round in 0..=pace.rounds {
-        for entrant in entrants.iter_mut() {
-            let sample = within(entrant.name, entrant.crew.sample(pace.window)).await?;
+        for runner in runners.iter_mut() {
+            let sample = within(runner.name, runner.processes.sample(pace.window)).await?;
             if round > 0 {
-                entrant.samples.push(sample);
+                runner.samples.push(sample);
             }
             bar.tick();
         }
@@ -271,25 +271,25 @@ impl Contest {
         pace: Pace,
         bar: &ProgressBar,
     ) -> Result<Outcome, Failure> {
-        let mut entrants = Vec::new();
+        let mut runners = Vec::new();
         for contender in self.contenders.iter().filter(|one| one.is_here()) {
             let name = contender.side.name;
-            let crew = within(name, contender.start(ground)).await?;
-            entrants.push(Entrant::new(name, crew));
+            let processes = within(name, contender.start(ground)).await?;
+            runners.push(Runner::new(name, processes));
         }
-        take_rounds(&mut entrants, pace, bar).await?;
+        take_rounds(&mut runners, pace, bar).await?;
         let measure = self.contenders.first().map(|first| first.side.name);
-        let measure = entrants.iter().find(|one| Some(one.name) == measure);
-        let figures = entrants.iter().map(|entrant| {
-            let mut figure = entrant.figure(self.unit);
+        let measure = runners.iter().find(|one| Some(one.name) == measure);
+        let figures = runners.iter().map(|runner| {
+            let mut figure = runner.figure(self.unit);
             if let Some(measure) = measure {
-                figure = entrant.set_against(measure, figure, self.reads);
+                figure = runner.set_against(measure, figure, self.reads);
             }
-            if let (Target::FairRatio(_), 2..) = (self.target, entrant.crew.workers.len()) {
-                let slowest = entrant.samples.iter().map(|sample| sample.slowest);
+            if let (Target::FairRatio(_), 2..) = (self.target, runner.processes.workers.len()) {
+                let slowest = runner.samples.iter().map(|sample| sample.slowest);
                 figure = figure.slowest(slowest.collect());
             }
-            if entrant.name == OURS {
+            if runner.name == OURS {
                 figure = figure.aim(self.target);
             }
             figure
@@ -299,7 +299,7 @@ impl Contest {
 }
 
 /// Limits the time of a step. If a party hangs, the run ends with an error that names it, and dropping
-/// its crew kills it.
+/// its processes kills it.
 pub(crate) async fn within<T>(
     who: &str,
     step: impl Future<Output = Result<T, Failure>>,

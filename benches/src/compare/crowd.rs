@@ -18,7 +18,7 @@ pub(crate) const WAITERS: &str = "waiters";
 pub(crate) const WAITERS_WITH_DEADLINE: &str = "waiters with deadline";
 pub(crate) const PASSERS_BY: &str = "passers-by";
 pub(crate) const HOLDER: &str = "holder";
-pub(crate) const HEIR: &str = "heir";
+pub(crate) const SUCCESSOR: &str = "successor";
 
 /// The number of requests before the answers are read. A manager stops reading from a client that does
 /// not read its answers.
@@ -85,15 +85,15 @@ pub(crate) async fn gather(address: &str, what: &str, count: usize) -> Result<()
             window.report(reported)?;
             orders.end().await
         }
-        HEIR => {
-            let mut heir = RawClient::connect(address)?;
-            acquire_all(&mut heir, count, Awaits::None)?;
+        SUCCESSOR => {
+            let mut successor = RawClient::connect(address)?;
+            acquire_all(&mut successor, count, Awaits::None)?;
             window.report(reported)?;
             let Some(order) = orders.next().await? else {
                 return Ok(());
             };
             let window = order.opened();
-            (0..count).try_for_each(|_| heir.replied().map(drop))?;
+            (0..count).try_for_each(|_| successor.replied().map(drop))?;
             window.report(reported)?;
             orders.end().await
         }

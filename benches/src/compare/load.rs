@@ -4,7 +4,7 @@
 //! The manager and the processes that fill it are separate processes. The cost for one more client is sampled
 //! alternately with the same client of an empty manager.
 
-use crate::contest::{Contender, Entrant, Ground, Pace, take_rounds, within};
+use crate::contest::{Contender, Ground, Pace, Runner, take_rounds, within};
 use crate::crowd::{self, CROWD};
 use crate::ours;
 use crate::party::{self, Failure, LEAD, Party};
@@ -92,16 +92,16 @@ impl Load {
         let mut samples = Samples::default();
         let empty = within(EMPTY, CLIENT.start(ground)).await?;
         let full = within(FULL, CLIENT.start(ground)).await?;
-        let mut entrants = [Entrant::new(EMPTY, empty), Entrant::new(FULL, full)];
+        let mut runners = [Runner::new(EMPTY, empty), Runner::new(FULL, full)];
         for manager in 0..managers {
             if manager > 0 {
-                let [_, full] = &mut entrants;
-                full.go_on_with(within(FULL, CLIENT.start(ground)).await?);
+                let [_, full] = &mut runners;
+                full.replace_processes(within(FULL, CLIENT.start(ground)).await?);
             }
-            self.fill(count, &mut entrants, &mut samples, pace, bar)
+            self.fill(count, &mut runners, &mut samples, pace, bar)
                 .await?;
         }
-        let [empty, full] = &entrants;
+        let [empty, full] = &runners;
         let one_more = full.set_against(empty, full.figure(CYCLE), Reads::Times);
         let mut all = vec![
             Figure::new("in place after", "s", samples.seconds),
@@ -116,19 +116,22 @@ impl Load {
         Ok(Outcome::new(self.title(count), all))
     }
 
-    /// Fills the manager of the second entrant.
+    /// Fills the manager of the second runner.
     async fn fill(
         &self,
         count: usize,
-        entrants: &mut [Entrant; 2],
+        runners: &mut [Runner; 2],
         samples: &mut Samples,
         pace: Pace,
         bar: &ProgressBar,
     ) -> Result<(), Failure> {
-        let [_, full] = &mut *entrants;
+        let [_, full] = &mut *runners;
         // One sample first, so that the memory for the first client does not count for the load.
-        within(FULL, full.crew_mut().sample(pace.window)).await?;
-        let (address, manager) = (full.crew().place().to_owned(), full.crew().host()?.pid());
+        within(FULL, full.processes_mut().sample(pace.window)).await?;
+        let (address, manager) = (
+            full.processes().place().to_owned(),
+            full.processes().host()?.pid(),
+        );
         let before = resident(manager)?;
         let mut crowd = Vec::new();
         for process in 0..self.processes {
@@ -138,18 +141,18 @@ impl Load {
         samples
             .seconds
             .push(gather(&mut crowd).await?.as_secs_f64());
-        let mut heirs = Vec::new();
+        let mut successors = Vec::new();
         if let End::Inherited = self.end {
-            heirs.push(start(&address, crowd::HEIR, count).await?);
-            gather(&mut heirs).await?;
+            successors.push(start(&address, crowd::SUCCESSOR, count).await?);
+            gather(&mut successors).await?;
         }
         let grown = resident(manager)?.saturating_sub(before);
         samples.bytes.push(grown as f64 / count as f64);
-        take_rounds(entrants, pace, bar).await?;
-        if !heirs.is_empty() {
+        take_rounds(runners, pace, bar).await?;
+        if !successors.is_empty() {
             let begun = Instant::now();
             drop(crowd);
-            gather(&mut heirs).await?;
+            gather(&mut successors).await?;
             samples.passing_on.push(begun.elapsed().as_secs_f64());
         }
         Ok(())

@@ -20,7 +20,7 @@ use tokio::process::{ChildStdin, ChildStdout};
 /// The first argument of this executable when it is started in a role.
 pub(crate) const MARK: &str = "compare-party";
 
-/// The time between an order and the opening of its window, so that all workers of a crew begin
+/// The time between an order and the opening of its window, so that all workers begin
 /// together.
 pub(crate) const LEAD: Duration = Duration::from_millis(10);
 
@@ -163,7 +163,7 @@ pub(crate) struct Order {
 }
 
 impl Order {
-    /// Returns a name of this window, which is the same for all workers of a crew.
+    /// Returns a name of this window, which is the same for all workers.
     pub(crate) fn name(&self) -> String {
         format!("window-{}", self.opens.as_nanos())
     }

@@ -119,7 +119,7 @@ impl Task for Sign {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let program = lockkeeper::program().task::<Sign>().kind::<Database>();
+    let program = lockkeeper::program().task::<Sign>().register::<Database>();
     program.run(async {
         let manager = Manager::start().await?;
         let database = manager.open::<Database>(()).await?;

@@ -287,9 +287,9 @@ fn a_frame_of_no_bytes_is_a_frame_and_no_request() {
 
 #[test]
 fn what_cannot_be_appended_leaves_the_buffer_as_it_was() {
-    struct Sulks;
+    struct Unserializable;
 
-    impl Serialize for Sulks {
+    impl Serialize for Unserializable {
         fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
             Err(serde::ser::Error::custom("not now"))
         }
@@ -299,7 +299,7 @@ fn what_cannot_be_appended_leaves_the_buffer_as_it_was() {
     let error = append(&mut buffer, &BlobRef(&[0; 100]), 101).unwrap_err();
     assert!(error.to_string().contains("more than 101 bytes"), "{error}");
     assert_eq!(buffer, [7, 7]);
-    let error = append(&mut buffer, &(1, BlobRef(&[0; 100]), Sulks), MOST).unwrap_err();
+    let error = append(&mut buffer, &(1, BlobRef(&[0; 100]), Unserializable), MOST).unwrap_err();
     assert_eq!(error.to_string(), "not now");
     assert_eq!(buffer, [7, 7]);
     append(&mut buffer, &BlobRef(&[0; 100]), 102).unwrap();

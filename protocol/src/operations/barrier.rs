@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fault::{Breach, Refusal},
+    fault::{BreakReason, Refusal},
     operation::Operation,
     proof::Proof,
 };
@@ -98,7 +98,7 @@ pub struct Reset;
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountArrivals;
+pub struct GetBarrierStatus;
 
 /// The state of a barrier at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +111,7 @@ pub struct BarrierStatus {
     /// The number of generations that passed.
     pub generation: u64,
     /// The reason why it is broken, until it is reset.
-    pub broken: Option<Breach>,
+    pub broken: Option<BreakReason>,
 }
 
 impl Operation for Arrive {
@@ -139,7 +139,7 @@ impl Operation for Reset {
     type Reply = ();
 }
 
-impl Operation for CountArrivals {
-    const NAME: &'static str = "count";
+impl Operation for GetBarrierStatus {
+    const NAME: &'static str = "status";
     type Reply = BarrierStatus;
 }

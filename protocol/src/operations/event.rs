@@ -22,7 +22,7 @@ pub struct WaitSet {
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Look;
+pub struct GetEventStatus;
 
 /// The state of an event at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Operation for WaitSet {
     type Reply = Result<u64, Refusal>;
 }
 
-impl Operation for Look {
-    const NAME: &'static str = "look";
+impl Operation for GetEventStatus {
+    const NAME: &'static str = "status";
     type Reply = EventStatus;
 }

@@ -60,7 +60,7 @@ pub struct ReleaseAnyKey {
 
 /// Asks for the holders and waiters of a key, without waiting.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct CountKey {
+pub struct GetKeyStatus {
     /// The key: at most 255 bytes.
     pub key: Key,
 }
@@ -81,7 +81,7 @@ pub struct KeyStatus {
 
 /// Asks for the totals of all keys, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountKeys;
+pub struct GetKeyedStatus;
 
 /// The state of all keys at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,13 +141,13 @@ impl Operation for ReleaseAnyKey {
     type Reply = Result<(), Refusal>;
 }
 
-impl Operation for CountKey {
-    const NAME: &'static str = "status";
+impl Operation for GetKeyStatus {
+    const NAME: &'static str = "key_status";
     type Reply = Result<KeyStatus, Refusal>;
 }
 
-impl Operation for CountKeys {
-    const NAME: &'static str = "count";
+impl Operation for GetKeyedStatus {
+    const NAME: &'static str = "status";
     type Reply = KeyedStatus;
 }
 

@@ -31,7 +31,7 @@ pub struct ArriveAndWait {
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountLeft;
+pub struct GetLatchStatus;
 
 /// The state of a latch at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl Operation for ArriveAndWait {
     type Reply = Result<(), Refusal>;
 }
 
-impl Operation for CountLeft {
-    const NAME: &'static str = "count";
+impl Operation for GetLatchStatus {
+    const NAME: &'static str = "status";
     type Reply = LatchStatus;
 }

@@ -21,7 +21,7 @@ pub struct ForceUnlock;
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Status;
+pub struct GetLockStatus;
 
 /// The state of a lock at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ impl Operation for ForceUnlock {
     type Reply = bool;
 }
 
-impl Operation for Status {
+impl Operation for GetLockStatus {
     const NAME: &'static str = "status";
     type Reply = LockStatus;
 }

@@ -21,34 +21,35 @@ pub(crate) mod typed;
 pub(crate) mod value;
 
 pub use barrier::{
-    Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, CountArrivals, Fail, Finish, OnDeath,
+    Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, Fail, Finish, GetBarrierStatus, OnDeath,
     Passed, Reset,
 };
 pub use condition::{CountSleepers, Notify, Sleep, Wake, Woken};
-pub use event::{Clear, EventStatus, Look, Set, WaitSet};
+pub use event::{Clear, EventStatus, GetEventStatus, Set, WaitSet};
 pub use grant::{Granted, MarkConsistent, Release, ReleaseAny, ReleaseBy};
 pub use key::Key;
 pub use keyed::{
-    AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, KeyPage,
-    KeyStatus, KeyedStatus, ListKeys, ReleaseAnyKey,
+    AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, ForceUnlockKey, GetKeyStatus, GetKeyedStatus,
+    KeyPage, KeyStatus, KeyedStatus, ListKeys, ReleaseAnyKey,
 };
-pub use latch::{ArriveAndWait, CountDown, CountLeft, LatchSpec, LatchStatus, WaitOpen};
-pub use lock::{Acquire, AcquireAs, Adopt, AdoptAs, ForceUnlock, LockStatus, Status};
+pub use latch::{ArriveAndWait, CountDown, GetLatchStatus, LatchSpec, LatchStatus, WaitOpen};
+pub use lock::{Acquire, AcquireAs, Adopt, AdoptAs, ForceUnlock, GetLockStatus, LockStatus};
 pub use queue::{
-    CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, QueueSpec, QueueStatus,
+    CloseQueue, Delivery, Done, Get, GetQueueStatus, Join, Put, PutBack, QueueSpec, QueueStatus,
 };
-pub use rw_lock::{Access, AcquireFor, CountHolders, Downgrade, RwLockStatus, Upgrade};
+pub use rw_lock::{Access, AcquireFor, Downgrade, GetRwLockStatus, RwLockStatus, Upgrade};
 pub use semaphore::{
-    AcquireMany, AddPermits, Close, Count, Forget, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
+    AcquireMany, AddPermits, Close, Forget, GetSemaphoreStatus, ReleasePermits, SemaphoreSpec,
+    SemaphoreStatus,
 };
 pub use task_queue::{
-    Chunk, ChunkOutcome, CloseTasks, Collect, CountTasks, Ended, FailTasks, Feed, Finished,
+    Chunk, ChunkOutcome, CloseTasks, Collect, Ended, FailTasks, Feed, Finished, GetTaskQueueStatus,
     HandBack, Job, Leave, LimitSeries, Next, ReleaseOutcomes, Reports, Submit, TaskFault, TaskName,
     TaskQueueStatus, WorkerExit, outcome_bytes,
 };
 pub use task_row::Row;
 pub use typed::CheckType;
 pub use value::{
-    CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, ValueSpec, ValueStatus,
+    Exchange, Exchanged, GetValueStatus, OnlyIf, Read, Store, Swap, ValueSpec, ValueStatus,
     Versioned, WaitChange,
 };

@@ -13,7 +13,7 @@ pub struct QueueSpec {
     /// The most items that may wait in it: 1 to 1,000,000,000. `None` means 1,000,000,000.
     pub capacity: Option<u64>,
     /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
-    pub holds: String,
+    pub schema: String,
 }
 
 /// Appends an item, and waits for room.
@@ -51,7 +51,7 @@ pub struct CloseQueue;
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountItems;
+pub struct GetQueueStatus;
 
 /// An item as its taker receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +116,7 @@ impl Operation for CloseQueue {
     type Reply = ();
 }
 
-impl Operation for CountItems {
-    const NAME: &'static str = "count";
+impl Operation for GetQueueStatus {
+    const NAME: &'static str = "status";
     type Reply = QueueStatus;
 }

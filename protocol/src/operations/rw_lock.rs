@@ -40,7 +40,7 @@ pub struct Downgrade {
 
 /// Asks for the holders and waiters, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountHolders;
+pub struct GetRwLockStatus;
 
 /// The state of a readers-writer lock at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Operation for Downgrade {
     type Reply = Result<(), Refusal>;
 }
 
-impl Operation for CountHolders {
+impl Operation for GetRwLockStatus {
     const NAME: &'static str = "status";
     type Reply = RwLockStatus;
 }

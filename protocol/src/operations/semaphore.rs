@@ -65,7 +65,7 @@ pub struct Close;
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Count;
+pub struct GetSemaphoreStatus;
 
 /// The state of a semaphore at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ impl Operation for Close {
     type Reply = ();
 }
 
-impl Operation for Count {
-    const NAME: &'static str = "count";
+impl Operation for GetSemaphoreStatus {
+    const NAME: &'static str = "status";
     type Reply = SemaphoreStatus;
 }

@@ -160,7 +160,7 @@ pub struct FailTasks {
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountTasks;
+pub struct GetTaskQueueStatus;
 
 /// The name of a task, shared by all jobs that were submitted together.
 pub type TaskName = Arc<str>;
@@ -427,7 +427,7 @@ impl Operation for FailTasks {
     type Reply = ();
 }
 
-impl Operation for CountTasks {
-    const NAME: &'static str = "count";
+impl Operation for GetTaskQueueStatus {
+    const NAME: &'static str = "status";
     type Reply = TaskQueueStatus;
 }

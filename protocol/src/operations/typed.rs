@@ -8,7 +8,7 @@ use crate::{fault::Refusal, operation::Operation};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckType {
     /// The caller's schema id: a text of at most 4,096 bytes that identifies the type of the values.
-    pub holds: String,
+    pub schema: String,
 }
 
 impl Operation for CheckType {

@@ -10,7 +10,7 @@ pub struct ValueSpec {
     /// The initial value, encoded.
     pub value: Blob,
     /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
-    pub holds: String,
+    pub schema: String,
 }
 
 /// Reads the value.
@@ -67,7 +67,7 @@ pub struct WaitChange {
 
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct CountWatchers;
+pub struct GetValueStatus;
 
 /// A value with its version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,7 +115,7 @@ impl Operation for WaitChange {
     type Reply = Result<Versioned<Blob>, Refusal>;
 }
 
-impl Operation for CountWatchers {
-    const NAME: &'static str = "count";
+impl Operation for GetValueStatus {
+    const NAME: &'static str = "status";
     type Reply = ValueStatus;
 }

@@ -123,7 +123,7 @@ async fn answers_before_the_end_are_given_although_they_come_in_one_chunk_with_i
 async fn the_reason_of_a_bye_is_told_to_a_call_that_can_no_longer_be_written() {
     let (connection, manager) = connected().await;
     let reason = || "a second hello".to_owned();
-    manager.say(&Response::Bye { reason: reason() }).await;
+    manager.send(&Response::Bye { reason: reason() }).await;
     drop(manager);
     // No call has read so far, so the write notices first.
     assert_eq!(why(patiently(call(&connection)).await), reason());
@@ -133,7 +133,7 @@ async fn the_reason_of_a_bye_is_told_to_a_call_that_can_no_longer_be_written() {
 async fn the_last_user_of_a_connection_closes_it() {
     let (connection, mut manager) = connected().await;
     let (seq, task) = spawned_call(&connection, &mut manager).await;
-    manager.say(&reply(seq, &[1])).await;
+    manager.send(&reply(seq, &[1])).await;
     patiently(task).await.unwrap().unwrap();
     drop(connection);
     assert_eq!(manager.hear().await, None);

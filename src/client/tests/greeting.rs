@@ -62,7 +62,7 @@ async fn a_client_says_hello_first() {
     };
     assert_eq!(pid, std::process::id());
     assert!(program.starts_with("lockkeeper"), "{program}");
-    manager.say(&welcome()).await;
+    manager.send(&welcome()).await;
     patiently(greet).await.unwrap().unwrap();
 }
 
@@ -152,7 +152,7 @@ async fn a_manager_of_an_earlier_release_gets_no_frame_that_it_does_not_know() {
     manager.hear().await.expect("a hello");
     let capabilities = Capabilities::NONE;
     manager
-        .say(&Response::Welcome {
+        .send(&Response::Welcome {
             version: frame::VERSION,
             incarnation: 1,
             session: SESSION.number(),
@@ -219,7 +219,7 @@ async fn all_who_call_at_once_have_one_connection() {
         .collect();
     let mut manager = Raw::over(patiently(accept(&*listener)).await.expect("a client"));
     manager.hear().await.expect("a hello");
-    manager.say(&welcome()).await;
+    manager.send(&welcome()).await;
     let mut connections = Vec::new();
     for caller in callers {
         connections.push(patiently(caller).await.unwrap().expect("welcomed"));
@@ -246,14 +246,14 @@ async fn who_joined_an_attempt_that_failed_has_one_that_began_after_him() {
     tokio::task::yield_now().await;
     let reason = "limit reached: at most 1 sessions".to_owned();
     Raw::over(refusing)
-        .say(&Response::Bye {
+        .send(&Response::Bye {
             reason: reason.clone(),
         })
         .await;
     assert_eq!(why(patiently(first).await.unwrap()), reason);
     let mut manager = Raw::over(patiently(accept(&*listener)).await.expect("the second"));
     manager.hear().await.expect("a hello");
-    manager.say(&welcome()).await;
+    manager.send(&welcome()).await;
     patiently(second).await.unwrap().expect("welcomed");
 }
 

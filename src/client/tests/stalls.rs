@@ -69,7 +69,7 @@ fn a_full_socket_ends_no_call_that_the_background_reads_for() {
         let Ok(Request::Call { seq, .. }) = Request::decode(&frame) else {
             panic!("no call");
         };
-        manager.say(&reply(seq, &[1])).await;
+        manager.send(&reply(seq, &[1])).await;
     });
     caller.join().unwrap().expect("an answer");
 }
@@ -89,10 +89,10 @@ async fn a_call_that_nobody_polls_keeps_no_other_waiting() {
             assert!(futures::poll!(&mut stalled).is_pending());
             hear_call(&mut manager).await;
         }
-        manager.say(&reply(seq, &[1])).await;
+        manager.send(&reply(seq, &[1])).await;
         assert_eq!(patiently(task).await.unwrap().unwrap().1, 1);
         let other = if stalled_first { seq - 1 } else { seq + 1 };
-        manager.say(&reply(other, &[2])).await;
+        manager.send(&reply(other, &[2])).await;
         assert_eq!(patiently(stalled).await.unwrap().1, 2);
     }
 }
@@ -105,7 +105,7 @@ async fn a_call_that_is_dropped_keeps_no_other_waiting() {
     assert!(futures::poll!(&mut dropped).is_pending());
     hear_call(&mut manager).await;
     // The answer wakes the newest waiter, which is dropped before it is polled.
-    manager.say(&reply(seq, &[1])).await;
+    manager.send(&reply(seq, &[1])).await;
     drop(dropped);
     assert_eq!(patiently(task).await.unwrap().unwrap().1, 1);
 }
@@ -125,7 +125,7 @@ async fn a_thousand_calls_of_many_threads_are_all_answered() {
         .collect();
     for _ in 0..1_000 {
         let seq = hear_call(&mut manager).await;
-        manager.say(&reply(seq, &[1])).await;
+        manager.send(&reply(seq, &[1])).await;
     }
     for task in tasks {
         patiently(task).await.unwrap();
@@ -179,7 +179,7 @@ fn a_connection_outlives_the_runtime_that_it_was_made_on() {
             connection
         });
         manager.hear().await.expect("a hello");
-        manager.say(&welcome()).await;
+        manager.send(&welcome()).await;
         let driven = tokio::task::spawn_blocking(|| driven.join().unwrap());
         (patiently(driven).await.unwrap(), manager)
     });
@@ -187,7 +187,7 @@ fn a_connection_outlives_the_runtime_that_it_was_made_on() {
         let seq = hear_call(&mut manager).await;
         assert_eq!(hear_withdraw(&mut manager).await, seq);
         let (seq, task) = spawned_call(&connection, &mut manager).await;
-        manager.say(&reply(seq, &[1])).await;
+        manager.send(&reply(seq, &[1])).await;
         assert_eq!(patiently(task).await.unwrap().unwrap().1, 1);
     });
 }
@@ -208,7 +208,7 @@ fn a_call_that_moves_away_from_a_runtime_that_ends_is_answered() {
         // The call is polled here before it has its answer.
         tokio::task::yield_now().await;
         let seq = hear_call(&mut manager).await;
-        manager.say(&reply(seq, &[1])).await;
+        manager.send(&reply(seq, &[1])).await;
         assert_eq!(patiently(moved).await.unwrap().unwrap().1, 1);
     });
 }

@@ -1,6 +1,6 @@
 //! The guards of keyed locks and keyed semaphores, which contain their key.
 
-use lockkeeper_actors::sync::{self, Face, Keyed};
+use lockkeeper_actors::sync::{self, Keyed, KeyedVariant};
 use lockkeeper_protocol::operations::Key;
 
 use crate::proxy::guard::{Guard, Guarded, Ticketed};
@@ -8,12 +8,12 @@ use crate::proxy::guard::{Guard, Guarded, Ticketed};
 /// A guard of a key of a [`KeyedLock`](crate::KeyedLock).
 ///
 /// See [`Guard`] for its other methods, and [`KeyedLock`](crate::KeyedLock) for an example.
-pub type KeyedGuard = Guard<sync::KeyedLock>;
+pub type KeyedLockGuard = Guard<sync::KeyedLock>;
 
 /// Held permits of a key of a [`KeyedSemaphore`](crate::KeyedSemaphore). They are released together.
 ///
 /// See [`Guard`] for its other methods, and [`KeyedSemaphore`](crate::KeyedSemaphore) for an example.
-pub type KeyedPermit = Guard<sync::KeyedSemaphore>;
+pub type KeyedSemaphorePermit = Guard<sync::KeyedSemaphore>;
 
 /// The type parameter of a key's guard.
 #[derive(Clone, Debug)]
@@ -22,23 +22,23 @@ pub struct HeldKey {
     pub(super) permits: u32,
 }
 
-impl<F: Face> Guarded for Keyed<F> {
+impl<F: KeyedVariant> Guarded for Keyed<F> {
     const NAME: &'static str = F::KIND;
-    type Owner = HeldKey;
+    type Data = HeldKey;
 }
 
-impl<F: Face> Ticketed for Keyed<F> {}
+impl<F: KeyedVariant> Ticketed for Keyed<F> {}
 
-impl<F: Face> Guard<Keyed<F>> {
+impl<F: KeyedVariant> Guard<Keyed<F>> {
     /// Returns the held key.
     #[must_use]
     pub fn key(&self) -> &str {
-        self.owner().key.as_str()
+        self.data().key.as_str()
     }
 
     /// Returns the number of held permits of the key: 1 for a [`KeyedLock`](crate::KeyedLock).
     #[must_use]
     pub const fn permits(&self) -> u32 {
-        self.owner().permits
+        self.data().permits
     }
 }

@@ -2,12 +2,12 @@
 
 use std::{fmt, ops::Deref, time::Duration};
 
-use lockkeeper_actors::sync::{Face, Keyed, OneAKey, SeveralAKey};
+use lockkeeper_actors::sync::{Keyed, KeyedVariant, ManyPermits, SinglePermit};
 use lockkeeper_protocol::{
     Operation, Refusal,
     operations::{
-        AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, CountKey, ForceUnlockKey, Granted, Key,
-        KeyStatus, ListKeys, ReleaseAnyKey,
+        AcquireKey, AcquireKeyMany, AdoptKey, AdoptedKey, ForceUnlockKey, GetKeyStatus, Granted,
+        Key, KeyStatus, ListKeys, ReleaseAnyKey,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -51,7 +51,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-pub type KeyedLock = KeyedOf<OneAKey>;
+pub type KeyedLock = KeyedOf<SinglePermit>;
 
 /// A number of permits for each of any number of keys, in one object: for example at most three
 /// connections to each server.
@@ -71,10 +71,10 @@ pub type KeyedLock = KeyedOf<OneAKey>;
 /// # Ok(())
 /// # }
 /// ```
-pub type KeyedSemaphore = KeyedOf<SeveralAKey>;
+pub type KeyedSemaphore = KeyedOf<ManyPermits>;
 
 /// The acquire operation of a keyed kind.
-pub trait KeyedKind: Face {
+pub trait KeyedKind: KeyedVariant {
     /// Waits for permits of a key.
     type Acquire: Operation<Reply = Result<Granted, Refusal>>;
 
@@ -82,7 +82,7 @@ pub trait KeyedKind: Face {
     fn ask_for(key: Key, permits: u32) -> Self::Acquire;
 }
 
-impl KeyedKind for OneAKey {
+impl KeyedKind for SinglePermit {
     type Acquire = AcquireKey;
 
     fn ask_for(key: Key, _: u32) -> AcquireKey {
@@ -90,7 +90,7 @@ impl KeyedKind for OneAKey {
     }
 }
 
-impl KeyedKind for SeveralAKey {
+impl KeyedKind for ManyPermits {
     type Acquire = AcquireKeyMany;
 
     fn ask_for(key: Key, permits: u32) -> AcquireKeyMany {
@@ -103,7 +103,7 @@ impl KeyedKind for SeveralAKey {
 /// A key is any text of at most 255 bytes, including the empty text.
 #[derive(Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
-pub struct KeyedOf<F: Face>(Proxy<Keyed<F>>);
+pub struct KeyedOf<F: KeyedVariant>(Proxy<Keyed<F>>);
 
 impl<F: KeyedKind> KeyedOf<F> {
     /// Waits for the key, or for one permit of it.
@@ -149,7 +149,7 @@ impl<F: KeyedKind> KeyedOf<F> {
     }
 }
 
-impl<F: Face> KeyedOf<F> {
+impl<F: KeyedVariant> KeyedOf<F> {
     /// Adopts the hold of the ticket. The guard from which the ticket was made is lost.
     ///
     /// # Errors
@@ -210,7 +210,7 @@ impl<F: Face> KeyedOf<F> {
     /// answer arrives.
     pub fn key_status(&self, key: impl AsRef<str>) -> Wait<KeyStatus> {
         let key = key.as_ref().into();
-        self.0.attempt(CountKey { key })
+        self.0.attempt(GetKeyStatus { key })
     }
 
     /// Returns the held keys, each once, in any order.
@@ -240,7 +240,7 @@ impl<F: Face> KeyedOf<F> {
     }
 }
 
-impl<F: Face> Deref for KeyedOf<F> {
+impl<F: KeyedVariant> Deref for KeyedOf<F> {
     type Target = Proxy<Keyed<F>>;
 
     fn deref(&self) -> &Proxy<Keyed<F>> {
@@ -248,25 +248,25 @@ impl<F: Face> Deref for KeyedOf<F> {
     }
 }
 
-impl<F: Face> Clone for KeyedOf<F> {
+impl<F: KeyedVariant> Clone for KeyedOf<F> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<F: Face> From<Proxy<Keyed<F>>> for KeyedOf<F> {
+impl<F: KeyedVariant> From<Proxy<Keyed<F>>> for KeyedOf<F> {
     fn from(proxy: Proxy<Keyed<F>>) -> Self {
         Self(proxy)
     }
 }
 
-impl<F: Face> From<Token<Keyed<F>>> for KeyedOf<F> {
+impl<F: KeyedVariant> From<Token<Keyed<F>>> for KeyedOf<F> {
     fn from(token: Token<Keyed<F>>) -> Self {
         Self(token.into())
     }
 }
 
-impl<F: Face> fmt::Debug for KeyedOf<F> {
+impl<F: KeyedVariant> fmt::Debug for KeyedOf<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("KeyedOf").field(self.token()).finish()
     }

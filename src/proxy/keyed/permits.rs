@@ -1,7 +1,7 @@
 //! Several permits of one key: the additional methods of keyed semaphores.
 
 use crate::proxy::{
-    keyed::{held::KeyedPermit, keyed::KeyedSemaphore},
+    keyed::{held::KeyedSemaphorePermit, keyed::KeyedSemaphore},
     wait::Wait,
 };
 
@@ -13,7 +13,7 @@ impl KeyedSemaphore {
     ///
     /// Returns [`CallError::Refused`](crate::CallError::Refused) at once: with `TooMany` for more than a
     /// key has, and with `Invalid` for zero permits.
-    pub fn acquire_many(&self, key: impl AsRef<str>, permits: u32) -> Wait<KeyedPermit> {
+    pub fn acquire_many(&self, key: impl AsRef<str>, permits: u32) -> Wait<KeyedSemaphorePermit> {
         self.acquire_key(key.as_ref().into(), permits)
     }
 
@@ -22,7 +22,7 @@ impl KeyedSemaphore {
         &self,
         key: impl AsRef<str>,
         permits: u32,
-    ) -> Wait<Option<KeyedPermit>> {
+    ) -> Wait<Option<KeyedSemaphorePermit>> {
         self.try_acquire_key(key.as_ref().into(), permits)
     }
 }

@@ -39,9 +39,9 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Self::stake_all`].
-    pub(crate) fn stake(address: &Address) -> Result<Claimed, StartError> {
-        let claimed = Self::stake_all(address, 1, &Access::default())?.pop();
+    /// Returns the errors of [`Self::acquire_all`].
+    pub(crate) fn acquire(address: &Address) -> Result<Claimed, StartError> {
+        let claimed = Self::acquire_all(address, 1, &Access::default())?.pop();
         claimed.ok_or_else(|| StartError::BadAddress {
             address: address.clone(),
             why: "it has no shard".to_owned(),
@@ -53,7 +53,7 @@ impl Claim {
     /// # Errors
     ///
     /// Returns an error when a live manager has the address, or when it cannot be bound.
-    pub(crate) fn stake_all(
+    pub(crate) fn acquire_all(
         address: &Address,
         shards: u32,
         access: &Access,

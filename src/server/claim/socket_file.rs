@@ -386,7 +386,7 @@ mod tests {
         folder.path().join(name).try_into().expect("a path")
     }
 
-    fn stake_all(
+    fn acquire_all(
         address: &Address,
         shards: u32,
     ) -> Result<Vec<(SocketFile, UnixListener)>, StartError> {
@@ -394,8 +394,8 @@ mod tests {
         SocketFile::claim_all(address, path, shards, &Access::default())
     }
 
-    fn stake(address: &Address) -> Result<Vec<(SocketFile, UnixListener)>, StartError> {
-        stake_all(address, 1)
+    fn acquire(address: &Address) -> Result<Vec<(SocketFile, UnixListener)>, StartError> {
+        acquire_all(address, 1)
     }
 
     fn files(folder: &tempfile::TempDir) -> usize {
@@ -413,7 +413,7 @@ mod tests {
             (address(&folder, "folder"), "use the path of a file in it"),
             (device, "and no socket: use another address"),
         ] {
-            let refused = stake(&address).unwrap_err();
+            let refused = acquire(&address).unwrap_err();
             let StartError::BadAddress { why, .. } = &refused else {
                 panic!("{refused}");
             };
@@ -430,15 +430,15 @@ mod tests {
     fn the_socket_of_another_living_program_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let foreign = net::UnixListener::bind(folder.path().join("socket")).unwrap();
-        let refused = stake(&address(&folder, "socket")).unwrap_err();
+        let refused = acquire(&address(&folder, "socket")).unwrap_err();
         assert!(
             matches!(refused, StartError::AddressInUse { .. }),
             "{refused}"
         );
         assert_eq!(files(&folder), 1);
         drop(foreign);
-        let taken_over = stake(&address(&folder, "socket")).unwrap();
-        assert!(stake(&address(&folder, "socket")).is_err());
+        let taken_over = acquire(&address(&folder, "socket")).unwrap();
+        assert!(acquire(&address(&folder, "socket")).is_err());
         drop(taken_over);
         assert_eq!(files(&folder), 0);
     }
@@ -446,31 +446,31 @@ mod tests {
     #[test]
     fn all_shards_are_claimed_together_or_none() {
         let folder = tempfile::tempdir().unwrap();
-        let claims = stake_all(&address(&folder, "socket"), 3).unwrap();
+        let claims = acquire_all(&address(&folder, "socket"), 3).unwrap();
         // Three sockets and one lock.
         assert_eq!(files(&folder), 4);
-        assert!(stake(&address(&folder, "socket")).is_err());
-        assert!(stake(&address(&folder, "socket.2")).is_err());
+        assert!(acquire(&address(&folder, "socket")).is_err());
+        assert!(acquire(&address(&folder, "socket.2")).is_err());
         drop(claims);
         assert_eq!(files(&folder), 0);
         let foreign = net::UnixListener::bind(folder.path().join("socket.1")).unwrap();
-        let refused = stake_all(&address(&folder, "socket"), 3).unwrap_err();
+        let refused = acquire_all(&address(&folder, "socket"), 3).unwrap_err();
         let at = address(&folder, "socket.1");
         assert_eq!(refused, StartError::AddressInUse { address: at });
         assert_eq!(files(&folder), 1);
         drop(foreign);
         let other = lock_exclusively(&folder.path().join("socket.1.lockkeeper")).unwrap();
-        let refused = stake_all(&address(&folder, "socket"), 3).unwrap_err();
+        let refused = acquire_all(&address(&folder, "socket"), 3).unwrap_err();
         assert!(matches!(refused, StartError::AddressInUse { .. }));
-        drop(stake(&address(&folder, "socket")).unwrap());
+        drop(acquire(&address(&folder, "socket")).unwrap());
         assert_eq!(files(&folder), 2, "the socket and lock of another manager");
         drop(other);
         fs::remove_file(folder.path().join("socket.1.lockkeeper")).unwrap();
         fs::write(folder.path().join("socket.2"), "precious").unwrap();
-        let refused = stake_all(&address(&folder, "socket"), 3).unwrap_err();
+        let refused = acquire_all(&address(&folder, "socket"), 3).unwrap_err();
         assert!(matches!(refused, StartError::BadAddress { .. }));
         // A socket without a listener is removed, and a file that is not a socket stays.
-        drop(stake(&address(&folder, "socket")).unwrap());
+        drop(acquire(&address(&folder, "socket")).unwrap());
         assert_eq!(files(&folder), 1);
     }
 
@@ -479,9 +479,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let room = 100 - folder.path().as_os_str().len() - 1;
         let longest = address(&folder, &"x".repeat(room));
-        drop(stake_all(&longest, MAX_SHARDS).unwrap());
+        drop(acquire_all(&longest, MAX_SHARDS).unwrap());
         let longer = address(&folder, &"x".repeat(room + 1));
-        let refused = stake(&longer).unwrap_err();
+        let refused = acquire(&longer).unwrap_err();
         assert!(matches!(refused, StartError::Address(_)));
         assert_eq!(files(&folder), 0);
     }

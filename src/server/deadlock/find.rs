@@ -6,7 +6,9 @@ use std::{
 };
 
 use lockkeeper_actors::{Holding, Mailbox, Part, Report, Waiting};
-use lockkeeper_protocol::{CallId, Claim, Deadlock, Fault, Member, ObjectName, SessionId, Wait};
+use lockkeeper_protocol::{
+    CallId, Caller, Claim, Deadlock, Fault, ObjectName, SessionId, WaitsFor,
+};
 use tokio::task;
 
 use crate::server::{
@@ -16,7 +18,7 @@ use crate::server::{
 };
 
 /// A task or thread of a session.
-type Caller = (SessionId, u64);
+type CallerKey = (SessionId, u64);
 
 /// The identity of a deadlock across searches: the calls that wait and hold.
 pub(super) type Key = BTreeSet<CallId>;
@@ -37,12 +39,12 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn caller(&self, call: CallId) -> Option<Caller> {
+    fn caller(&self, call: CallId) -> Option<CallerKey> {
         let caller = self.callers.get(&call)?;
         Some((call.session(), *caller))
     }
 
-    fn drawn(&self) -> graph::Part<Caller> {
+    fn drawn(&self) -> graph::Part<CallerKey> {
         let holders = self.part.holders.iter();
         let waiters = self.part.waiters.iter();
         graph::Part {
@@ -61,7 +63,7 @@ impl View<'_> {
     }
 
     /// The holds of a caller.
-    fn holds_of(&self, caller: Caller) -> impl Iterator<Item = &Holding> {
+    fn holds_of(&self, caller: CallerKey) -> impl Iterator<Item = &Holding> {
         let holders = self.part.holders.iter();
         holders.filter(move |holder| holder.units > 0 && self.caller(holder.call) == Some(caller))
     }
@@ -117,7 +119,7 @@ pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault>
 }
 
 /// Finds the deadlocks in the reports of objects.
-fn circles(reports: Vec<(u64, Report)>) -> (Vec<(u64, Report)>, Vec<Circle<Caller>>) {
+fn circles(reports: Vec<(u64, Report)>) -> (Vec<(u64, Report)>, Vec<Circle<CallerKey>>) {
     let views = views(&reports);
     let drawn: Vec<_> = views.iter().map(View::drawn).collect();
     let circles = graph::circles(&drawn);
@@ -146,7 +148,7 @@ type Names = HashMap<u64, (&'static str, ObjectName)>;
 
 /// The data that turns a deadlock into a report.
 struct Words<'a> {
-    circle: &'a Circle<Caller>,
+    circle: &'a Circle<CallerKey>,
     views: &'a [View<'a>],
     names: &'a Names,
     /// The parts that members wait for.
@@ -154,7 +156,7 @@ struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    fn new(circle: &'a Circle<Caller>, views: &'a [View<'a>], names: &'a Names) -> Self {
+    fn new(circle: &'a Circle<CallerKey>, views: &'a [View<'a>], names: &'a Names) -> Self {
         let places = circle.callers.values().flatten();
         Self {
             circle,
@@ -167,12 +169,12 @@ impl<'a> Words<'a> {
     fn tell(&self, inspector: &Inspector<'_>, mailboxes: &BTreeMap<u64, Mailbox>) -> Option<Found> {
         let (first, victim, object) = self.victim()?;
         let order = self.order(first);
-        let places: BTreeMap<Caller, u64> = order.iter().copied().zip(0..).collect();
+        let places: BTreeMap<CallerKey, u64> = order.iter().copied().zip(0..).collect();
         let listed = order.iter().take(Deadlock::MOST_MEMBERS);
         let members = listed.filter_map(|caller| {
             let waits = self.circle.callers.get(caller)?;
             let call = self.call_of(*waits.first()?)?;
-            Some(Member::new(
+            Some(Caller::new(
                 inspector.peer(call),
                 caller.1,
                 self.holds(*caller),
@@ -192,7 +194,7 @@ impl<'a> Words<'a> {
 
     /// The victim: among the members that hold something that other members wait for, the one that began to
     /// wait last. Returned with its call and the object that it waits for.
-    fn victim(&self) -> Option<(Caller, CallId, u64)> {
+    fn victim(&self) -> Option<(CallerKey, CallId, u64)> {
         let holders = self.circle.callers.iter();
         let holders = holders.filter(|(caller, _)| self.holdings(**caller).next().is_some());
         let waits =
@@ -207,8 +209,8 @@ impl<'a> Words<'a> {
     }
 
     /// The members, each before the member that it waits for where that is possible.
-    fn order(&self, first: Caller) -> Vec<Caller> {
-        let mut left: BTreeSet<Caller> = self.circle.callers.keys().copied().collect();
+    fn order(&self, first: CallerKey) -> Vec<CallerKey> {
+        let mut left: BTreeSet<CallerKey> = self.circle.callers.keys().copied().collect();
         let mut order = Vec::new();
         let mut next = Some(first);
         while let Some(caller) = next.or_else(|| left.first().copied()) {
@@ -228,7 +230,7 @@ impl<'a> Words<'a> {
     }
 
     /// The members that hold units of the part at `place`.
-    fn holders(&self, place: Place) -> impl Iterator<Item = Caller> {
+    fn holders(&self, place: Place) -> impl Iterator<Item = CallerKey> {
         let view = self.views.get(place.part).into_iter();
         let holders = view.flat_map(|view| {
             let held = view.part.holders.iter().filter(|holder| holder.units > 0);
@@ -238,7 +240,7 @@ impl<'a> Words<'a> {
     }
 
     /// The member directly before a place in its line.
-    fn before(&self, Place { part, position }: Place) -> Option<Caller> {
+    fn before(&self, Place { part, position }: Place) -> Option<CallerKey> {
         let view = self.views.get(part)?;
         let before = view.part.waiters.get(..position)?.iter().rev();
         let mut callers = before.filter_map(|waiter| view.caller(waiter.call));
@@ -246,12 +248,12 @@ impl<'a> Words<'a> {
     }
 
     /// The units that a member holds and other members wait for.
-    fn holdings(&self, caller: Caller) -> impl Iterator<Item = (&View<'a>, &Holding)> {
+    fn holdings(&self, caller: CallerKey) -> impl Iterator<Item = (&View<'a>, &Holding)> {
         let views = self.parts.iter().filter_map(|part| self.views.get(*part));
         views.flat_map(move |view| view.holds_of(caller).map(move |held| (view, held)))
     }
 
-    fn holds(&self, caller: Caller) -> Vec<Claim> {
+    fn holds(&self, caller: CallerKey) -> Vec<Claim> {
         let holds = self.holdings(caller).map(|(view, held)| {
             let mut claim = self.claim(view, held.units, held.mode, held.since);
             claim.fence = held.fence;
@@ -260,10 +262,10 @@ impl<'a> Words<'a> {
         holds.collect()
     }
 
-    fn wait(&self, place: Place, places: &BTreeMap<Caller, u64>) -> Option<Wait> {
+    fn wait(&self, place: Place, places: &BTreeMap<CallerKey, u64>) -> Option<WaitsFor> {
         let view = self.views.get(place.part)?;
         let wanted = view.waiter(place.position)?;
-        let listed = |caller: &Caller| {
+        let listed = |caller: &CallerKey| {
             let place = places.get(caller).copied();
             place.filter(|place| *place < Deadlock::MOST_MEMBERS as u64)
         };
@@ -271,7 +273,7 @@ impl<'a> Words<'a> {
             .holders(place)
             .filter_map(|caller| listed(&caller))
             .collect();
-        Some(Wait::new(
+        Some(WaitsFor::new(
             self.claim(view, wanted.units, wanted.mode, wanted.since),
             held_by.into_iter().collect(),
             self.before(place).and_then(|caller| listed(&caller)),

@@ -1,4 +1,4 @@
-//! `Deadlocks`: how often a manager searches for deadlocks, and what it does about one.
+//! `DeadlockPolicy`: how often a manager searches for deadlocks, and what it does about one.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -23,11 +23,11 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use std::time::Duration;
 ///
-/// use lockkeeper::{CallError, Manager, deadlock::Deadlocks};
+/// use lockkeeper::{CallError, Manager, deadlock::DeadlockPolicy};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let deadlocks = Deadlocks::new().fail().every(Duration::from_millis(20));
+/// let deadlocks = DeadlockPolicy::new().fail().every(Duration::from_millis(20));
 /// let manager = Manager::builder().deadlocks(deadlocks).start().await?;
 /// let lock = manager.named("once").lock().await?;
 /// let guard = lock.acquire().await?;
@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Deadlocks {
+pub struct DeadlockPolicy {
     pub(super) plan: Plan,
     pub(super) report: Option<Arc<Report>>,
 }
@@ -62,7 +62,7 @@ const EVERY: Duration = Duration::from_secs(1);
 /// The least time between two searches.
 const MOST_OFTEN: Duration = Duration::from_millis(1);
 
-impl Deadlocks {
+impl DeadlockPolicy {
     /// Searches each second, and reports deadlocks on request only.
     #[must_use]
     pub const fn new() -> Self {
@@ -94,7 +94,7 @@ impl Deadlocks {
     /// [`ManagerBuilder::start`](crate::builders::ManagerBuilder::start). The call runs on a thread where it
     /// may block.
     #[must_use]
-    pub fn report(mut self, report: impl Fn(Deadlock) + Send + Sync + 'static) -> Self {
+    pub fn on_deadlock(mut self, report: impl Fn(Deadlock) + Send + Sync + 'static) -> Self {
         self.report = Some(Arc::new(report));
         self
     }
@@ -116,21 +116,21 @@ impl Deadlocks {
     }
 }
 
-impl Default for Deadlocks {
+impl Default for DeadlockPolicy {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl From<Plan> for Deadlocks {
+impl From<Plan> for DeadlockPolicy {
     fn from(plan: Plan) -> Self {
         Self { plan, report: None }
     }
 }
 
-impl fmt::Debug for Deadlocks {
+impl fmt::Debug for DeadlockPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Deadlocks")
+        f.debug_struct("DeadlockPolicy")
             .field("plan", &self.plan)
             .field("reports", &self.report.is_some())
             .finish()

@@ -10,7 +10,7 @@ use crate::{
     server::{
         deadlock::{
             find::{Found, Key, find},
-            policy::Deadlocks,
+            policy::DeadlockPolicy,
         },
         inspection::Inspector,
         supervisor::supervisor::Desk,
@@ -25,7 +25,7 @@ const PART: u32 = 20;
 ///
 /// A release or a withdrawal may be on its way to the manager, so a deadlock counts only when the same calls
 /// wait and hold in two searches.
-pub(crate) async fn watch(policy: Deadlocks, shell: Rc<Shell>, supervisor: Desk) {
+pub(crate) async fn watch(policy: DeadlockPolicy, shell: Rc<Shell>, supervisor: Desk) {
     // The deadlocks of the last search, and whether each was reported.
     let mut known: BTreeMap<Key, bool> = BTreeMap::new();
     let mut pause = policy.plan.every;
@@ -56,7 +56,7 @@ pub(crate) async fn watch(policy: Deadlocks, shell: Rc<Shell>, supervisor: Desk)
     }
 }
 
-impl Deadlocks {
+impl DeadlockPolicy {
     /// Reports a deadlock that two searches have found, and fails a call of it, as the policy says.
     fn act(&self, found: &Found, now: Duration) {
         let deadlock = &found.deadlock;

@@ -2,7 +2,7 @@
 //!
 //! The session handles no other frame of its client until the request is answered.
 
-use lockkeeper_actors::{Input, Inputs, LargeReply, Share, Stored};
+use lockkeeper_actors::{Input, Inputs, LargeReply, Share, StoredBytes};
 use lockkeeper_protocol::{
     Deadlock, Fault, ObjectName, Peer, Question, Refusal, SessionId, codec::BlobRef, cut,
     frame::Response,
@@ -127,7 +127,7 @@ impl Control<'_> {
     }
 
     /// Assigns a number to an opened object, or returns its number if it was opened before.
-    fn enter(&mut self, seq: u64, opened: Opened, stored: Stored) {
+    fn enter(&mut self, seq: u64, opened: Opened, stored: StoredBytes) {
         let Opened {
             name,
             operations,

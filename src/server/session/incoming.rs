@@ -1,7 +1,7 @@
 //! `Incoming`: counts the bytes of a large message that is incomplete, and refuses a message for which the
 //! manager has no room.
 
-use lockkeeper_actors::{Share, Shell, Stored};
+use lockkeeper_actors::{Share, Shell, StoredBytes};
 use lockkeeper_protocol::{
     Fault,
     frame::{Inbox, Misread},
@@ -13,7 +13,7 @@ const LEAST_BYTES: usize = 1 << 16;
 /// The bytes that a session counts for an incoming message.
 #[derive(Default)]
 pub(super) struct Incoming {
-    stored: Option<Stored>,
+    stored: Option<StoredBytes>,
 }
 
 impl Incoming {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use lockkeeper_actors::{Mailbox, Stored, Table, hash_number};
+use lockkeeper_actors::{Mailbox, StoredBytes, Table, hash_number};
 use lockkeeper_protocol::Fault;
 
 /// How many objects are in a page.
@@ -30,8 +30,8 @@ pub(super) struct Objects {
     next: u32,
     /// The numbers of all open objects, found by the supervisor's number.
     numbers: Table<u32>,
-    /// The bytes that all objects count together: a [`Stored`] in each would take 16 bytes more.
-    stored: Option<Stored>,
+    /// The bytes that all objects count together: a [`StoredBytes`] in each would take 16 bytes more.
+    stored: Option<StoredBytes>,
 }
 
 /// Objects of consecutive numbers. A slot is empty if its object was removed, and the page is empty if all
@@ -75,7 +75,7 @@ impl Objects {
 
     /// Assigns a number to an object, and keeps the [`OPEN_BYTES`] that were counted for it. The caller has
     /// checked that a number is left.
-    pub(super) fn push(&mut self, opened: Object, stored: Stored) -> u32 {
+    pub(super) fn push(&mut self, opened: Object, stored: StoredBytes) -> u32 {
         match &mut self.stored {
             Some(all) => all.merge(stored),
             none => *none = Some(stored),
@@ -180,7 +180,7 @@ impl Objects {
 }
 
 /// Reduces the count by one object.
-fn give_back(stored: &mut Option<Stored>) {
+fn give_back(stored: &mut Option<StoredBytes>) {
     if let Some(all) = stored {
         drop(all.split(OPEN_BYTES));
     }

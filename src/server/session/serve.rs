@@ -59,7 +59,7 @@ pub(crate) async fn serve(
     };
     // The hello is boxed, so that its future takes no room in each session later.
     let hello = Box::pin(time::timeout(
-        context.limits.hello,
+        context.limits.handshake_time,
         hello(&*stream, &*attached, &mut inbox, &context),
     ));
     let end = match hello.await {

@@ -31,7 +31,7 @@ use lockkeeper_protocol::{
     CallId, Fault, Operation, Proof, Refusal, SessionId, Shard, ShardOf, SignedCall,
     codec::{self, BlobRef},
     frame::{self, Capabilities, Request, Response},
-    operations::{Acquire, Granted, LockStatus, Release, Status},
+    operations::{Acquire, GetLockStatus, Granted, LockStatus, Release},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -131,7 +131,7 @@ impl House {
 
     /// Sends the hello of a client.
     async fn greeted(&self, mut client: Client, pid: u32) -> Client {
-        client.raw.say(&hello(pid)).await;
+        client.raw.send(&hello(pid)).await;
         let frame = client.raw.hear().await.expect("a welcome");
         assert!(matches!(
             Response::decode(&frame),
@@ -226,7 +226,7 @@ impl Client {
             name,
             spec,
         };
-        self.raw.say(&open).await;
+        self.raw.send(&open).await;
         match self.hear().await {
             Heard::Opened(answered, object) if answered == seq => Ok(object),
             Heard::Fault(answered, fault) if answered == seq => Err(fault),
@@ -241,7 +241,7 @@ impl Client {
 
     async fn remove(&mut self, name: &str) -> Result<(), Fault> {
         let seq = self.seq();
-        self.raw.say(&Request::Remove { seq, name }).await;
+        self.raw.send(&Request::Remove { seq, name }).await;
         match self.hear().await {
             Heard::Reply(answered, _) if answered == seq => Ok(()),
             Heard::Fault(answered, fault) if answered == seq => Err(fault),
@@ -270,7 +270,7 @@ impl Client {
             micros,
             arguments: BlobRef(arguments),
         };
-        self.raw.say(&call).await;
+        self.raw.send(&call).await;
         seq
     }
 
@@ -300,7 +300,7 @@ impl Client {
     }
 
     async fn status(&mut self, lock: u32) -> LockStatus {
-        let (number, arguments) = operation(&Status);
+        let (number, arguments) = operation(&GetLockStatus);
         let status = self.call(lock, number, None, &arguments).await;
         status.expect("a status")
     }

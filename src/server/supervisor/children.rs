@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use lockkeeper_actors::{Mailbox, Stored, Table};
+use lockkeeper_actors::{Mailbox, StoredBytes, Table};
 
 use crate::server::{kinds::Kind, supervisor::pages::Pages};
 
@@ -37,8 +37,8 @@ pub(super) struct Make {
 
 pub(super) struct Children {
     children: Pages<Child>,
-    /// The bytes that all objects count together: a [`Stored`] in each would take 16 bytes more.
-    stored: Option<Stored>,
+    /// The bytes that all objects count together: a [`StoredBytes`] in each would take 16 bytes more.
+    stored: Option<StoredBytes>,
     /// The numbers of the objects with a chosen name.
     named: Table<u64>,
     /// Seeded at random, so that a client cannot choose names that collide.
@@ -71,7 +71,7 @@ impl Children {
     }
 
     /// Adds an object under a new number and, if it has one, a free name, with the bytes that it counts.
-    pub(super) fn insert(&mut self, number: u64, child: Child, stored: Stored) {
+    pub(super) fn insert(&mut self, number: u64, child: Child, stored: StoredBytes) {
         match &mut self.stored {
             Some(all) => all.merge(stored),
             none => *none = Some(stored),

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use lockkeeper_protocol::{
-    Abandoned, Breach, CallInfo, Claim, Deadlock, Fault, Fence, Member, ObjectInfo, Page, PartInfo,
-    Peer, Question, Refusal, Stats, Wait,
+    Abandoned, BreakReason, CallInfo, Caller, Claim, Deadlock, Fault, Fence, ObjectInfo, Page,
+    PartInfo, Peer, Question, Refusal, Stats, WaitsFor,
     codec::{self, Blob, Form},
     operations::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
@@ -74,8 +74,8 @@ fn deadlock() -> Deadlock {
     let claim = || Claim::new("lock".to_owned(), "jobs".to_owned(), 1, second);
     let mut held = claim();
     held.fence = Some(FENCE);
-    let wait = Wait::new(claim(), vec![0], None);
-    Deadlock::new(vec![Member::new(peer(), 7, vec![held], vec![wait])], 1)
+    let wait = WaitsFor::new(claim(), vec![0], None);
+    Deadlock::new(vec![Caller::new(peer(), 7, vec![held], vec![wait])], 1)
 }
 
 #[test]
@@ -217,8 +217,10 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Refusal::Invalid(why()))
         .show(&Refusal::TooDeep { most: 65_536 })
         .show(&Refusal::StillInside { entries: 2 })
-        .show(&Refusal::Broken(Breach::TimedOut))
-        .show(&Refusal::Broken(Breach::Died(Peer::new(4711, "demo", ""))))
+        .show(&Refusal::Broken(BreakReason::TimedOut))
+        .show(&Refusal::Broken(BreakReason::Died(Peer::new(
+            4711, "demo", "",
+        ))))
         .show(&Refusal::WrongType {
             is: "u64".to_owned(),
             asked: "text".to_owned(),
@@ -427,13 +429,13 @@ fn values_of_rw_locks_and_latches_are_written_as_the_document_shows() {
 #[test]
 fn values_of_queues_are_written_as_the_document_shows() {
     let item = || Blob::from(encoded(&"ab"));
-    let holds = || "text".to_owned();
+    let schema = || "text".to_owned();
     let delivery = grant_of(2);
     let status: QueueStatus = read((0, 100, 1, 0, 2, 1, false));
     Values::of("### `queue`")
         .show(&QueueSpec {
             capacity: Some(100),
-            holds: holds(),
+            schema: schema(),
         })
         .show(&Put { item: item() })
         .show(&Ok::<_, Refusal>(Delivery {
@@ -444,7 +446,7 @@ fn values_of_queues_are_written_as_the_document_shows() {
         }))
         .show(&Done { delivery })
         .show(&status)
-        .show(&CheckType { holds: holds() })
+        .show(&CheckType { schema: schema() })
         .and_no_more();
     assert_eq!(encoded(&PutBack { delivery }), encoded(&Done { delivery }));
 }
@@ -470,7 +472,7 @@ fn values_of_the_value_kind_are_written_as_the_document_shows() {
     Values::of("### `value`")
         .show(&ValueSpec {
             value: seven.clone(),
-            holds: "u8".to_owned(),
+            schema: "u8".to_owned(),
         })
         .show(&versioned(3, &seven))
         .show(&store)

@@ -99,7 +99,7 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
             client.send(&cast)?;
         }
     }
-    client.call(&semaphore, "count", &Pack::list([]))?;
+    client.call(&semaphore, "status", &Pack::list([]))?;
     drop(client);
     let mut other = attacker.client_with_retry()?;
     let Some(semaphore) = other.open("semaphore", Some(name), Some(&spec))? else {
@@ -107,7 +107,8 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     };
     let deadline = Instant::now() + RETURN;
     loop {
-        let Response::Reply { body, .. } = other.call(&semaphore, "count", &Pack::list([]))? else {
+        let Response::Reply { body, .. } = other.call(&semaphore, "status", &Pack::list([]))?
+        else {
             return Ok(());
         };
         let count = Pack::read(&body).ok_or(Ended::NotAFrame)?;
@@ -147,7 +148,7 @@ fn acquire_by_pipe(
             .write_all(&record)
             .expect("the record fits into the pipe");
         // The manager reads the pipe before the next frame.
-        client.call(semaphore, "count", &Pack::list([]))?;
+        client.call(semaphore, "status", &Pack::list([]))?;
     }
     attacker.count("numbers: pipes");
     Ok(())

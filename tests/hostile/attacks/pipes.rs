@@ -35,8 +35,8 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             }
         }
         // The manager reads the pipe at each chunk of frames.
-        client.call(&queue, "count", &Pack::list([]))?;
-        client.call(&queue, "count", &Pack::list([]))?;
+        client.call(&queue, "status", &Pack::list([]))?;
+        client.call(&queue, "status", &Pack::list([]))?;
         client.remove(&name)?;
     }
     Ok(())

@@ -127,7 +127,7 @@ fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
         }
     }
     // This call is served after all calls before it.
-    client.call(&queue, "count", &Pack::list([]))?;
+    client.call(&queue, "status", &Pack::list([]))?;
     Ok(())
 }
 
@@ -145,7 +145,7 @@ fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(),
             break;
         }
     }
-    client.call(&queue, "count", &Pack::list([]))?;
+    client.call(&queue, "status", &Pack::list([]))?;
     Ok(())
 }
 
@@ -199,7 +199,7 @@ fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), 
             let cast = protocol::cast(locks.number, acquire, &arguments);
             client.send(&cast)?;
         }
-        client.call(&locks, "count", &Pack::list([]))?;
+        client.call(&locks, "status", &Pack::list([]))?;
     }
     attacker.add("stores: keys held", key);
     Ok(())

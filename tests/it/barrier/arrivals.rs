@@ -5,7 +5,7 @@ use std::{cell::Cell, future::pending, pin::pin};
 use futures::FutureExt;
 use lockkeeper::{
     Barrier, CallError,
-    errors::{ActionError, Breach, Refusal},
+    errors::{ActionError, BreakReason, Refusal},
     guards::Passed,
 };
 use lockkeeper_test_support::for_turns;
@@ -37,10 +37,10 @@ pub(crate) async fn act() -> Result<(), ()> {
 pub(crate) fn describe(outcome: Outcome) -> String {
     match outcome {
         Ok(passed) => format!("{} in {}", passed.index, passed.generation),
-        Err(ActionError::Call(CallError::Refused(Refusal::Broken(breach), _))) => match breach {
-            Breach::Died(peer) => format!("broken by the death of {}", peer.pid),
-            Breach::ActionFailed => "broken: ActionFailed".to_owned(),
-            breach => format!("broken: {breach}"),
+        Err(ActionError::Call(CallError::Refused(Refusal::Broken(reason), _))) => match reason {
+            BreakReason::Died(peer) => format!("broken by the death of {}", peer.pid),
+            BreakReason::ActionFailed => "broken: ActionFailed".to_owned(),
+            reason => format!("broken: {reason}"),
         },
         Err(error) => panic!("it did not break: {error:?}"),
     }

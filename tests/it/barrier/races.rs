@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, future::pending, mem, time::Duration};
 use futures::FutureExt;
 use lockkeeper::{
     Barrier, CallError, Manager,
-    errors::{ActionError, Breach, Refusal},
+    errors::{ActionError, BreakReason, Refusal},
 };
 use lockkeeper_test_support::{Role, Roles, for_turns, report, run_in_turns, sweep};
 
@@ -14,7 +14,7 @@ use crate::{
     program, run,
 };
 
-const TIMED_OUT: CallError = CallError::refused(Refusal::Broken(Breach::TimedOut));
+const TIMED_OUT: CallError = CallError::refused(Refusal::Broken(BreakReason::TimedOut));
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("barrier::races::lapper", lap);

@@ -148,7 +148,7 @@ impl Serve<Write> for Shared {
 
 impl Serve<Release> for Shared {
     fn serve(&mut self, Release { grant }: Release, call: Call<()>) {
-        if let Ok(grant) = call.grant(grant) {
+        if let Ok(grant) = call.verify(grant) {
             self.holders.remove(&grant);
         }
         call.reply(());

@@ -5,8 +5,8 @@ use std::{thread, time::Duration};
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, KeyedGuard, KeyedLock, KeyedSemaphore, Manager, Ticket, block_on, errors::Refusal,
-    lock_all,
+    CallError, KeyedLock, KeyedLockGuard, KeyedSemaphore, Manager, Ticket, block_on,
+    errors::Refusal, lock_all,
 };
 use lockkeeper_test_support::{Role, Roles, Watchdog, is_running, kill, report, until};
 
@@ -100,7 +100,7 @@ fn each_key_is_granted_in_order_of_arrival_and_a_try_never_overtakes() {
         assert!(locks.try_acquire("a").await.unwrap().is_none());
         let mut last = None;
         for call in waiting {
-            let guard: KeyedGuard = call.await.unwrap();
+            let guard: KeyedLockGuard = call.await.unwrap();
             assert!(Some(guard.fence()) > last && guard.key() == "a");
             last = Some(guard.fence());
             assert!(locks.try_acquire("a").await.unwrap().is_none());
@@ -218,12 +218,12 @@ fn keys_of_a_killed_holder_are_granted_at_once_and_marked_until_consistent() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let mut holder = holder(&locks, &["a", "b"]);
-        let heir = tokio::spawn(locks.acquire("a"));
+        let successor = tokio::spawn(locks.acquire("a"));
         until_waiting(&locks, "a", 1).await;
         holder.kill();
-        let heir = heir.await.unwrap().unwrap();
-        let dead = |guard: &KeyedGuard| guard.abandoned().map(|left| left.holder.pid);
-        assert_eq!(dead(&heir), Some(holder.pid()));
+        let successor = successor.await.unwrap().unwrap();
+        let dead = |guard: &KeyedLockGuard| guard.abandoned().map(|left| left.holder.pid);
+        assert_eq!(dead(&successor), Some(holder.pid()));
         // "b" had no waiter, so the mark is for its next holder.
         assert!(locks.keys().await.unwrap().iter().eq([&"a".into()]));
         assert_eq!(locks.status().await.unwrap().abandoned, 1);

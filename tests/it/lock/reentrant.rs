@@ -24,7 +24,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         std::future::pending::<()>().await;
     });
     roles.add(
-        "lock::reentrant::heir",
+        "lock::reentrant::successor",
         |(lock, ticket): (ReentrantLock, Ticket)| async move {
             let _adopted = lock.adopt(ticket).await.unwrap();
             let _again = lock.acquire().await.unwrap();
@@ -206,10 +206,10 @@ fn hold_with_one_entry_can_be_given_to_another_process() {
         assert_eq!(adopted.map(drop), Err(inside_twice));
         assert_eq!(depth(&lock).await, 2);
         outer.release().await.unwrap();
-        let mut heir = Role::start("lock::reentrant::heir", &(&lock, ticket));
-        assert_eq!(heir.next_report(), "2");
+        let mut successor = Role::start("lock::reentrant::successor", &(&lock, ticket));
+        assert_eq!(successor.next_report(), "2");
         assert!(lock.try_acquire().await.unwrap().is_none());
-        heir.kill();
+        successor.kill();
         drop(lock.acquire().await.unwrap().strict().unwrap_err());
     });
 }

@@ -4,7 +4,7 @@ use std::{process, time::Duration};
 
 use lockkeeper::{
     CallError, Event, Limits, Lock, Manager, Semaphore,
-    deadlock::Deadlocks,
+    deadlock::DeadlockPolicy,
     inspect::{ObjectInfo, Snapshot},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
@@ -325,7 +325,7 @@ fn more_objects_than_one_page_are_listed_once_each() {
 fn snapshot_during_a_fan_out_is_consistent() {
     run(async {
         // With deadlock detection the manager knows the callers.
-        let builder = Manager::builder().deadlocks(Deadlocks::new());
+        let builder = Manager::builder().deadlocks(DeadlockPolicy::new());
         let manager = builder.start().await.unwrap();
         let outer = manager.named("outer").lock().await.unwrap();
         // Many objects, so that inspecting both locks takes some time.

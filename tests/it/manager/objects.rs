@@ -50,7 +50,7 @@ impl Serve<Swap> for Bytes {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.kind::<Bytes>()
+    program.register::<Bytes>()
 }
 
 async fn limited(limits: Limits) -> Manager {
@@ -289,7 +289,7 @@ fn last_words(address: &lockkeeper::Address) -> String {
 fn client_without_a_hello_is_disconnected() {
     run(async {
         let limits = Limits {
-            hello: Duration::from_millis(50),
+            handshake_time: Duration::from_millis(50),
             ..Limits::default()
         };
         let manager = limited(limits).await;

@@ -16,7 +16,7 @@ use futures::future::{join_all, try_join_all};
 use lockkeeper::{
     Address, CallError, Lock, Manager, Proxy, StartError,
     builders::Program,
-    deadlock::Deadlocks,
+    deadlock::DeadlockPolicy,
     errors::{Fault, Refusal},
     kind::{Call, Operation, Operations, Primitive, Serve},
     lock_all,
@@ -144,7 +144,7 @@ impl Recorder for PanickingRecorder {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.kind::<Spot>()
+    program.register::<Spot>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -579,7 +579,11 @@ fn builder_options_that_need_one_shard_are_refused() {
                 assert_eq!(why, shown);
             }
         }
-        let builder = || Manager::builder().shards(2).deadlocks(Deadlocks::new());
+        let builder = || {
+            Manager::builder()
+                .shards(2)
+                .deadlocks(DeadlockPolicy::new())
+        };
         for refused in [builder().start().await, builder().spawn().await] {
             let Err(StartError::Unusable(why)) = refused else {
                 panic!("it is there: {refused:?}");
@@ -589,7 +593,9 @@ fn builder_options_that_need_one_shard_are_refused() {
         let manager = start(2).await;
         let asked = manager.deadlocks().await;
         assert!(matches!(asked, Err(CallError::Refused(_, _))), "{asked:?}");
-        let one = Manager::builder().shards(1).deadlocks(Deadlocks::new());
+        let one = Manager::builder()
+            .shards(1)
+            .deadlocks(DeadlockPolicy::new());
         assert!(
             one.start()
                 .await

@@ -70,7 +70,7 @@ impl Serve<Block> for Blocker {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.kind::<Blocker>()
+    program.register::<Blocker>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {

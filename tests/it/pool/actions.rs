@@ -202,7 +202,7 @@ async fn until_all_live(pool: &Pool, workers: usize) {
         let pids = pool.pids().await;
         pids.len() == workers
             && pids.into_iter().all(is_running)
-            && pool.status().await.unwrap().empty == 0
+            && pool.status().await.unwrap().missing_workers == 0
     })
     .await;
 }

@@ -7,10 +7,9 @@ use std::{
 };
 
 use lockkeeper::{
-    CallError, Lock, Manager, PlainTask, Pool, Task, TaskError,
+    Blocking, BlockingTask, CallError, Lock, Manager, Pool, Task, TaskError,
     builders::Program,
     errors::{TaskFault, WorkerExit},
-    proxies::Plain,
 };
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, seeded, stop, until};
 use rand::Rng;
@@ -39,9 +38,9 @@ impl Task for Spin {
 
 /// As `Spin`, on a plain thread.
 #[derive(Debug, Serialize, Deserialize)]
-struct PlainSpin(Lock);
+struct BlockingSpin(Lock);
 
-impl PlainTask for PlainSpin {
+impl BlockingTask for BlockingSpin {
     const NAME: &'static str = "plain_spin";
     type Output = Result<(), CallError>;
 
@@ -54,7 +53,7 @@ impl PlainTask for PlainSpin {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Spin>().task::<Plain<PlainSpin>>()
+    program.task::<Spin>().task::<Blocking<BlockingSpin>>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -65,7 +64,7 @@ pub(crate) fn roles(roles: &mut Roles) {
 async fn own_a_pool(locks: (Lock, Lock)) {
     let pool = Pool::new(3).await.unwrap();
     drop(pool.spawn(Spin(locks.0)));
-    drop(pool.spawn(Plain(PlainSpin(locks.1))));
+    drop(pool.spawn(Blocking(BlockingSpin(locks.1))));
     report(&serde_json::to_string(&pool.pids().await).unwrap());
     future::pending::<()>().await;
 }
@@ -145,7 +144,7 @@ fn terminated_pool_fails_its_tasks_and_leaves_no_process() {
         let pids = pool.pids().await;
         let first = pool.spawn(Spin(locks.0.clone()));
         until_held(&locks.0).await;
-        let second = pool.spawn(Plain(PlainSpin(locks.1.clone())));
+        let second = pool.spawn(Blocking(BlockingSpin(locks.1.clone())));
         until_held(&locks.1).await;
         let third = pool.spawn(Spin(locks.0.clone()));
         until_jobs(&pool, 2, 1).await;

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{StreamExt, future};
 use lockkeeper::{
-    CallError, Lock, Manager, PlainTask, Pool, Task, Ticket, builders::Program, proxies::Plain,
+    Blocking, BlockingTask, CallError, Lock, Manager, Pool, Task, Ticket, builders::Program,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +34,7 @@ impl Task for LeaveThread {
 #[derive(Debug, Serialize, Deserialize)]
 struct Sort;
 
-impl PlainTask for Sort {
+impl BlockingTask for Sort {
     const NAME: &'static str = "sort";
     type Output = bool;
 
@@ -76,7 +76,7 @@ impl Task for LongText {
 pub(crate) fn register(program: Program) -> Program {
     program
         .task::<LeaveThread>()
-        .task::<Plain<Sort>>()
+        .task::<Blocking<Sort>>()
         .task::<IntoTicket>()
         .task::<LongText>()
 }
@@ -98,7 +98,7 @@ fn remaining_thread_of_a_task_does_not_delay_the_pool() {
 fn program_that_a_task_starts_has_an_empty_standard_input() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
-        assert!(pool.apply(Plain(Sort)).await.unwrap());
+        assert!(pool.apply(Blocking(Sort)).await.unwrap());
         pool.join().await.unwrap();
     });
 }

@@ -3,9 +3,9 @@
 use std::{convert::Infallible, time::Duration};
 
 use lockkeeper::{
-    Barrier, BoundedSemaphore, CallError, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Lock,
-    Manager, PlainTask, Pool, Queue, ReentrantLock, RwLock, Semaphore, Task, Value,
-    builders::Program, lock_all, proxies::Plain,
+    Barrier, Blocking, BlockingTask, BoundedSemaphore, CallError, Condition, Event, KeyedLock,
+    KeyedSemaphore, Latch, Lock, Manager, Pool, Queue, ReentrantLock, RwLock, Semaphore, Task,
+    Value, builders::Program, lock_all,
 };
 use serde::{Deserialize, Serialize};
 
@@ -139,7 +139,7 @@ impl Objects {
 #[derive(Debug, Serialize, Deserialize)]
 struct Blocks(Objects);
 
-impl PlainTask for Blocks {
+impl BlockingTask for Blocks {
     const NAME: &'static str = "pool::waits::blocks";
     type Output = Result<u64, CallError>;
 
@@ -175,7 +175,7 @@ impl PlainTask for Blocks {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Awaits>().task::<Plain<Blocks>>()
+    program.task::<Awaits>().task::<Blocking<Blocks>>()
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn async_and_plain_tasks_wait_for_every_kind() {
             objects.latch = manager.latch(2).await.unwrap();
             objects.value = manager.value(0).await.unwrap();
             let awaits = pool.spawn(Awaits(objects.clone()));
-            let blocks = pool.spawn(Plain(Blocks(objects.clone())));
+            let blocks = pool.spawn(Blocking(Blocks(objects.clone())));
             let set = objects.event.set().await.unwrap();
             objects.value.set(round).await.unwrap();
             for shown in [awaits.await.unwrap(), blocks.await.unwrap()] {

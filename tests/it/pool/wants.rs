@@ -87,7 +87,7 @@ async fn use_first((): ()) {
 
 async fn until_empty(pool: &Pool, places: u64) {
     until("the expected number of places is empty", || async {
-        pool.status().await.unwrap().empty == places
+        pool.status().await.unwrap().missing_workers == places
     })
     .await;
 }
@@ -169,8 +169,10 @@ fn starts_are_repeated_at_a_place_whose_workers_do_not_get_ready() {
             if waiting.await.is_err() {
                 pool.apply(Who).await.unwrap();
             }
-            let PoolStatus { empty, .. } = pool.status().await.unwrap();
-            assert_eq!(empty, 0);
+            let PoolStatus {
+                missing_workers, ..
+            } = pool.status().await.unwrap();
+            assert_eq!(missing_workers, 0);
         }
     });
 }

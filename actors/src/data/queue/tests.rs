@@ -9,8 +9,8 @@ use crate::bench::Bench;
 use super::*;
 
 fn bench(capacity: Option<u64>) -> Bench<Queue> {
-    let holds = "u8".to_owned();
-    Bench::new(QueueSpec { capacity, holds }).unwrap()
+    let schema = "u8".to_owned();
+    Bench::new(QueueSpec { capacity, schema }).unwrap()
 }
 
 fn put(bench: &mut Bench<Queue>, session: u64, item: u8) -> CallId {
@@ -238,7 +238,7 @@ fn items_that_come_back_are_let_in_beyond_the_capacity() {
     let taken = get(&mut bench, 1);
     assert!(bench.is_answered(puts[1]) && !bench.is_answered(puts[2]));
     bench.hang_up(1);
-    assert_eq!(ask(&mut bench, CountItems).len, 2);
+    assert_eq!(ask(&mut bench, GetQueueStatus).len, 2);
     assert_eq!(done(&mut bench, taken), Err(Refusal::NotHeld));
     get(&mut bench, 2);
     assert!(!bench.is_answered(puts[2]), "it is full still");
@@ -300,22 +300,22 @@ fn capacity_out_of_range_is_refused_with_what_is_allowed() {
     for capacity in [0, MOST + 1] {
         let made = Bench::<Queue>::new(QueueSpec {
             capacity: Some(capacity),
-            holds: String::new(),
+            schema: String::new(),
         });
         let Err(Refusal::Invalid(why)) = made.map(drop) else {
             panic!("it was not refused");
         };
         assert!(why.contains("1 to 1000000000 items"), "{why}");
     }
-    assert_eq!(ask(&mut bench(None), CountItems).capacity, MOST);
-    assert_eq!(ask(&mut bench(Some(7)), CountItems).capacity, 7);
+    assert_eq!(ask(&mut bench(None), GetQueueStatus).capacity, MOST);
+    assert_eq!(ask(&mut bench(Some(7)), GetQueueStatus).capacity, 7);
 }
 
 #[test]
 fn items_of_another_type_are_refused_with_the_names_of_both() {
     let mut bench = bench(None);
-    let check = |holds: &str| CheckType {
-        holds: holds.to_owned(),
+    let check = |schema: &str| CheckType {
+        schema: schema.to_owned(),
     };
     assert_eq!(ask(&mut bench, check("u8")), Ok(()));
     let Err(refusal) = ask(&mut bench, check("text")) else {
@@ -370,7 +370,7 @@ fn a_hundred_thousand_items_of_one_that_dies_come_back_before_all_others() {
         get(&mut bench, 1);
     }
     bench.hang_up(1);
-    let status = ask(&mut bench, CountItems);
+    let status = ask(&mut bench, GetQueueStatus);
     assert_eq!((status.len, status.taken), (150_000, 0));
     let takers: Vec<_> = (0..1000)
         .flat_map(|session| [session; 150])
@@ -383,5 +383,5 @@ fn a_hundred_thousand_items_of_one_that_dies_come_back_before_all_others() {
     for taker in takers.into_iter().rev() {
         done(&mut bench, taker).unwrap();
     }
-    assert_eq!(ask(&mut bench, CountItems).len, 0);
+    assert_eq!(ask(&mut bench, GetQueueStatus).len, 0);
 }

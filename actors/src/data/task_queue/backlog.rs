@@ -169,7 +169,7 @@ impl Backlog {
             .map(|(_, job)| job.id());
         let some: Vec<_> = theirs.by_ref().take(SLICE).collect();
         if theirs.next().is_some() {
-            ended.go_on();
+            ended.continue_next_turn();
         }
         for job in some {
             drop(self.remove(job));

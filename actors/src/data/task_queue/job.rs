@@ -10,7 +10,7 @@ use lockkeeper_protocol::{
 
 use crate::{
     kind::{
-        budget::{CALL_BYTES, Stored},
+        budget::{CALL_BYTES, StoredBytes},
         call::Call,
     },
     waiting::call_table::Parked,
@@ -26,7 +26,7 @@ pub(super) struct Pending {
     /// The name, which all tasks of one submission share.
     pub(super) task: TaskName,
     pub(super) row: Row,
-    pub(super) stored: Stored,
+    pub(super) stored: StoredBytes,
     pub(super) retries: u32,
     /// The number of workers that have died while they ran it.
     pub(super) deaths: u32,
@@ -76,7 +76,7 @@ impl Pending {
     }
 
     /// Takes the first task of a series. Returns the series, the number of the task and its counted bytes.
-    pub(super) fn pop_front(&mut self) -> Option<(CallId, u64, Stored)> {
+    pub(super) fn pop_front(&mut self) -> Option<(CallId, u64, StoredBytes)> {
         let Submitter::Series { series, first } = &mut self.submitter else {
             return None;
         };

@@ -17,7 +17,7 @@ use lockkeeper_protocol::{
 use crate::{
     data::task_queue::job::Pending,
     kind::{
-        budget::{CALL_BYTES, Stored},
+        budget::{CALL_BYTES, StoredBytes},
         call::{Call, Outbox},
         hang_up::HangUp,
     },
@@ -45,7 +45,7 @@ struct Outcomes {
     /// The outcomes of tasks, in the order in which the tasks ended.
     ended: VecDeque<Kept>,
     /// The counted bytes of the series and of its outcomes.
-    stored: Option<Stored>,
+    stored: Option<StoredBytes>,
     /// The fault if tasks were refused.
     fault: Option<Fault>,
     /// The call that waits for outcomes.
@@ -204,7 +204,13 @@ impl Series {
 
     /// Stores the outcome of a task, if its series is still collected. `stored` counts the task's bytes. The
     /// outcome is stored even beyond the limit, so that it is never lost.
-    pub(super) fn end(&mut self, series: CallId, number: u64, outcome: Told, stored: &mut Stored) {
+    pub(super) fn end(
+        &mut self,
+        series: CallId,
+        number: u64,
+        outcome: Told,
+        stored: &mut StoredBytes,
+    ) {
         if let Some(outcomes) = self.open.get_mut(&series) {
             let kept = outcomes.stored.get_or_insert_with(|| stored.split(0));
             let bytes = bytes_of(&outcome);

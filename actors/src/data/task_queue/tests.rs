@@ -154,7 +154,7 @@ fn jobs_of_a_worker_that_has_not_seen_the_answer_to_its_report_are_all_run_by_ot
         assert_eq!(jobs(&bench, more).as_deref(), Some(&tasks[2..4]));
         let reported = bench.call(1, report(tasks[0]));
         let last = match is_confirmed {
-            true => bench.call(1, CountTasks),
+            true => bench.call(1, GetTaskQueueStatus),
             false => reported,
         };
         bench.withdraw(last);
@@ -206,8 +206,12 @@ fn a_worker_that_is_given_several_jobs_and_dies_fails_only_the_first_of_them() {
 #[test]
 fn status_counts_what_runs_although_its_submitter_has_left() {
     let running = |bench: &mut Bench<TaskQueue>| {
-        let count = bench.call(8, CountTasks);
-        bench.reply::<CountTasks>(count).unwrap().unwrap().running
+        let count = bench.call(8, GetTaskQueueStatus);
+        bench
+            .reply::<GetTaskQueueStatus>(count)
+            .unwrap()
+            .unwrap()
+            .running
     };
     let mut bench = bench();
     let withdrawn = submit(&mut bench, 9, 0);
@@ -572,10 +576,10 @@ fn a_submitter_that_numbers_its_tasks_anyhow_gets_all_outcomes_and_leaves_nothin
     next_of(&mut bench, 1, 2);
     bench.hang_up(9);
     bench.hang_up(1);
-    let count = bench.call(8, CountTasks);
-    let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
+    let count = bench.call(8, GetTaskQueueStatus);
+    let count = bench.reply::<GetTaskQueueStatus>(count).unwrap().unwrap();
     assert_eq!((count.waiting, count.running), (0, 0));
-    assert!(bench.primitive().unwrap().hands.is_empty());
+    assert!(bench.primitive().unwrap().assigned.is_empty());
 }
 
 /// Feeds tasks of one byte, with a name of their own.
@@ -669,9 +673,9 @@ fn tasks_that_were_submitted_together_share_their_name() {
         next(&mut bench, 1);
     }
     let queue = bench.primitive().unwrap();
-    let names = queue.hands.iter().chain(queue.waiting.iter());
+    let names = queue.assigned.iter().chain(queue.waiting.iter());
     let names: BTreeSet<*const u8> = names.map(|job| job.task.as_ptr()).collect();
-    assert_eq!((queue.hands.iter().count(), names.len()), (10, 1));
+    assert_eq!((queue.assigned.iter().count(), names.len()), (10, 1));
 }
 
 #[test]
@@ -754,24 +758,24 @@ fn calls_among(many: u64) -> Duration {
     for n in 0..many {
         bench.withdraw(CallId::new(SessionId::new(1), u64::MAX / 4 + n));
         bench.withdraw(CallId::new(SessionId::new(9), u64::MAX / 4 + n));
-        bench.call(8, CountTasks);
+        bench.call(8, GetTaskQueueStatus);
         let series = 2 * n;
         bench.call(9, Leave { series });
     }
     for chunk in chunks.iter().step_by(2) {
         bench.withdraw(*chunk);
     }
-    let count = bench.call(8, CountTasks);
-    let count = bench.reply::<CountTasks>(count).unwrap().unwrap();
+    let count = bench.call(8, GetTaskQueueStatus);
+    let count = bench.reply::<GetTaskQueueStatus>(count).unwrap().unwrap();
     // The worker also has the jobs that are not awaited.
     assert_eq!((count.waiting, count.running), (3 * many / 2, 3 * many));
-    let running = bench.primitive().unwrap().hands.running();
+    let running = bench.primitive().unwrap().assigned.running();
     assert_eq!(u64::try_from(running), Ok(3 * many / 2));
     bench.hang_up(9);
     let queue = bench.primitive().unwrap();
-    assert_eq!((queue.waiting.tasks(), queue.hands.running()), (0, 0));
+    assert_eq!((queue.waiting.tasks(), queue.assigned.running()), (0, 0));
     bench.hang_up(1);
-    assert!(bench.primitive().unwrap().hands.is_empty());
+    assert!(bench.primitive().unwrap().assigned.is_empty());
     start.elapsed()
 }
 
@@ -787,7 +791,7 @@ fn tasks_of_a_row_are_handed_back_one_by_one_from_its_end() {
         bench.call(1, HandBack { jobs });
     }
     let queue = bench.primitive().unwrap();
-    assert!(queue.hands.is_empty());
+    assert!(queue.assigned.is_empty());
     let waiting: Vec<JobId> = queue.waiting.iter().map(|job| job.id).collect();
     assert_eq!(waiting, jobs);
     assert_eq!(queue.waiting.tasks(), jobs.len());

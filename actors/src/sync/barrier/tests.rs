@@ -27,7 +27,7 @@ fn arrive_with_action(bench: &mut Bench<Barrier>, session: u64) -> CallId {
 }
 
 /// The index, whether the party is the leader, and the generation.
-type Told = Result<(u32, bool, u64), Breach>;
+type Told = Result<(u32, bool, u64), BreakReason>;
 
 fn told(passed: Result<Passed, Refusal>) -> Told {
     match passed {
@@ -37,7 +37,7 @@ fn told(passed: Result<Passed, Refusal>) -> Told {
             generation,
             ..
         }) => Ok((index, is_leader, generation)),
-        Err(Refusal::Broken(breach)) => Err(breach),
+        Err(Refusal::Broken(reason)) => Err(reason),
         Err(other) => panic!("no refusal of a barrier: {other:?}"),
     }
 }
@@ -69,12 +69,12 @@ fn finished(bench: &Bench<Barrier>, id: CallId) -> Option<Told> {
 }
 
 fn status(bench: &mut Bench<Barrier>) -> BarrierStatus {
-    let id = bench.call(99, CountArrivals);
-    bench.reply::<CountArrivals>(id).unwrap().unwrap()
+    let id = bench.call(99, GetBarrierStatus);
+    bench.reply::<GetBarrierStatus>(id).unwrap().unwrap()
 }
 
-fn died() -> Breach {
-    Breach::Died(Peer::default())
+fn died() -> BreakReason {
+    BreakReason::Died(Peer::default())
 }
 
 #[test]
@@ -134,9 +134,9 @@ fn action_that_fails_breaks_the_barrier() {
             turn: Proof::own(last),
         },
     );
-    assert_eq!(passed(&bench, first), Some(Err(Breach::ActionFailed)));
+    assert_eq!(passed(&bench, first), Some(Err(BreakReason::ActionFailed)));
     let late = arrive(&mut bench, 3);
-    assert_eq!(passed(&bench, late), Some(Err(Breach::ActionFailed)));
+    assert_eq!(passed(&bench, late), Some(Err(BreakReason::ActionFailed)));
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn action_that_never_returns_keeps_nobody_beyond_their_time() {
     bench.advance(SECOND);
     assert_eq!(bench.reply::<Arrive>(impatient), Some(Err(Fault::TimedOut)));
     let done = finish(&mut bench, last);
-    assert_eq!(finished(&bench, done), Some(Err(Breach::TimedOut)));
+    assert_eq!(finished(&bench, done), Some(Err(BreakReason::TimedOut)));
 }
 
 #[test]
@@ -183,9 +183,9 @@ fn timeout_breaks_the_barrier_for_all_itself_included() {
     let late = bench.call_timeout(2, Arrive { acts: false }, SECOND);
     bench.advance(SECOND);
     assert_eq!(bench.reply::<Arrive>(late), Some(Err(Fault::TimedOut)));
-    assert_eq!(passed(&bench, other), Some(Err(Breach::TimedOut)));
+    assert_eq!(passed(&bench, other), Some(Err(BreakReason::TimedOut)));
     let again = arrive(&mut bench, 2);
-    assert_eq!(passed(&bench, again), Some(Err(Breach::TimedOut)));
+    assert_eq!(passed(&bench, again), Some(Err(BreakReason::TimedOut)));
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn reset_mends_it_and_turns_those_away_who_wait() {
     let mut bench = bench(2);
     let waiting = arrive(&mut bench, 1);
     bench.call(3, Reset);
-    assert_eq!(passed(&bench, waiting), Some(Err(Breach::Reset)));
+    assert_eq!(passed(&bench, waiting), Some(Err(BreakReason::Reset)));
     bench.call(3, Abort);
     bench.call(3, Reset);
     let [_, last] = [1, 2].map(|session| arrive(&mut bench, session));
@@ -207,7 +207,7 @@ fn abort_breaks_it_until_it_is_reset() {
     bench.call(3, Abort);
     let late = arrive(&mut bench, 2);
     for id in [waiting, late] {
-        assert_eq!(passed(&bench, id), Some(Err(Breach::Aborted)));
+        assert_eq!(passed(&bench, id), Some(Err(BreakReason::Aborted)));
     }
     bench.call(3, Reset);
     let pair = [1, 2].map(|session| arrive(&mut bench, session));
@@ -218,9 +218,9 @@ fn abort_breaks_it_until_it_is_reset() {
 fn abort_of_a_broken_barrier_is_what_broke_it_then() {
     let mut bench = bench(2);
     bench.call_timeout(1, Arrive { acts: false }, Duration::ZERO);
-    assert_eq!(status(&mut bench).broken, Some(Breach::TimedOut));
+    assert_eq!(status(&mut bench).broken, Some(BreakReason::TimedOut));
     bench.call(3, Abort);
-    assert_eq!(status(&mut bench).broken, Some(Breach::Aborted));
+    assert_eq!(status(&mut bench).broken, Some(BreakReason::Aborted));
 }
 
 #[test]
@@ -229,10 +229,10 @@ fn action_of_a_barrier_that_broke_or_was_reset_lets_nobody_pass() {
     let turn = arrive_with_action(&mut bench, 1);
     bench.call(2, Abort);
     let done = finish(&mut bench, turn);
-    assert_eq!(finished(&bench, done), Some(Err(Breach::Aborted)));
+    assert_eq!(finished(&bench, done), Some(Err(BreakReason::Aborted)));
     bench.call(2, Reset);
     let done = finish(&mut bench, turn);
-    assert_eq!(finished(&bench, done), Some(Err(Breach::Reset)));
+    assert_eq!(finished(&bench, done), Some(Err(BreakReason::Reset)));
     bench.call(
         1,
         Fail {
@@ -325,7 +325,7 @@ fn turn_that_was_never_seen_is_taken_back_and_the_action_has_not_begun() {
     let last = arrive_with_action(&mut bench, 3);
     assert!(acts(&bench, last));
     let stale = finish(&mut bench, unseen);
-    assert_eq!(finished(&bench, stale), Some(Err(Breach::Reset)));
+    assert_eq!(finished(&bench, stale), Some(Err(BreakReason::Reset)));
 }
 
 #[test]
@@ -349,7 +349,7 @@ fn turn_is_finished_and_failed_by_its_own_session_alone() {
             turn: Proof::own(turn),
         },
     );
-    assert_eq!(finished(&bench, stranger), Some(Err(Breach::Reset)));
+    assert_eq!(finished(&bench, stranger), Some(Err(BreakReason::Reset)));
     let ticket = bench.signed(turn);
     let stranger = bench.call(2, Finish { turn: ticket });
     let told = bench.reply::<Finish>(stranger).unwrap();
@@ -377,7 +377,7 @@ fn finish_that_waits_too_long_for_another_party_breaks_the_barrier() {
     );
     bench.advance(SECOND);
     assert_eq!(bench.reply::<Finish>(done), Some(Err(Fault::TimedOut)));
-    assert_eq!(status(&mut bench).broken, Some(Breach::TimedOut));
+    assert_eq!(status(&mut bench).broken, Some(BreakReason::TimedOut));
 }
 
 #[test]

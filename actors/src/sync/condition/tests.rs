@@ -332,7 +332,7 @@ fn wait_sets_share_the_lock_and_are_notified_apart() {
     assert_eq!(woken(&bench, not_empty), Some(Wake::Notified));
     assert_eq!(woken(&bench, not_full[0]), None);
     let asleep = &bench.primitive().unwrap().sleepers;
-    assert_eq!((asleep.sets.len(), asleep.beds.len()), (1, 1));
+    assert_eq!((asleep.sets.len(), asleep.set_of.len()), (1, 1));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
     codec::Form,
     operations::{
-        AdoptKey, AdoptedKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key, ListKeys,
+        AdoptKey, AdoptedKey, ForceUnlockKey, GetKeyStatus, GetKeyedStatus, Granted, Key, ListKeys,
         MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
     },
 };
@@ -213,7 +213,7 @@ impl<F> Keyed<F> {
     }
 }
 
-impl<F: Face> Primitive for Keyed<F> {
+impl<F: KeyedVariant> Primitive for Keyed<F> {
     const KIND: &'static str = F::KIND;
     const FORM: Form = Form::Compact;
     type Spec = F::Spec;
@@ -240,8 +240,8 @@ impl<F: Face> Primitive for Keyed<F> {
             .on::<AdoptKey>()
             .on::<MarkConsistent>()
             .on::<ForceUnlockKey>()
-            .on::<CountKey>()
-            .on::<CountKeys>()
+            .on::<GetKeyStatus>()
+            .on::<GetKeyedStatus>()
             .on::<ListKeys>()
             .on::<ReleaseAnyKey>();
     }
@@ -274,7 +274,7 @@ impl<F: Face> Primitive for Keyed<F> {
             self.unsettled.push(key);
         }
         if self.waits.has_session(ended.session) {
-            return ended.go_on();
+            return ended.continue_next_turn();
         }
         let mut touched = self.give_back(ended);
         let rest = self.unsettled.len().saturating_sub(SLICE);
@@ -286,7 +286,7 @@ impl<F: Face> Primitive for Keyed<F> {
             self.settle(place);
         }
         if rest > 0 || self.holds.has_session(ended.session) {
-            ended.go_on();
+            ended.continue_next_turn();
         }
     }
 
@@ -330,9 +330,9 @@ impl<F> Keyed<F> {
     }
 }
 
-impl<F: Face> Serve<Release> for Keyed<F> {
+impl<F: KeyedVariant> Serve<Release> for Keyed<F> {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
-        let taken = call.grant(grant).and_then(|grant| {
+        let taken = call.verify(grant).and_then(|grant| {
             let hold = self.take_back(grant).ok_or(Refusal::NotHeld)?;
             call.ends(grant);
             Ok(hold)
@@ -347,7 +347,7 @@ impl<F: Face> Serve<Release> for Keyed<F> {
     }
 }
 
-impl<F: Face> Serve<ReleaseAnyKey> for Keyed<F> {
+impl<F: KeyedVariant> Serve<ReleaseAnyKey> for Keyed<F> {
     fn serve(&mut self, ReleaseAnyKey { key }: ReleaseAnyKey, call: Call<Result<(), Refusal>>) {
         if let Err(refusal) = key.check().and_then(|()| self.release_by.check()) {
             return call.reply(Err(refusal));
@@ -372,9 +372,9 @@ impl<F: Face> Serve<ReleaseAnyKey> for Keyed<F> {
     }
 }
 
-impl<F: Face> Serve<AdoptKey> for Keyed<F> {
+impl<F: KeyedVariant> Serve<AdoptKey> for Keyed<F> {
     fn serve(&mut self, AdoptKey { grant }: AdoptKey, call: Call<Result<AdoptedKey, Refusal>>) {
-        let taken = call.grant(grant).and_then(|grant| {
+        let taken = call.verify(grant).and_then(|grant| {
             let hold = self.take_back(grant).ok_or(Refusal::NotHeld)?;
             call.outbox().revoke(grant);
             Ok(hold)
@@ -394,9 +394,9 @@ impl<F: Face> Serve<AdoptKey> for Keyed<F> {
     }
 }
 
-impl<F: Face> Serve<MarkConsistent> for Keyed<F> {
+impl<F: KeyedVariant> Serve<MarkConsistent> for Keyed<F> {
     fn serve(&mut self, MarkConsistent { grant }: MarkConsistent, call: Call<Result<(), Refusal>>) {
-        let held = call.grant(grant).and_then(|grant| {
+        let held = call.verify(grant).and_then(|grant| {
             let hold = self.holds.get(grant);
             hold.map(|hold| hold.entry).ok_or(Refusal::NotHeld)
         });
@@ -406,7 +406,7 @@ impl<F: Face> Serve<MarkConsistent> for Keyed<F> {
     }
 }
 
-impl<F: Face> Serve<ForceUnlockKey> for Keyed<F> {
+impl<F: KeyedVariant> Serve<ForceUnlockKey> for Keyed<F> {
     fn serve(&mut self, ForceUnlockKey { key }: ForceUnlockKey, call: Call<Result<bool, Refusal>>) {
         if let Err(refusal) = key.check() {
             return call.reply(Err(refusal));
@@ -427,7 +427,7 @@ impl<F: Face> Serve<ForceUnlockKey> for Keyed<F> {
 }
 
 /// The differences between the two kinds.
-pub trait Face: fmt::Debug + Send + Sync + Unpin + Sized + 'static {
+pub trait KeyedVariant: fmt::Debug + Send + Sync + Unpin + Sized + 'static {
     /// The name of the kind.
     const KIND: &'static str;
     /// The spec of an object.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lockkeeper_protocol::{
     Refusal,
-    operations::{CountKey, CountKeys, Key, KeyPage, KeyStatus, KeyedStatus, ListKeys},
+    operations::{GetKeyStatus, GetKeyedStatus, Key, KeyPage, KeyStatus, KeyedStatus, ListKeys},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         exclusion::count,
         keyed::{
             entries::Entry,
-            keyed::{Face, Keyed},
+            keyed::{Keyed, KeyedVariant},
         },
     },
 };
@@ -99,14 +99,18 @@ impl<F> Keyed<F> {
     }
 }
 
-impl<F: Face> Serve<CountKey> for Keyed<F> {
-    fn serve(&mut self, CountKey { key }: CountKey, call: Call<Result<KeyStatus, Refusal>>) {
+impl<F: KeyedVariant> Serve<GetKeyStatus> for Keyed<F> {
+    fn serve(
+        &mut self,
+        GetKeyStatus { key }: GetKeyStatus,
+        call: Call<Result<KeyStatus, Refusal>>,
+    ) {
         call.reply(key.check().map(|()| self.status(&key)));
     }
 }
 
-impl<F: Face> Serve<CountKeys> for Keyed<F> {
-    fn serve(&mut self, _: CountKeys, call: Call<KeyedStatus>) {
+impl<F: KeyedVariant> Serve<GetKeyedStatus> for Keyed<F> {
+    fn serve(&mut self, _: GetKeyedStatus, call: Call<KeyedStatus>) {
         let mut status = KeyedStatus::default();
         status.keys = count(self.entries.used());
         status.grants = count(self.holds.len());
@@ -116,7 +120,7 @@ impl<F: Face> Serve<CountKeys> for Keyed<F> {
     }
 }
 
-impl<F: Face> Serve<ListKeys> for Keyed<F> {
+impl<F: KeyedVariant> Serve<ListKeys> for Keyed<F> {
     fn serve(&mut self, ListKeys { from }: ListKeys, call: Call<KeyPage>) {
         call.reply(self.entries.page(from));
     }

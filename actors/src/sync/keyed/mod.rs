@@ -1,15 +1,15 @@
 //! Keyed kinds: a lock, or a number of permits, for each key of one object.
 //!
-//! `keyed` is the state machine, `entries` the table of keys, `look` the reports of an object, and `faces`
+//! `keyed` is the state machine, `entries` the table of keys, `look` the reports of an object, and `variants`
 //! defines the two kinds.
 
 pub(crate) mod entries;
-pub(crate) mod faces;
 pub(crate) mod keyed;
 pub(crate) mod look;
+pub(crate) mod variants;
 
-pub use faces::{KeyedLock, KeyedSemaphore, OneAKey, SeveralAKey};
-pub use keyed::{Face, Keyed};
+pub use keyed::{Keyed, KeyedVariant};
+pub use variants::{KeyedLock, KeyedSemaphore, ManyPermits, SinglePermit};
 
 #[cfg(test)]
 mod tests;

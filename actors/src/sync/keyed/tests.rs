@@ -5,8 +5,9 @@ use std::time::Duration;
 use lockkeeper_protocol::{
     Abandoned, CallId, Fault, Fence, Proof, Refusal,
     operations::{
-        AcquireKey, AcquireKeyMany, AdoptKey, CountKey, CountKeys, ForceUnlockKey, Granted, Key,
-        KeyStatus, KeyedStatus, ListKeys, MarkConsistent, Release, ReleaseBy, SemaphoreSpec,
+        AcquireKey, AcquireKeyMany, AdoptKey, ForceUnlockKey, GetKeyStatus, GetKeyedStatus,
+        Granted, Key, KeyStatus, KeyedStatus, ListKeys, MarkConsistent, Release, ReleaseBy,
+        SemaphoreSpec,
     },
 };
 
@@ -18,8 +19,8 @@ use crate::{
     },
     sync::keyed::{
         entries::Entry,
-        faces::{KeyedLock, KeyedSemaphore},
-        keyed::{Face, Hold, Keyed},
+        keyed::{Hold, Keyed, KeyedVariant},
+        variants::{KeyedLock, KeyedSemaphore},
     },
 };
 
@@ -50,12 +51,12 @@ fn acquire_many(
 }
 
 /// The fence and the mark of a granted call.
-fn grant<F: Face>(bench: &Bench<Keyed<F>>, id: CallId) -> Granted {
+fn grant<F: KeyedVariant>(bench: &Bench<Keyed<F>>, id: CallId) -> Granted {
     let granted = bench.reply::<AcquireKey>(id).expect("granted");
     granted.expect("no fault").expect("no refusal")
 }
 
-fn release<F: Face>(bench: &mut Bench<Keyed<F>>, grant: CallId) -> Result<(), Refusal> {
+fn release<F: KeyedVariant>(bench: &mut Bench<Keyed<F>>, grant: CallId) -> Result<(), Refusal> {
     let id = bench.call(
         grant.session().number(),
         Release {
@@ -65,17 +66,17 @@ fn release<F: Face>(bench: &mut Bench<Keyed<F>>, grant: CallId) -> Result<(), Re
     bench.reply::<Release>(id).unwrap().unwrap()
 }
 
-fn status<F: Face>(bench: &mut Bench<Keyed<F>>, key: &str) -> KeyStatus {
-    let id = bench.call(99, CountKey { key: key.into() });
-    bench.reply::<CountKey>(id).unwrap().unwrap().unwrap()
+fn status<F: KeyedVariant>(bench: &mut Bench<Keyed<F>>, key: &str) -> KeyStatus {
+    let id = bench.call(99, GetKeyStatus { key: key.into() });
+    bench.reply::<GetKeyStatus>(id).unwrap().unwrap().unwrap()
 }
 
-fn all<F: Face>(bench: &mut Bench<Keyed<F>>) -> KeyedStatus {
-    let id = bench.call(99, CountKeys);
-    bench.reply::<CountKeys>(id).unwrap().unwrap()
+fn all<F: KeyedVariant>(bench: &mut Bench<Keyed<F>>) -> KeyedStatus {
+    let id = bench.call(99, GetKeyedStatus);
+    bench.reply::<GetKeyedStatus>(id).unwrap().unwrap()
 }
 
-fn keys<F: Face>(bench: &mut Bench<Keyed<F>>) -> Vec<String> {
+fn keys<F: KeyedVariant>(bench: &mut Bench<Keyed<F>>) -> Vec<String> {
     let (mut keys, mut from) = (Vec::new(), Some(0));
     while let Some(place) = from {
         let id = bench.call(99, ListKeys { from: place });
@@ -201,12 +202,12 @@ fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() 
     assert_eq!(keys(&mut bench), ["a"]);
     assert!(status(&mut bench, "b").abandoned && all(&mut bench).abandoned == 1);
     for _ in 0..2 {
-        let heir = acquire(&mut bench, 2, "b");
-        assert!(mark(&bench, heir).is_some());
+        let successor = acquire(&mut bench, 2, "b");
+        assert!(mark(&bench, successor).is_some());
         assert_eq!(all(&mut bench).abandoned, 0);
-        release(&mut bench, heir).unwrap();
+        release(&mut bench, successor).unwrap();
     }
-    let heir = acquire(&mut bench, 2, "b");
+    let successor = acquire(&mut bench, 2, "b");
     let stranger = bench.call(
         3,
         MarkConsistent {
@@ -218,10 +219,10 @@ fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() 
     bench.call(
         2,
         MarkConsistent {
-            grant: Proof::own(heir),
+            grant: Proof::own(successor),
         },
     );
-    release(&mut bench, heir).unwrap();
+    release(&mut bench, successor).unwrap();
     assert_eq!(all(&mut bench).abandoned, 0);
     release(&mut bench, next).unwrap();
     // The mark of "a" is a different one.
@@ -234,10 +235,10 @@ fn dead_waiters_are_granted_nothing() {
     let first = acquire(&mut bench, 1, "a");
     let dead = acquire(&mut bench, 2, "a");
     acquire(&mut bench, 2, "b");
-    let heir = acquire(&mut bench, 3, "b");
+    let successor = acquire(&mut bench, 3, "b");
     bench.hang_up(2);
     release(&mut bench, first).unwrap();
-    assert!(!bench.is_answered(dead) && bench.is_answered(heir));
+    assert!(!bench.is_answered(dead) && bench.is_answered(successor));
     assert_eq!(keys(&mut bench), ["b"]);
 }
 
@@ -246,9 +247,9 @@ fn session_that_dies_holding_and_waiting_for_one_key_leaves_it_to_others() {
     let mut bench = locks();
     acquire(&mut bench, 1, "a");
     let again = acquire(&mut bench, 1, "a");
-    let heir = acquire(&mut bench, 2, "a");
+    let successor = acquire(&mut bench, 2, "a");
     bench.hang_up(1);
-    assert!(!bench.is_answered(again) && bench.is_answered(heir));
+    assert!(!bench.is_answered(again) && bench.is_answered(successor));
 }
 
 #[test]
@@ -259,8 +260,12 @@ fn hold_moves_with_its_key_to_whoever_adopts_it() {
     let ticket = AdoptKey {
         grant: bench.signed(first),
     };
-    let heir = bench.call(2, ticket);
-    let adopted = bench.reply::<AdoptKey>(heir).unwrap().unwrap().unwrap();
+    let successor = bench.call(2, ticket);
+    let adopted = bench
+        .reply::<AdoptKey>(successor)
+        .unwrap()
+        .unwrap()
+        .unwrap();
     assert_eq!((adopted.key.as_str(), adopted.permits), ("a", 2));
     assert!(bench.is_revoked(first) && !bench.is_answered(waiter));
     assert_eq!(release(&mut bench, first), Err(Refusal::NotHeld));
@@ -269,7 +274,7 @@ fn hold_moves_with_its_key_to_whoever_adopts_it() {
     assert_eq!(refused, Some(Ok(Err(Refusal::NotHeld))));
     bench.hang_up(1);
     assert!(!bench.is_answered(waiter), "the hold is no longer theirs");
-    release(&mut bench, heir).unwrap();
+    release(&mut bench, successor).unwrap();
     assert!(bench.is_answered(waiter));
 }
 
@@ -303,8 +308,8 @@ fn keys_that_are_too_long_are_refused_with_what_is_allowed() {
     let id = acquire(&mut bench, 1, &too_long);
     assert_eq!(bench.reply::<AcquireKey>(id), Some(Ok(Err(refusal()))));
     let key = || Key::from(too_long.as_str());
-    let id = bench.call(1, CountKey { key: key() });
-    assert_eq!(bench.reply::<CountKey>(id), Some(Ok(Err(refusal()))));
+    let id = bench.call(1, GetKeyStatus { key: key() });
+    assert_eq!(bench.reply::<GetKeyStatus>(id), Some(Ok(Err(refusal()))));
     let id = bench.call(1, ForceUnlockKey { key: key() });
     assert_eq!(bench.reply::<ForceUnlockKey>(id), Some(Ok(Err(refusal()))));
     assert_eq!(keys(&mut bench), [fits]);

@@ -61,8 +61,8 @@ fn downgrade(bench: &mut Bench<RwLock>, grant: CallId, to: Access) -> Result<(),
 /// The number of readers, whether there is an upgradable hold, whether there is a writer, and the number of
 /// waiting calls.
 fn status(bench: &mut Bench<RwLock>) -> (u64, bool, bool, u64) {
-    let id = bench.call(99, CountHolders);
-    let told = bench.reply::<CountHolders>(id).unwrap().unwrap();
+    let id = bench.call(99, GetRwLockStatus);
+    let told = bench.reply::<GetRwLockStatus>(id).unwrap().unwrap();
     (told.readers, told.upgradable, told.writer, told.waiting)
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Bench, CallId, Fault, Operation, Refusal, Serve,
     sync::{
-        Acquire, Adopt, Condition, CountSleepers, ForceUnlock, Granted, LockStatus, MarkConsistent,
-        Notify, Release, Sleep, Status, Wake, Woken,
+        Acquire, Adopt, Condition, CountSleepers, ForceUnlock, GetLockStatus, Granted, LockStatus,
+        MarkConsistent, Notify, Release, Sleep, Wake, Woken,
     },
 };
 
@@ -83,7 +83,7 @@ impl ConditionCall {
                 timeout,
             ),
             Self::ForceUnlock => put(bench, session, ForceUnlock, timeout),
-            Self::Status => put(bench, session, Status, timeout),
+            Self::Status => put(bench, session, GetLockStatus, timeout),
             Self::Sleep(grant, set) => {
                 let set = set.to_owned();
                 put(
@@ -143,7 +143,7 @@ impl ConditionCall {
             Self::MarkConsistent(_) => answer::<MarkConsistent>(bench, id).map(done),
             Self::Notify(..) => answer::<Notify>(bench, id).map(count),
             Self::ForceUnlock => answer::<ForceUnlock>(bench, id).map(ConditionAnswer::WasHeld),
-            Self::Status => answer::<Status>(bench, id).map(ConditionAnswer::Status),
+            Self::Status => answer::<GetLockStatus>(bench, id).map(ConditionAnswer::Status),
             Self::CountSleepers(_) => answer::<CountSleepers>(bench, id).map(count),
         }
     }

@@ -4,7 +4,7 @@
 
 use lockkeeper_actors::{CallId, sync::Wake};
 
-/// A step of a schedule. A call is identified by its index in the ledger.
+/// A step of a schedule. A call is identified by its index in the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// The session acquires.

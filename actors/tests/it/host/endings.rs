@@ -74,8 +74,8 @@ async fn calls_that_the_session_sent_before_its_end_are_served_first() {
     let locks = opened(&shard).await;
     let last = locks.last().expect("the list is not empty");
     let grant = last.call(ENDS, 1, Acquire).await;
-    last.post(2, 1, &Acquire);
-    last.post(
+    last.put(2, 1, &Acquire);
+    last.put(
         ENDS,
         2,
         &Release {

@@ -168,7 +168,7 @@ impl<P: Primitive> Hosted<P> {
     }
 
     /// Sends a call, which is handled only after this task yields.
-    pub(crate) fn post<O: Operation>(&self, session: u64, seq: u64, operation: &O)
+    pub(crate) fn put<O: Operation>(&self, session: u64, seq: u64, operation: &O)
     where
         P: Serve<O>,
     {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use lockkeeper_actors::{
-    Bench, Breach, CallId, Input, Primitive, Proof, Refusal, Serve, SessionId, codec,
+    Bench, BreakReason, CallId, Input, Primitive, Proof, Refusal, Serve, SessionId, codec,
     data::{Chunk, Get, Next, Put, Queue, QueueSpec, Submit, TaskQueue},
     sync::{
         Access, Acquire, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, Arrive, Barrier,
-        BarrierSpec, Condition, CountHolders, CountKeys, CountSleepers, Event, KeyedLock,
-        KeyedSemaphore, Look, ReleaseBy, RwLock, Semaphore, SemaphoreSpec, Sleep, WaitSet,
+        BarrierSpec, Condition, CountSleepers, Event, GetEventStatus, GetKeyedStatus,
+        GetRwLockStatus, KeyedLock, KeyedSemaphore, ReleaseBy, RwLock, Semaphore, SemaphoreSpec,
+        Sleep, WaitSet,
     },
 };
 
@@ -48,7 +49,7 @@ async fn other_tasks_run_between_slices_and_calls_find_nothing_of_the_session() 
     let keys = shard.host::<KeyedLock>(ReleaseBy::Holder);
     hold_all(&keys).await;
     let hang_up = Input::HangUp(SessionId::new(ENDS), Arc::new(peer(ENDS)));
-    let count = |seq| call::<KeyedLock, _>(id(OTHER, seq), &CountKeys, None);
+    let count = |seq| call::<KeyedLock, _>(id(OTHER, seq), &GetKeyedStatus, None);
     // One call is in the same message, and one in the next.
     keys.post_all([hang_up, count(2), count(3)]);
     keys.post_all([count(4)]);
@@ -61,7 +62,9 @@ async fn other_tasks_run_between_slices_and_calls_find_nothing_of_the_session() 
     assert!(turns >= 4, "{turns} turns for {MANY} keys");
     assert_eq!(other.order(), [1, 2, 3, 4]);
     for seq in 2..=4 {
-        let count = other.reply::<CountKeys>(id(OTHER, seq)).expect("a reply");
+        let count = other
+            .reply::<GetKeyedStatus>(id(OTHER, seq))
+            .expect("a reply");
         let observed = (count.keys, count.grants, count.waiting, count.abandoned);
         assert_eq!(observed, (1, 1, 0, MANY - 1));
     }
@@ -109,8 +112,8 @@ fn waiting_keys_are_never_the_sessions_own() {
         others.push(acquire(OTHER, number, 1));
     }
     end(&mut bench, &theirs, &others);
-    let count = bench.call(9, CountKeys);
-    let count = bench.reply::<CountKeys>(count).unwrap().unwrap();
+    let count = bench.call(9, GetKeyedStatus);
+    let count = bench.reply::<GetKeyedStatus>(count).unwrap().unwrap();
     assert_eq!((count.grants, count.waiting), (2 * MANY, 0));
     for other in others {
         let granted = bench.reply::<AcquireKeyMany>(other).unwrap().unwrap();
@@ -150,8 +153,8 @@ fn readers_leave_before_a_writer_enters() {
         .collect();
     let other = bench.call(OTHER, enter(Access::Write));
     end(&mut bench, &theirs, &[other]);
-    let status = bench.call(9, CountHolders);
-    let status = bench.reply::<CountHolders>(status).unwrap().unwrap();
+    let status = bench.call(9, GetRwLockStatus);
+    let status = bench.reply::<GetRwLockStatus>(status).unwrap().unwrap();
     assert_eq!(
         (status.readers, status.writer, status.waiting),
         (0, true, 0)
@@ -166,7 +169,7 @@ fn item(number: u64) -> codec::Blob {
 fn items_come_back_to_their_places() {
     let mut bench = Bench::<Queue>::new(QueueSpec {
         capacity: None,
-        holds: "u64".to_owned(),
+        schema: "u64".to_owned(),
     })
     .unwrap();
     for number in 0..MANY + 1 {
@@ -250,14 +253,14 @@ fn waiting_calls_leave_all_other_kinds() {
         condition.call(ENDS, Acquire);
     }
     assert!(condition.is_answered(holder));
-    assert_eq!(all_leave(&mut event, Look).waiting, 0);
+    assert_eq!(all_leave(&mut event, GetEventStatus).waiting, 0);
     let set = String::new();
     assert_eq!(all_leave(&mut condition, CountSleepers { set }), Ok(0));
     let survey = condition.primitive().expect("the object exists").survey();
     assert_eq!(survey.parts[0].waiters.len(), 0);
     barrier.hang_up(ENDS);
     let observed = barrier.reply::<Arrive>(survivor).unwrap().unwrap();
-    let Err(Refusal::Broken(Breach::Died(_))) = observed else {
+    let Err(Refusal::Broken(BreakReason::Died(_))) = observed else {
         panic!("{observed:?}");
     };
 }

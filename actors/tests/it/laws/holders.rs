@@ -8,8 +8,9 @@ use lockkeeper_actors::{
     Bench, CallId, Proof,
     codec::Blob,
     data::{
-        CloseQueue, CountItems, CountWatchers, Done, Exchange, Get, Join, OnlyIf, Put, PutBack,
-        Queue, QueueSpec, QueueStatus, Read, Store, Swap, Value, ValueSpec, Versioned, WaitChange,
+        CloseQueue, Done, Exchange, Get, GetQueueStatus, GetValueStatus, Join, OnlyIf, Put,
+        PutBack, Queue, QueueSpec, QueueStatus, Read, Store, Swap, Value, ValueSpec, Versioned,
+        WaitChange,
     },
 };
 use rand::Rng;
@@ -69,7 +70,7 @@ impl Subject for ItemSubject {
     fn fresh(&self) -> Bench<Queue> {
         let bench = Bench::new(QueueSpec {
             capacity: self.capacity,
-            holds: String::new(),
+            schema: String::new(),
         });
         let mut bench = bench.expect("the spec is in range");
         if self.closed {
@@ -141,7 +142,7 @@ impl Subject for ItemSubject {
     }
 
     fn assert_nothing_fits(&self, bench: &mut Bench<Queue>, waiting: &[(CallId, &'static str)]) {
-        let status: QueueStatus = ask(bench, OBSERVER, CountItems);
+        let status: QueueStatus = ask(bench, OBSERVER, GetQueueStatus);
         let in_line = |line| number(waiting.iter().filter(|(_, other)| *other == line).count());
         let lines = [status.putting, status.getting, status.joining];
         assert_eq!(lines, ["put", "get", "join"].map(in_line), "{waiting:?}");
@@ -167,7 +168,7 @@ impl Subject for ItemSubject {
             )
             .expect("the item was just taken");
         }
-        let mut observed = vec![format!("{:?}", ask(bench, OTHER, CountItems))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, GetQueueStatus))];
         let puts = [1, 2, 3, 4, 5].map(|item| bench.call(ONE, Put { item: blob(item) }));
         let taken = [(); 2].map(|()| Self::take(bench));
         observed.push(format!("{:?}", taken.map(|(_, item)| item)));
@@ -191,7 +192,7 @@ impl Subject for ItemSubject {
         bench.hang_up(ONE);
         observed.push(format!("{:?}", puts.map(|id| bench.reply::<Put>(id))));
         observed.push(format!("{:?}", [(); 5].map(|()| Self::take(bench).1)));
-        observed.push(format!("{:?}", ask(bench, OTHER, CountItems)));
+        observed.push(format!("{:?}", ask(bench, OTHER, GetQueueStatus)));
         observed
     }
 }
@@ -212,7 +213,7 @@ impl Subject for ValueSubject {
     fn fresh(&self) -> Bench<Value> {
         let bench = Bench::new(ValueSpec {
             value: blob(0),
-            holds: String::new(),
+            schema: String::new(),
         });
         let mut bench = bench.expect("the description is short");
         for _ in 0..self.0.version {
@@ -264,7 +265,7 @@ impl Subject for ValueSubject {
     }
 
     fn assert_nothing_fits(&self, bench: &mut Bench<Value>, waiting: &[(CallId, &'static str)]) {
-        let status = ask(bench, OBSERVER, CountWatchers);
+        let status = ask(bench, OBSERVER, GetValueStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
         assert_eq!(
             status.version, self.0.version,
@@ -277,11 +278,11 @@ impl Subject for ValueSubject {
         let mut observed = vec![format!("{now:?}")];
         let since = now.version;
         let waiting = bench.call(ONE, WaitChange { since });
-        observed.push(format!("{:?}", ask(bench, OTHER, CountWatchers)));
+        observed.push(format!("{:?}", ask(bench, OTHER, GetValueStatus)));
         let value = blob(9);
         observed.push(format!("{:?}", ask(bench, OTHER, Swap { value })));
         observed.push(format!("{:?}", bench.reply::<WaitChange>(waiting)));
-        observed.push(format!("{:?}", ask(bench, OTHER, CountWatchers)));
+        observed.push(format!("{:?}", ask(bench, OTHER, GetValueStatus)));
         observed
     }
 }

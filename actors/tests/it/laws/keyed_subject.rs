@@ -6,13 +6,13 @@ use std::{marker::PhantomData, time::Duration};
 
 use lockkeeper_actors::{
     Bench, CallId, Proof,
-    sync::{AcquireKey, CountKey, CountKeys, Keyed, ListKeys, Release},
+    sync::{AcquireKey, GetKeyStatus, GetKeyedStatus, Keyed, ListKeys, Release},
 };
 use rand::Rng;
 
 use super::{OBSERVER, Subject};
 use crate::{
-    keyed_calls::{KEYS, KeyedCall, KeyedFace},
+    keyed_calls::{KEYS, KeyedCall, KeyedCalls},
     laws::subjects::{ONE, OTHER, ask, number},
     schedule::Schedule,
 };
@@ -24,7 +24,7 @@ pub(crate) struct KeyedSubject<F> {
     face: PhantomData<F>,
 }
 
-impl<F: KeyedFace> Subject for KeyedSubject<F> {
+impl<F: KeyedCalls> Subject for KeyedSubject<F> {
     type Kind = Keyed<F>;
 
     fn make(schedule: &mut Schedule) -> (Self, Bench<Keyed<F>>) {
@@ -71,7 +71,7 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
 
     fn assert_nothing_fits(&self, bench: &mut Bench<Keyed<F>>, waiting: &[(CallId, &'static str)]) {
         for key in KEYS {
-            let status = ask(bench, OBSERVER, CountKey { key: key.into() });
+            let status = ask(bench, OBSERVER, GetKeyStatus { key: key.into() });
             let status = status.expect("the key is valid");
             let there_are = u64::from(self.permits);
             assert_eq!(status.available + status.held, there_are, "{status:?}");
@@ -84,7 +84,7 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
             let fits = wants.is_none_or(|(_, permits)| u64::from(*permits) <= status.available);
             assert!(!fits, "{status:?}, but {wants:?} waits");
         }
-        let all = ask(bench, OBSERVER, CountKeys);
+        let all = ask(bench, OBSERVER, GetKeyedStatus);
         assert_eq!(all.waiting, number(waiting.len()), "{waiting:?}");
         assert_eq!(
             all.keys,
@@ -114,7 +114,7 @@ impl<F: KeyedFace> Subject for KeyedSubject<F> {
             let answered = bench.is_answered(waits);
             observed.push(format!("{has_rest} {released:?} {answered}"));
         }
-        let all = ask(bench, OTHER, CountKeys);
+        let all = ask(bench, OTHER, GetKeyedStatus);
         observed.push(format!("{} {} {}", all.keys, all.grants, all.waiting));
         observed
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Bench, CallId, Proof,
     sync::{
-        Access, AcquireFor, ArriveAndWait, CountDown, CountHolders, CountLeft, Downgrade,
-        ForceUnlock, Latch, LatchSpec, LatchStatus, MarkConsistent, Release, ReleaseBy, RwLock,
+        Access, AcquireFor, ArriveAndWait, CountDown, Downgrade, ForceUnlock, GetLatchStatus,
+        GetRwLockStatus, Latch, LatchSpec, LatchStatus, MarkConsistent, Release, ReleaseBy, RwLock,
         RwLockStatus, Upgrade, WaitOpen,
     },
 };
@@ -123,7 +123,7 @@ impl Subject for RwSubject {
     }
 
     fn assert_nothing_fits(&self, bench: &mut Bench<RwLock>, waiting: &[(CallId, &'static str)]) {
-        let status: RwLockStatus = ask(bench, OBSERVER, CountHolders);
+        let status: RwLockStatus = ask(bench, OBSERVER, GetRwLockStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
         let is_alone = status.readers == 0 && !status.upgradable;
         assert!(
@@ -158,7 +158,7 @@ impl Subject for RwSubject {
                 grant: Proof::own(grant),
             },
         );
-        let mut observed = vec![format!("{:?}", ask(bench, OTHER, CountHolders))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, GetRwLockStatus))];
         for grant in [reads, reads, grant, upgrade] {
             observed.push(format!(
                 "{:?}",
@@ -170,7 +170,7 @@ impl Subject for RwSubject {
                     }
                 )
             ));
-            observed.push(format!("{:?}", ask(bench, OTHER, CountHolders)));
+            observed.push(format!("{:?}", ask(bench, OTHER, GetRwLockStatus)));
         }
         let answered = [reads, grant, writes, upgrade].map(|id| bench.is_answered(id));
         observed.push(format!("{answered:?}"));
@@ -234,7 +234,7 @@ impl Subject for LatchSubject {
     fn assert_nothing_fits(&self, bench: &mut Bench<Latch>, waiting: &[(CallId, &'static str)]) {
         let LatchStatus {
             count, waiting: n, ..
-        } = ask(bench, OBSERVER, CountLeft);
+        } = ask(bench, OBSERVER, GetLatchStatus);
         assert_eq!(n, number(waiting.len()), "{waiting:?}");
         assert_eq!(count, self.count - self.counted);
         assert!(count > 0 || waiting.is_empty(), "open, but {waiting:?}");
@@ -244,7 +244,7 @@ impl Subject for LatchSubject {
         let waiting = bench.call(OTHER, WaitOpen);
         let mut observed = vec![format!("{}", bench.is_answered(waiting))];
         for _ in 0..17 {
-            observed.push(format!("{:?}", ask(bench, ONE, CountLeft)));
+            observed.push(format!("{:?}", ask(bench, ONE, GetLatchStatus)));
             observed.push(format!("{:?}", ask(bench, ONE, CountDown { by: 1 })));
         }
         observed.push(format!("{:?}", bench.reply::<WaitOpen>(waiting)));

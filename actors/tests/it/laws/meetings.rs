@@ -8,9 +8,9 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Bench, CallId, Proof,
     sync::{
-        Abort, Acquire, Arrival, Arrive, Barrier, BarrierSpec, Clear, Condition, CountArrivals,
-        CountSleepers, Event, EventStatus, Fail, Finish, ForceUnlock, Look, Notify, OnDeath,
-        Release, ReleaseBy, Reset, Set, Sleep, Status, WaitSet, Wake,
+        Abort, Acquire, Arrival, Arrive, Barrier, BarrierSpec, Clear, Condition, CountSleepers,
+        Event, EventStatus, Fail, Finish, ForceUnlock, GetBarrierStatus, GetEventStatus,
+        GetLockStatus, Notify, OnDeath, Release, ReleaseBy, Reset, Set, Sleep, WaitSet, Wake,
     },
 };
 use rand::Rng;
@@ -90,7 +90,7 @@ impl Subject for EventSubject {
     }
 
     fn assert_nothing_fits(&self, bench: &mut Bench<Event>, waiting: &[(CallId, &'static str)]) {
-        let status: EventStatus = ask(bench, OBSERVER, Look);
+        let status: EventStatus = ask(bench, OBSERVER, GetEventStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
         assert_eq!((status.is_set, status.generation), (self.is_set, self.sets));
         let plain = waiting.iter().find(|(id, _)| self.plain.contains(id));
@@ -101,7 +101,7 @@ impl Subject for EventSubject {
     }
 
     fn probe(bench: &mut Bench<Event>) -> Vec<String> {
-        let mut observed = vec![format!("{:?}", ask(bench, OTHER, Look))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, GetEventStatus))];
         ask(bench, ONE, Clear);
         let waiting = bench.call(OTHER, WaitSet { since: None });
         observed.push(format!("{}", bench.is_answered(waiting)));
@@ -238,7 +238,7 @@ impl Subject for ConditionSubject {
         bench: &mut Bench<Condition>,
         waiting: &[(CallId, &'static str)],
     ) {
-        let status = ask(bench, OBSERVER, Status);
+        let status = ask(bench, OBSERVER, GetLockStatus);
         let asleep = SETS.map(|set| {
             let set = set.to_owned();
             ask(bench, OBSERVER, CountSleepers { set }).expect("the name is valid")
@@ -253,7 +253,7 @@ impl Subject for ConditionSubject {
     }
 
     fn probe(bench: &mut Bench<Condition>) -> Vec<String> {
-        let mut observed = vec![format!("{:?}", ask(bench, OTHER, Status))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, GetLockStatus))];
         let grant = bench.call(ONE, Acquire);
         let set = SETS[0].to_owned();
         let sleeper = bench.call(
@@ -404,7 +404,7 @@ impl Subject for BarrierSubject {
     }
 
     fn assert_nothing_fits(&self, bench: &mut Bench<Barrier>, waiting: &[(CallId, &'static str)]) {
-        let status = ask(bench, OBSERVER, CountArrivals);
+        let status = ask(bench, OBSERVER, GetBarrierStatus);
         // One party may be running the action, and does not wait.
         let acting = status.arrived.checked_sub(number(waiting.len()));
         assert!(matches!(acting, Some(0 | 1)), "{status:?} {waiting:?}");
@@ -416,7 +416,7 @@ impl Subject for BarrierSubject {
 
     fn probe(bench: &mut Bench<Barrier>) -> Vec<String> {
         ask(bench, OTHER, Reset);
-        let mut status = ask(bench, OTHER, CountArrivals);
+        let mut status = ask(bench, OTHER, GetBarrierStatus);
         let before = status.generation;
         status.generation = 0;
         let mut observed = vec![format!("{status:?}")];

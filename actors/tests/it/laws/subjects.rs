@@ -9,13 +9,13 @@ use lockkeeper_actors::{
     Bench, CallId, Operation, Proof, Serve,
     codec::Blob,
     data::{
-        Chunk, CloseTasks, CountTasks, Finished, HandBack, Next, Submit, TaskFault, TaskQueue,
-        TaskQueueStatus,
+        Chunk, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Next, Submit, TaskFault,
+        TaskQueue, TaskQueueStatus,
     },
     sync::{
-        Acquire, AcquireAs, AcquireMany, AddPermits, Adopt, AdoptAs, Bound, Close, Count, Counting,
-        ForceUnlock, Forget, Lock, LockStatus, MarkConsistent, ReentrantLock, Release, ReleaseBy,
-        ReleasePermits, SemaphoreSpec, SemaphoreStatus, Status,
+        Acquire, AcquireAs, AcquireMany, AddPermits, Adopt, AdoptAs, Bound, Close, Counting,
+        ForceUnlock, Forget, GetLockStatus, GetSemaphoreStatus, Lock, LockStatus, MarkConsistent,
+        ReentrantLock, Release, ReleaseBy, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
     },
 };
 use rand::Rng;
@@ -102,14 +102,14 @@ impl Subject for LockSubject {
     }
 
     fn assert_nothing_fits(&self, bench: &mut Bench<Lock>, waiting: &[(CallId, &'static str)]) {
-        let status = ask(bench, OBSERVER, Status);
+        let status = ask(bench, OBSERVER, GetLockStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
         assert!(status.held || waiting.is_empty(), "free, but {waiting:?}");
     }
 
     fn probe(bench: &mut Bench<Lock>) -> Vec<String> {
         let [first, second] = [ONE, OTHER].map(|session| bench.call(session, Acquire));
-        let status = ask(bench, OTHER, Status);
+        let status = ask(bench, OTHER, GetLockStatus);
         let released = ask(
             bench,
             ONE,
@@ -124,7 +124,7 @@ impl Subject for LockSubject {
                 grant: Proof::own(first),
             },
         );
-        let LockStatus { held, waiting, .. } = ask(bench, OTHER, Status);
+        let LockStatus { held, waiting, .. } = ask(bench, OTHER, GetLockStatus);
         let has_second = bench.is_answered(second);
         vec![
             format!("{status:?} {released:?} {again:?}"),
@@ -178,7 +178,7 @@ impl Subject for ReentrantSubject {
     ) -> (CallId, Option<&'static str>) {
         let owner = schedule.random.random_range(1..=2);
         if schedule.asks() {
-            let held = ask(bench, OBSERVER, Status).held;
+            let held = ask(bench, OBSERVER, GetLockStatus).held;
             let id = put(bench, session, AcquireAs { owner }, timeout);
             self.entries.push(id);
             // An owner that holds the lock enters at once, and is in no line.
@@ -238,7 +238,7 @@ impl Subject for ReentrantSubject {
         bench: &mut Bench<ReentrantLock>,
         waiting: &[(CallId, &'static str)],
     ) {
-        let status = ask(bench, OBSERVER, Status);
+        let status = ask(bench, OBSERVER, GetLockStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
         assert_eq!(status.held, status.depth > 0);
         assert!(status.held || waiting.is_empty(), "free, but {waiting:?}");
@@ -247,7 +247,7 @@ impl Subject for ReentrantSubject {
     fn probe(bench: &mut Bench<ReentrantLock>) -> Vec<String> {
         let [first, again] = [1, 1].map(|owner| bench.call(ONE, AcquireAs { owner }));
         let other = bench.call(OTHER, AcquireAs { owner: 1 });
-        let status = ask(bench, OTHER, Status);
+        let status = ask(bench, OTHER, GetLockStatus);
         let released = [first, first, again].map(|grant| {
             ask(
                 bench,
@@ -257,7 +257,7 @@ impl Subject for ReentrantSubject {
                 },
             )
         });
-        let last = ask(bench, OTHER, Status);
+        let last = ask(bench, OTHER, GetLockStatus);
         let entered = [again, other].map(|id| bench.is_answered(id));
         vec![format!("{status:?} {released:?} {last:?} {entered:?}")]
     }
@@ -397,7 +397,7 @@ impl<B: Bound> Subject for PermitSubject<B> {
         bench: &mut Bench<Counting<B>>,
         waiting: &[(CallId, &'static str)],
     ) {
-        let status: SemaphoreStatus = ask(bench, OBSERVER, Count);
+        let status: SemaphoreStatus = ask(bench, OBSERVER, GetSemaphoreStatus);
         let there_are = u64::from(self.permits + self.added - self.forgotten);
         assert_eq!(status.available + status.held, there_are, "{status:?}");
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
@@ -410,7 +410,7 @@ impl<B: Bound> Subject for PermitSubject<B> {
     }
 
     fn probe(bench: &mut Bench<Counting<B>>) -> Vec<String> {
-        let mut observed = vec![format!("{:?}", ask(bench, OTHER, Count))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, GetSemaphoreStatus))];
         for permits in 0..=40 {
             let grant = bench.call_timeout(ONE, AcquireMany { permits }, Duration::ZERO);
             let granted = bench
@@ -433,7 +433,7 @@ impl<B: Bound> Subject for PermitSubject<B> {
             "{:?}",
             ask(bench, OTHER, AddPermits { permits: 1 })
         ));
-        observed.push(format!("{:?}", ask(bench, OTHER, Count)));
+        observed.push(format!("{:?}", ask(bench, OTHER, GetSemaphoreStatus)));
         observed
     }
 }
@@ -551,7 +551,7 @@ impl Subject for QueueSubject {
         bench: &mut Bench<TaskQueue>,
         waiting: &[(CallId, &'static str)],
     ) {
-        let status: TaskQueueStatus = ask(bench, OBSERVER, CountTasks);
+        let status: TaskQueueStatus = ask(bench, OBSERVER, GetTaskQueueStatus);
         let idle = waiting.iter().filter(|(_, line)| *line == "next").count();
         let jobs = waiting.len() - idle;
         assert_eq!(status.idle, number(idle), "{waiting:?}");
@@ -565,7 +565,7 @@ impl Subject for QueueSubject {
     }
 
     fn probe(bench: &mut Bench<TaskQueue>) -> Vec<String> {
-        let mut observed = vec![format!("{:?}", ask(bench, OTHER, CountTasks))];
+        let mut observed = vec![format!("{:?}", ask(bench, OTHER, GetTaskQueueStatus))];
         let early = bench.call(ONE, next());
         let [first, second] = [0, 1].map(|retries| bench.call(OTHER, task(retries)));
         let late = bench.call(ONE, next());
@@ -578,7 +578,7 @@ impl Subject for QueueSubject {
         for submitted in [first, second] {
             observed.push(format!("{:?}", bench.reply::<Submit>(submitted)));
         }
-        observed.push(format!("{:?}", ask(bench, OTHER, CountTasks)));
+        observed.push(format!("{:?}", ask(bench, OTHER, GetTaskQueueStatus)));
         observed
     }
 }

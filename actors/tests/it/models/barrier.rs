@@ -7,7 +7,7 @@ mod calls;
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, Breach, CallId, Fault, Peer, Refusal,
+    Bench, BreakReason, CallId, Fault, Peer, Refusal,
     sync::{Barrier, BarrierSpec, OnDeath},
 };
 use rand::Rng;
@@ -109,7 +109,7 @@ struct BarrierReference {
     /// Whether the action of this generation has run.
     was_run: bool,
     generation: u64,
-    broken: Option<Breach>,
+    broken: Option<BreakReason>,
     /// Whether few calls come while an action runs, so that a party that leaves is not replaced.
     calm: bool,
 }
@@ -176,16 +176,16 @@ impl BarrierReference {
     }
 
     /// Answers all waiters with the reason why the barrier broke.
-    fn fail_waiters(&mut self, breach: &Breach, effects: &mut Effects<'_, BarrierAnswer>) {
+    fn fail_waiters(&mut self, reason: &BreakReason, effects: &mut Effects<'_, BarrierAnswer>) {
         for id in self.arrived.drain(..).filter_map(|party| party.waits_by()) {
-            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(breach.clone())));
+            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(reason.clone())));
         }
         self.was_run = false;
     }
 
-    fn break_barrier(&mut self, breach: Breach, effects: &mut Effects<'_, BarrierAnswer>) {
-        self.fail_waiters(&breach, effects);
-        self.broken = Some(breach);
+    fn break_barrier(&mut self, reason: BreakReason, effects: &mut Effects<'_, BarrierAnswer>) {
+        self.fail_waiters(&reason, effects);
+        self.broken = Some(reason);
     }
 
     fn arrive(
@@ -194,10 +194,10 @@ impl BarrierReference {
         brings_action: bool,
         effects: &mut Effects<'_, BarrierAnswer>,
     ) {
-        if let Some(breach) = &self.broken {
+        if let Some(reason) = &self.broken {
             effects.tally.note("arrival at a broken barrier");
-            let breach = breach.clone();
-            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(breach)));
+            let reason = reason.clone();
+            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(reason)));
             return;
         }
         if self.acting().is_some() {
@@ -243,8 +243,8 @@ impl BarrierReference {
                 None => "finish of an earlier generation",
             });
             // The session that had the turn learns here how the generation ended.
-            let breach = self.broken.clone().unwrap_or(Breach::Reset);
-            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(breach)));
+            let reason = self.broken.clone().unwrap_or(BreakReason::Reset);
+            effects.reply(id, BarrierAnswer::Refused(Refusal::Broken(reason)));
         } else {
             effects.tally.note("finish by another session");
             effects.reply(id, BarrierAnswer::Refused(Refusal::NotHeld));
@@ -254,7 +254,7 @@ impl BarrierReference {
     fn fail(&mut self, id: CallId, turn: CallId, effects: &mut Effects<'_, BarrierAnswer>) {
         if self.reports_on(id, turn) {
             effects.tally.note("failure");
-            self.break_barrier(Breach::ActionFailed, effects);
+            self.break_barrier(BreakReason::ActionFailed, effects);
         } else {
             effects.tally.note(match self.acting() {
                 Some(acting) if acting == turn => "failure reported by another session",
@@ -388,7 +388,7 @@ impl Reference for BarrierReference {
                     (None, Some(_)) => "abort while the action runs",
                     (None, None) => "abort",
                 });
-                self.break_barrier(Breach::Aborted, effects);
+                self.break_barrier(BreakReason::Aborted, effects);
                 effects.reply(id, BarrierAnswer::Done);
             }
             BarrierCall::Reset => {
@@ -397,7 +397,7 @@ impl Reference for BarrierReference {
                     (None, Some(_)) => "reset while the action runs",
                     (None, None) => "reset",
                 });
-                self.fail_waiters(&Breach::Reset, effects);
+                self.fail_waiters(&BreakReason::Reset, effects);
                 self.broken = None;
                 effects.reply(id, BarrierAnswer::Done);
             }
@@ -435,7 +435,7 @@ impl Reference for BarrierReference {
                 "deadline that breaks the barrier"
             });
             self.arrived.retain(|other| other.id != party.id);
-            self.break_barrier(Breach::TimedOut, effects);
+            self.break_barrier(BreakReason::TimedOut, effects);
         } else {
             self.take_back(party, effects);
         }
@@ -463,7 +463,7 @@ impl Reference for BarrierReference {
             OnDeath::Retract => "death that withdraws an arrival",
         });
         if acted || (!gone.is_empty() && self.on_death == OnDeath::Break) {
-            self.break_barrier(Breach::Died(Peer::default()), effects);
+            self.break_barrier(BreakReason::Died(Peer::default()), effects);
         } else {
             self.settle(effects);
         }

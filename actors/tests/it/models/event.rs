@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
-    sync::{Clear, Event, EventStatus, Look, Set, WaitSet},
+    sync::{Clear, Event, EventStatus, GetEventStatus, Set, WaitSet},
 };
 use rand::Rng;
 
@@ -173,7 +173,7 @@ impl Reference for EventReference {
             EventCall::Set => put(bench, session, Set, timeout),
             EventCall::Clear => put(bench, session, Clear, timeout),
             EventCall::Wait(since) => put(bench, session, WaitSet { since }, timeout),
-            EventCall::Look => put(bench, session, Look, timeout),
+            EventCall::Look => put(bench, session, GetEventStatus, timeout),
         }
     }
 
@@ -192,7 +192,7 @@ impl Reference for EventReference {
             EventCall::Set => answer::<Event, Set>(bench, id).map(EventAnswer::Count),
             EventCall::Clear => answer::<Event, Clear>(bench, id).map(|()| EventAnswer::Done),
             EventCall::Wait(_) => answer::<Event, WaitSet>(bench, id).map(waited),
-            EventCall::Look => answer::<Event, Look>(bench, id).map(EventAnswer::State),
+            EventCall::Look => answer::<Event, GetEventStatus>(bench, id).map(EventAnswer::State),
         }
     }
 

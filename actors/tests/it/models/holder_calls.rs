@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
-    sync::{Exclusive, ForceUnlock, Granted, LockStatus, MarkConsistent, Release, Status},
+    sync::{Exclusive, ForceUnlock, GetLockStatus, Granted, LockStatus, MarkConsistent, Release},
 };
 use rand::Rng;
 
@@ -65,7 +65,7 @@ impl HolderCall {
                 timeout,
             ),
             Self::ForceUnlock => put(bench, session, ForceUnlock, timeout),
-            Self::Status => put(bench, session, Status, timeout),
+            Self::Status => put(bench, session, GetLockStatus, timeout),
         }
     }
 
@@ -82,7 +82,7 @@ impl HolderCall {
             Self::Release(_) => answer::<P, Release>(bench, id).map(done),
             Self::MarkConsistent(_) => answer::<P, MarkConsistent>(bench, id).map(done),
             Self::ForceUnlock => answer::<P, ForceUnlock>(bench, id).map(LockAnswer::WasHeld),
-            Self::Status => answer::<P, Status>(bench, id).map(LockAnswer::Status),
+            Self::Status => answer::<P, GetLockStatus>(bench, id).map(LockAnswer::Status),
         }
     }
 }

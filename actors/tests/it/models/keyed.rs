@@ -8,14 +8,14 @@ use std::{collections::BTreeMap, marker::PhantomData, time::Duration};
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     sync::{
-        AcquireKey, AdoptKey, CountKey, CountKeys, ForceUnlockKey, Granted, KeyStatus, Keyed,
-        KeyedStatus, ListKeys, MarkConsistent, OneAKey, Release, SeveralAKey,
+        AcquireKey, AdoptKey, ForceUnlockKey, GetKeyStatus, GetKeyedStatus, Granted, KeyStatus,
+        Keyed, KeyedStatus, ListKeys, ManyPermits, MarkConsistent, Release, SinglePermit,
     },
 };
 use rand::Rng;
 
 use crate::{
-    keyed_calls::{KeyedCall, KeyedFace, any_key},
+    keyed_calls::{KeyedCall, KeyedCalls, any_key},
     models::{
         Effects, Reference, agree,
         answers::answer,
@@ -46,7 +46,7 @@ const BOTH: [&str; 16] = [
 
 #[test]
 fn keyed_lock_agrees_with_its_reference() {
-    agree::<Keys<OneAKey>>("keyed_lock_agrees_with_its_reference", 800, &BOTH);
+    agree::<Keys<SinglePermit>>("keyed_lock_agrees_with_its_reference", 800, &BOTH);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn keyed_semaphore_agrees_with_its_reference() {
         "a waiter behind a larger request",
     ];
     let must_occur = [&BOTH[..], &own].concat();
-    agree::<Keys<SeveralAKey>>(
+    agree::<Keys<ManyPermits>>(
         "keyed_semaphore_agrees_with_its_reference",
         800,
         &must_occur,
@@ -116,7 +116,7 @@ struct Keys<F> {
     face: PhantomData<F>,
 }
 
-impl<F: KeyedFace> Keys<F> {
+impl<F: KeyedCalls> Keys<F> {
     fn grant_waiters(&mut self, key: &str, effects: &mut Effects<'_, KeyedAnswer>) {
         let (most, now) = (self.permits, effects.now);
         let Some(entry) = self.keys.get_mut(key) else {
@@ -289,7 +289,7 @@ fn refusal_of(key: &str, effects: &mut Effects<'_, KeyedAnswer>) -> Option<Refus
     Some(Refusal::Invalid(why))
 }
 
-impl<F: KeyedFace> Reference for Keys<F> {
+impl<F: KeyedCalls> Reference for Keys<F> {
     type Kind = Keyed<F>;
     type Call = ModelCall;
     type Answer = KeyedAnswer;
@@ -363,8 +363,10 @@ impl<F: KeyedFace> Reference for Keys<F> {
                 answer::<_, ForceUnlockKey>(bench, id)?,
                 KeyedAnswer::WasHeld,
             ),
-            KeyedCall::Status(_) => convert(answer::<_, CountKey>(bench, id)?, KeyedAnswer::Status),
-            KeyedCall::Count => KeyedAnswer::Count(answer::<_, CountKeys>(bench, id)?),
+            KeyedCall::Status(_) => {
+                convert(answer::<_, GetKeyStatus>(bench, id)?, KeyedAnswer::Status)
+            }
+            KeyedCall::Count => KeyedAnswer::Count(answer::<_, GetKeyedStatus>(bench, id)?),
             KeyedCall::List => {
                 let keys = answer::<_, ListKeys>(bench, id)?.keys;
                 let mut keys: Vec<String> = keys.iter().map(ToString::to_string).collect();

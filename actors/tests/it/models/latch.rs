@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
-    sync::{ArriveAndWait, CountDown, CountLeft, Latch, LatchSpec, LatchStatus, WaitOpen},
+    sync::{ArriveAndWait, CountDown, GetLatchStatus, Latch, LatchSpec, LatchStatus, WaitOpen},
 };
 use rand::Rng;
 
@@ -151,7 +151,7 @@ impl Reference for LatchReference {
             LatchCall::CountDown(by) => put(bench, session, CountDown { by }, timeout),
             LatchCall::Arrive(by) => put(bench, session, ArriveAndWait { by }, timeout),
             LatchCall::Wait => put(bench, session, WaitOpen, timeout),
-            LatchCall::Count => put(bench, session, CountLeft, timeout),
+            LatchCall::Count => put(bench, session, GetLatchStatus, timeout),
         }
     }
 
@@ -170,7 +170,7 @@ impl Reference for LatchReference {
                 answer::<_, ArriveAndWait>(bench, id).map(|it| convert(it, passed))
             }
             LatchCall::Wait => answer::<_, WaitOpen>(bench, id).map(|it| convert(it, passed)),
-            LatchCall::Count => answer::<_, CountLeft>(bench, id).map(LatchAnswer::State),
+            LatchCall::Count => answer::<_, GetLatchStatus>(bench, id).map(LatchAnswer::State),
         }
     }
 

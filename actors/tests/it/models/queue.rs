@@ -8,7 +8,7 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, Fence, Refusal,
     codec::Blob,
     data::{
-        CloseQueue, CountItems, Delivery, Done, Get, Join, Put, PutBack, Queue, QueueSpec,
+        CloseQueue, Delivery, Done, Get, GetQueueStatus, Join, Put, PutBack, Queue, QueueSpec,
         QueueStatus,
     },
 };
@@ -264,7 +264,7 @@ impl Reference for QueueReference {
         }
         let bench = Bench::new(QueueSpec {
             capacity: (capacity > 0).then(|| u64::try_from(capacity).expect("a few")),
-            holds: String::new(),
+            schema: String::new(),
         });
         (reference, bench.expect("the capacity is valid"))
     }
@@ -327,7 +327,7 @@ impl Reference for QueueReference {
             ),
             QueueCall::Join => put(bench, session, Join, timeout),
             QueueCall::Close => put(bench, session, CloseQueue, timeout),
-            QueueCall::Count => put(bench, session, CountItems, timeout),
+            QueueCall::Count => put(bench, session, GetQueueStatus, timeout),
         }
     }
 
@@ -350,7 +350,7 @@ impl Reference for QueueReference {
             QueueCall::Close => {
                 answer::<Queue, CloseQueue>(bench, id).map(|()| QueueAnswer::Effects(Ok(())))
             }
-            QueueCall::Count => answer::<Queue, CountItems>(bench, id).map(QueueAnswer::Count),
+            QueueCall::Count => answer::<Queue, GetQueueStatus>(bench, id).map(QueueAnswer::Count),
         }
     }
 

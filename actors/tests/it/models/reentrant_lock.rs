@@ -265,20 +265,20 @@ impl EntryReference {
         &mut self,
         id: CallId,
         grant: CallId,
-        heir: Owner,
+        adopter: Owner,
         effects: &mut Effects<'_, LockAnswer>,
     ) {
         let refusal = match &self.inside {
             Some(inside) if inside.entries == [grant] => {
-                effects.tally.note(if inside.owner == heir {
+                effects.tally.note(if inside.owner == adopter {
                     "adoption by the same owner"
-                } else if inside.owner.0 == heir.0 {
+                } else if inside.owner.0 == adopter.0 {
                     "adoption by another owner of the session"
                 } else {
                     "adoption by another session"
                 });
                 effects.revoked.push(grant);
-                self.hold(id, heir, "other call of the adopter granted", effects);
+                self.hold(id, adopter, "other call of the adopter granted", effects);
                 return;
             }
             Some(inside) if inside.entries.contains(&grant) => {

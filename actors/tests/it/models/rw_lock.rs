@@ -8,8 +8,8 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     sync::{
-        Access, AcquireFor, CountHolders, Downgrade, ForceUnlock, Granted, MarkConsistent, Release,
-        ReleaseBy, RwLock, RwLockStatus, Upgrade,
+        Access, AcquireFor, Downgrade, ForceUnlock, GetRwLockStatus, Granted, MarkConsistent,
+        Release, ReleaseBy, RwLock, RwLockStatus, Upgrade,
     },
 };
 use rand::Rng;
@@ -439,7 +439,7 @@ impl Reference for RwReference {
                 timeout,
             ),
             RwCall::ForceUnlock => put(bench, session, ForceUnlock, timeout),
-            RwCall::Status => put(bench, session, CountHolders, timeout),
+            RwCall::Status => put(bench, session, GetRwLockStatus, timeout),
         }
     }
 
@@ -461,7 +461,7 @@ impl Reference for RwReference {
                 answer::<_, MarkConsistent>(bench, id).map(|it| convert(it, done))
             }
             RwCall::ForceUnlock => answer::<_, ForceUnlock>(bench, id).map(RwAnswer::WasHeld),
-            RwCall::Status => answer::<_, CountHolders>(bench, id).map(RwAnswer::Status),
+            RwCall::Status => answer::<_, GetRwLockStatus>(bench, id).map(RwAnswer::Status),
         }
     }
 

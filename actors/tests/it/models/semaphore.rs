@@ -7,8 +7,9 @@ use std::{marker::PhantomData, time::Duration};
 use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     sync::{
-        AcquireMany, AddPermits, Bound, Bounded, Close, Count, Counting, Forget, Granted,
-        MarkConsistent, ReleaseBy, ReleasePermits, SemaphoreSpec, SemaphoreStatus, Unbounded,
+        AcquireMany, AddPermits, Bound, Bounded, Close, Counting, Forget, GetSemaphoreStatus,
+        Granted, MarkConsistent, ReleaseBy, ReleasePermits, SemaphoreSpec, SemaphoreStatus,
+        Unbounded,
     },
 };
 use rand::Rng;
@@ -82,18 +83,18 @@ enum PermitAnswer {
 }
 
 /// The difference between the two kinds.
-trait Face: Bound {
+trait SemaphoreVariant: Bound {
     /// Returns the maximum number of permits.
     fn bound(first: u64) -> u64;
 }
 
-impl Face for Unbounded {
+impl SemaphoreVariant for Unbounded {
     fn bound(_: u64) -> u64 {
         4_294_967_295
     }
 }
 
-impl Face for Bounded {
+impl SemaphoreVariant for Bounded {
     fn bound(first: u64) -> u64 {
         first
     }
@@ -254,7 +255,7 @@ fn done(done: bool) -> PermitAnswer {
     if done { PermitAnswer::Done } else { refused }
 }
 
-impl<B: Face> Reference for Permits<B> {
+impl<B: SemaphoreVariant> Reference for Permits<B> {
     type Kind = Counting<B>;
     type Call = PermitCall;
     type Answer = PermitAnswer;
@@ -335,7 +336,7 @@ impl<B: Face> Reference for Permits<B> {
                 timeout,
             ),
             PermitCall::Close => put(bench, session, Close, timeout),
-            PermitCall::Count => put(bench, session, Count, timeout),
+            PermitCall::Count => put(bench, session, GetSemaphoreStatus, timeout),
         }
     }
 
@@ -368,8 +369,8 @@ impl<B: Face> Reference for Permits<B> {
                 .reply::<Close>(id)
                 .map(|observed| observed.map(|()| PermitAnswer::Done)),
             PermitCall::Count => bench
-                .reply::<Count>(id)
-                .map(|observed| observed.map(PermitAnswer::Count)),
+                .reply::<GetSemaphoreStatus>(id)
+                .map(|observed| observed.map(PermitAnswer::Status)),
         };
         observed.expect("the call is answered")
     }

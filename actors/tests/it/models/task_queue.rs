@@ -8,7 +8,7 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, JobId,
     codec::Blob,
     data::{
-        Chunk, ChunkOutcome, CloseTasks, CountTasks, Finished, HandBack, Job, Next, Submit,
+        Chunk, ChunkOutcome, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Job, Next, Submit,
         TaskFault, TaskQueue, TaskQueueStatus, WorkerExit,
     },
 };
@@ -338,7 +338,7 @@ impl Reference for QueueReference {
                 put(bench, session, HandBack { jobs }, timeout)
             }
             QueueCall::Close(reason) => put(bench, session, CloseTasks { reason }, timeout),
-            QueueCall::Count => put(bench, session, CountTasks, timeout),
+            QueueCall::Count => put(bench, session, GetTaskQueueStatus, timeout),
         }
     }
 
@@ -373,7 +373,7 @@ impl Reference for QueueReference {
                 .reply::<CloseTasks>(id)
                 .map(|observed| observed.map(|()| QueueAnswer::Done)),
             QueueCall::Count => bench
-                .reply::<CountTasks>(id)
+                .reply::<GetTaskQueueStatus>(id)
                 .map(|observed| observed.map(QueueAnswer::Count)),
         };
         observed.expect("the call is answered")

@@ -8,7 +8,7 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, Refusal,
     codec::Blob,
     data::{
-        CountWatchers, Exchange, Exchanged, OnlyIf, Read, Store, Swap, Value, ValueSpec,
+        Exchange, Exchanged, GetValueStatus, OnlyIf, Read, Store, Swap, Value, ValueSpec,
         ValueStatus, Versioned, WaitChange,
     },
 };
@@ -131,7 +131,7 @@ impl Reference for ValueReference {
         }
         let bench = Bench::new(ValueSpec {
             value: blob(0),
-            holds: String::new(),
+            schema: String::new(),
         });
         (reference, bench.expect("the description is short"))
     }
@@ -186,7 +186,7 @@ impl Reference for ValueReference {
                 put(bench, session, exchange(only_if, value), timeout)
             }
             ValueCall::Wait(since) => put(bench, session, WaitChange { since }, timeout),
-            ValueCall::Count => put(bench, session, CountWatchers, timeout),
+            ValueCall::Count => put(bench, session, GetValueStatus, timeout),
         }
     }
 
@@ -215,7 +215,7 @@ impl Reference for ValueReference {
                 answer::<Value, Exchange>(bench, id).map(exchanged)
             }
             ValueCall::Wait(_) => answer::<Value, WaitChange>(bench, id).map(waited),
-            ValueCall::Count => answer::<Value, CountWatchers>(bench, id).map(ValueAnswer::State),
+            ValueCall::Count => answer::<Value, GetValueStatus>(bench, id).map(ValueAnswer::State),
         }
     }
 

@@ -80,7 +80,7 @@ async fn all_is_free(house: &House) {
     let spec = encoded(&SemaphoreSpec::from(SEATS));
     let seats = client.open(Semaphore::KIND, Some("seats"), Some(&spec));
     let seats = seats.await.unwrap();
-    let number = number_of::<Semaphore>("count");
+    let number = number_of::<Semaphore>("status");
     let count: SemaphoreStatus = client.call(seats, number, None, &[0x90]).await.unwrap();
     let mut free = SemaphoreStatus::default();
     free.available = 3;
@@ -185,7 +185,7 @@ async fn is_answered_once_a_call(mut client: Client) {
     answered.sort_unstable();
     assert_eq!(answered, [1, 2, 3, 4, 5, 6, 8, 10, 11, 12]);
     client.last_seq = 12;
-    let number = number_of::<Semaphore>("count");
+    let number = number_of::<Semaphore>("status");
     let count: SemaphoreStatus = client.call(1, number, None, &[0x90]).await.unwrap();
     // One of two permits was released; the call behind it was granted both permits and was withdrawn.
     assert_eq!((count.held, count.available), (1, 2));

@@ -69,7 +69,7 @@ impl Stream for Endless {
         Ok(bytes.len())
     }
 
-    fn shut_down(&self) {}
+    fn shutdown(&self) {}
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
         Ok(Box::new(Attached(self)))

@@ -16,7 +16,7 @@ use crate::{
 impl Client {
     async fn ask<T: DeserializeOwned>(&mut self, question: Question) -> Result<T, Fault> {
         let seq = self.seq();
-        self.raw.say(&Request::Inspect { seq, question }).await;
+        self.raw.send(&Request::Inspect { seq, question }).await;
         match self.hear().await {
             Heard::Reply(answered, body) if answered == seq => {
                 Ok(codec::decode(&body).expect("the answer to the question"))
@@ -38,7 +38,7 @@ impl Client {
             arguments: BlobRef(&arguments),
             caller,
         };
-        self.raw.say(&call).await;
+        self.raw.send(&call).await;
         seq
     }
 }

@@ -81,7 +81,7 @@ async fn a_fault_of_a_frame_tells_which_element_does_not_fit() {
     let (_house, mut client) = client().await;
     let seq = client.seq();
     let negative = (3, seq, 0, 0, -1, BlobRef(&[0x90]));
-    client.raw.say(&negative).await;
+    client.raw.send(&negative).await;
     let why = "element 5: expected a number that is not negative".to_owned();
     let fault = Fault::BadArguments(why);
     assert_eq!(client.hear().await, Heard::Fault(seq, fault));
@@ -123,7 +123,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
         (other, first),
         (lock, first + 100),
     ] {
-        client.raw.say(&Request::Withdraw { object, seq }).await;
+        client.raw.send(&Request::Withdraw { object, seq }).await;
     }
     assert!(client.status(lock).await.held);
 
@@ -137,7 +137,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     };
     assert!(granted);
     let withdraw = |seq| Request::Withdraw { object: lock, seq };
-    client.raw.say(&withdraw(first)).await;
+    client.raw.send(&withdraw(first)).await;
     assert!(client.status(lock).await.held);
     // A withdrawn grant passes to the next in line, unmarked, and only once.
     let mut next = house.welcome().await;
@@ -145,8 +145,8 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     let (number, arguments) = operation(&Acquire);
     let waiting = next.send(theirs, number, None, &arguments).await;
     assert!(next.is_served().await);
-    client.raw.say(&withdraw(adopted)).await;
-    client.raw.say(&withdraw(adopted)).await;
+    client.raw.send(&withdraw(adopted)).await;
+    client.raw.send(&withdraw(adopted)).await;
     let Heard::Reply(answered, body) = next.hear().await else {
         panic!("the next in line is granted it");
     };
@@ -159,14 +159,14 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     let (again, _) = done(&mut client, lock, &Acquire).await;
     for seq in [released, waiting] {
         next.raw
-            .say(&Request::Withdraw {
+            .send(&Request::Withdraw {
                 object: theirs,
                 seq,
             })
             .await;
     }
     assert!(next.status(theirs).await.held);
-    client.raw.say(&withdraw(again)).await;
+    client.raw.send(&withdraw(again)).await;
     assert!(!client.status(lock).await.held);
     assert!(client.is_served().await && next.is_served().await);
 }

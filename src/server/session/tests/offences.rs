@@ -99,7 +99,7 @@ async fn a_first_frame_above_its_limit_is_refused() {
 async fn a_client_that_says_no_hello_in_time_is_hung_up() {
     for said in [&[][..], &frame(&hello(1))[..9]] {
         let house = House::new(Limits {
-            hello: Duration::from_millis(20),
+            handshake_time: Duration::from_millis(20),
             ..Limits::default()
         });
         let silent = house.let_in();

@@ -85,7 +85,7 @@ async fn long_names_are_not_repeated_in_answers() {
             question,
         },
     ] {
-        client.raw.say(&request).await;
+        client.raw.send(&request).await;
         let answer = client.raw.hear().await.expect("an answer");
         assert!(
             matches!(Response::decode(&answer), Ok(Response::Fault { .. })),
@@ -112,7 +112,7 @@ async fn a_cast_that_makes_no_sense_is_unheard() {
             operation,
             arguments,
         };
-        client.raw.say(&cast).await;
+        client.raw.send(&cast).await;
     }
     for bad in [
         encoded(&(4, client.seq(), lock, 1)),
@@ -139,10 +139,10 @@ async fn withdrawing_what_is_unknown_changes_nothing() {
         (lock, 1),
         (lock, 3),
     ] {
-        client.raw.say(&Request::Withdraw { object, seq }).await;
+        client.raw.send(&Request::Withdraw { object, seq }).await;
     }
     for too_large in [(5, 1_u64 << 32, 2), (5, 0, u64::MAX)] {
-        client.raw.say(&too_large).await;
+        client.raw.send(&too_large).await;
     }
     assert!(client.status(lock).await.held);
     // Nor does a proof that is valid in another session.
@@ -152,7 +152,7 @@ async fn withdrawing_what_is_unknown_changes_nothing() {
         object: theirs,
         seq: 2,
     };
-    other.raw.say(&foreign).await;
+    other.raw.send(&foreign).await;
     assert!(other.status(theirs).await.held);
 }
 
@@ -164,11 +164,11 @@ async fn a_call_is_answered_once_whether_it_is_withdrawn_before_or_after() {
     let (number, arguments) = operation(&Acquire);
     let waiting = client.send(lock, number, None, &arguments).await;
     let withdraw = |seq| Request::Withdraw { object: lock, seq };
-    client.raw.say(&withdraw(waiting)).await;
-    client.raw.say(&withdraw(waiting)).await;
+    client.raw.send(&withdraw(waiting)).await;
+    client.raw.send(&withdraw(waiting)).await;
     assert_eq!(client.hear().await, Heard::Fault(waiting, Fault::Withdrawn));
     // The grant is given back without a second answer.
-    client.raw.say(&withdraw(2)).await;
+    client.raw.send(&withdraw(2)).await;
     assert!(!client.status(lock).await.held);
     assert_eq!(client.try_acquire(lock).await.unwrap().abandoned, None);
 }
@@ -289,7 +289,7 @@ async fn an_object_without_a_name_is_found_by_the_one_it_got_whatever_the_limit_
         name: None,
         spec: Some(BlobRef(SPEC)),
     };
-    client.raw.say(&open).await;
+    client.raw.send(&open).await;
     let frame = client.raw.hear().await.unwrap();
     let Ok(Response::Opened { name, .. }) = Response::decode(&frame) else {
         panic!("not opened");
@@ -324,7 +324,10 @@ async fn a_removed_object_is_gone_for_all_and_its_name_is_free() {
     other.try_acquire(anew).await.unwrap();
     assert_eq!(client.try_acquire(lock).await, Err(Fault::Gone));
     let seq = client.seq();
-    client.raw.say(&Request::Remove { seq, name: "none" }).await;
+    client
+        .raw
+        .send(&Request::Remove { seq, name: "none" })
+        .await;
     let unknown = Fault::UnknownObject("none".to_owned());
     assert_eq!(client.hear().await, Heard::Fault(seq, unknown));
 }
@@ -350,7 +353,7 @@ async fn calls_above_the_limit_in_flight_are_refused_until_others_are_answered()
         object: lock,
         seq: first,
     };
-    client.raw.say(&withdraw).await;
+    client.raw.send(&withdraw).await;
     assert_eq!(client.hear().await, Heard::Fault(first, Fault::Withdrawn));
     assert_eq!(client.status(lock).await.waiting, 1);
     assert_eq!(client.try_acquire(lock).await, Err(Fault::TimedOut));
@@ -369,7 +372,7 @@ async fn objects_above_the_limit_are_refused_until_others_are_removed() {
     assert_eq!(refused, Err(Fault::limit("hosted objects", 1)));
     assert_eq!(client.open_lock("one").await, 0);
     let seq = client.seq();
-    client.raw.say(&Request::Remove { seq, name: "one" }).await;
+    client.raw.send(&Request::Remove { seq, name: "one" }).await;
     let heard = [client.hear().await, client.hear().await];
     assert!(heard.contains(&Heard::Reply(seq, NIL.to_vec())));
     client.open_lock("two").await;
@@ -428,7 +431,7 @@ async fn a_worker_cannot_finish_what_it_was_not_given() {
         .call(theirs.unwrap(), number, None, &finished)
         .await;
     assert_eq!(done, Ok(()));
-    let number = number_of::<TaskQueue>("count");
+    let number = number_of::<TaskQueue>("status");
     let count: TaskQueueStatus = client.call(queue, number, None, &[0x90]).await.unwrap();
     assert_eq!(count.waiting, 1);
 }
@@ -444,7 +447,7 @@ async fn a_grant_that_was_cast_is_held_until_its_session_ends() {
         operation: 0,
         arguments: BlobRef(&acquire),
     };
-    client.raw.say(&cast).await;
+    client.raw.send(&cast).await;
     let refused: Result<(), Fault> = client.call(0, 0, Some(0), &acquire).await;
     assert_eq!(refused, Err(Fault::TimedOut));
     client.close().await;
@@ -469,7 +472,7 @@ async fn a_cast_that_would_have_to_wait_is_not_kept_waiting() {
         operation: number,
         arguments: BlobRef(&arguments),
     };
-    other.raw.say(&cast).await;
+    other.raw.send(&cast).await;
     assert!(other.is_served().await);
     let (number, arguments) = operation(&Release { grant: held });
     let released: Result<Result<(), Refusal>, Fault> =

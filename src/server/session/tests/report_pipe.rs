@@ -7,7 +7,7 @@ use lockkeeper_protocol::{
     Fault, Operation, Proof, Refusal,
     codec::BlobRef,
     frame::Request,
-    operations::{AcquireMany, Count, Release, SemaphoreSpec, SemaphoreStatus},
+    operations::{AcquireMany, GetSemaphoreStatus, Release, SemaphoreSpec, SemaphoreStatus},
 };
 use serde::Serialize;
 
@@ -41,7 +41,7 @@ impl Client {
             object,
             operation,
         };
-        self.raw.say(&report_pipe).await;
+        self.raw.send(&report_pipe).await;
         match self.hear().await {
             Heard::Reply(answered, body) if answered == seq && body == NIL => Ok(()),
             Heard::Fault(answered, fault) if answered == seq => Err(fault),
@@ -147,8 +147,10 @@ async fn seats(client: &mut Client) -> u32 {
 
 /// The free and the held permits of a semaphore.
 async fn permits(client: &mut Client, seats: u32) -> (u64, u64) {
-    let number = number_of::<Semaphore>(Count::NAME);
-    let told = client.call(seats, number, None, &encoded(&Count)).await;
+    let number = number_of::<Semaphore>(GetSemaphoreStatus::NAME);
+    let told = client
+        .call(seats, number, None, &encoded(&GetSemaphoreStatus))
+        .await;
     let told: SemaphoreStatus = told.unwrap();
     (told.available, told.held)
 }
@@ -184,7 +186,7 @@ async fn one_way_calls_have_numbers_of_their_own_whichever_way_they_come() {
                         operation: 0,
                         arguments: BlobRef(&encoded(&acquire)),
                     };
-                    client.raw.say(&cast).await;
+                    client.raw.send(&cast).await;
                 }
                 let held = turn + 1;
                 assert_eq!(permits(&mut client, object).await, (10 - held, held));

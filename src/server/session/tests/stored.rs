@@ -41,7 +41,7 @@ fn limit() -> Fault {
 async fn open_value(client: &mut Client) -> u32 {
     let spec = encoded(&ValueSpec {
         value: Blob::default(),
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     });
     let opened = client.open(Value::KIND, Some("value"), Some(&spec));
     opened.await.expect("a value")
@@ -149,7 +149,7 @@ impl Client {
     async fn open_queue(&mut self) -> u32 {
         let spec = encoded(&QueueSpec {
             capacity: None,
-            holds: "bytes".to_owned(),
+            schema: "bytes".to_owned(),
         });
         let opened = self.open(Queue::KIND, Some("queue"), Some(&spec));
         opened.await.expect("a queue")
@@ -235,7 +235,7 @@ async fn value_that_was_made_large_counts_once_for_all_answers_that_wait() {
     let mut other = house.welcome().await;
     let spec = encoded(&ValueSpec {
         value: large(),
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     });
     let spec = Some(&*spec);
     let made = other.open(Value::KIND, Some("large"), spec).await;
@@ -382,7 +382,7 @@ async fn answers_to_questions_wait_for_room_and_count_as_others_do() {
     let before = house.stored();
     let seq = client.seq();
     let question = Question::All(0);
-    client.raw.say(&Request::Inspect { seq, question }).await;
+    client.raw.send(&Request::Inspect { seq, question }).await;
     while house.stored() < before + 40_000 {
         assert!(other.is_served().await);
     }
@@ -421,7 +421,7 @@ async fn answer_to_a_question_ends_where_objects_have_told_much_and_none_is_left
         while let Some(number) = above {
             let seq = other.seq();
             let question = ask(number);
-            other.raw.say(&Request::Inspect { seq, question }).await;
+            other.raw.send(&Request::Inspect { seq, question }).await;
             let Heard::Reply(_, body) = other.hear().await else {
                 panic!("the question was not answered");
             };

@@ -5,7 +5,8 @@ use lockkeeper_actors::{
     sync::{Barrier, Lock},
 };
 use lockkeeper_protocol::{
-    Breach, CallId, Fault, ManagerSecret, Operation, Page, Proof, Question, Refusal, SECRET_BYTES,
+    BreakReason, CallId, Fault, ManagerSecret, Operation, Page, Proof, Question, Refusal,
+    SECRET_BYTES,
     codec::{self, BlobRef},
     frame::{Request, Response},
     operations::{
@@ -150,7 +151,7 @@ async fn each_session_is_told_a_secret_of_its_own() {
     let mut secrets = Vec::new();
     for _ in 0..3 {
         let mut client = house.let_in();
-        client.raw.say(&super::hello(1)).await;
+        client.raw.send(&super::hello(1)).await;
         let frame = client.raw.hear().await.expect("a welcome");
         let Ok(Response::Welcome { secret, .. }) = Response::decode(&frame) else {
             panic!("no welcome");
@@ -207,7 +208,7 @@ async fn a_forged_process_id_is_in_no_mark_no_inspection_and_no_breach() {
 
     let seq = witness.seq();
     let question = Question::Named("jobs".to_owned());
-    witness.raw.say(&Request::Inspect { seq, question }).await;
+    witness.raw.send(&Request::Inspect { seq, question }).await;
     let Heard::Reply(_, body) = witness.hear().await else {
         panic!("no answer");
     };
@@ -222,7 +223,7 @@ async fn a_forged_process_id_is_in_no_mark_no_inspection_and_no_breach() {
     };
     assert_eq!(answered, waits);
     let told: Result<Arrival, Refusal> = codec::decode(&body).unwrap();
-    let Err(Refusal::Broken(Breach::Died(peer))) = told else {
+    let Err(Refusal::Broken(BreakReason::Died(peer))) = told else {
         panic!("{told:?}");
     };
     assert_eq!(peer.pid, std::process::id());

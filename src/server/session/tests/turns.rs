@@ -30,7 +30,7 @@ use lockkeeper_protocol::{
     codec::{self, BlobRef},
     frame::{Request, Response, append},
     operations::{
-        Access, Acquire, AcquireFor, AcquireKey, CountHolders, KeyPage, ListKeys, Release,
+        Access, Acquire, AcquireFor, AcquireKey, GetRwLockStatus, KeyPage, ListKeys, Release,
         RwLockStatus,
     },
 };
@@ -121,7 +121,7 @@ impl Shard {
         let streams = self.streams.as_ref().expect("the shard runs");
         streams.send(stream).expect("the shard runs");
         let mut far = Far { raw, seq: 0 };
-        far.raw.say(&hello(1)).await;
+        far.raw.send(&hello(1)).await;
         let welcome = far.raw.hear().await.expect("a welcome");
         let Ok(Response::Welcome { .. }) = Response::decode(&welcome) else {
             panic!("no welcome");
@@ -234,7 +234,7 @@ impl Far {
         request: impl FnOnce(u64) -> Request<'static>,
     ) -> T {
         self.seq += 1;
-        self.raw.say(&request(self.seq)).await;
+        self.raw.send(&request(self.seq)).await;
         let frame = self.raw.hear().await.expect("an answer");
         match Response::decode(&frame).expect("a response") {
             Response::Reply { body, .. } => codec::decode(body.0).expect("the reply"),
@@ -454,7 +454,7 @@ impl Far {
     async fn status(&mut self) -> RwLockStatus {
         let mut status = RwLockStatus::default();
         let count = |seq, _, bytes: &mut Vec<u8>| {
-            put_call::<_, RwLock>(bytes, seq, 0, None, &CountHolders);
+            put_call::<_, RwLock>(bytes, seq, 0, None, &GetRwLockStatus);
         };
         let read = |response: &Response<'_>| match response {
             Response::Reply { body, .. } => status = codec::decode(body.0).expect("a status"),

@@ -7,7 +7,7 @@ use lockkeeper_protocol::{
     Fault, Operation,
     codec::{Blob, BlobRef},
     frame::{self, Request, Response},
-    operations::{Acquire, Read, Status, ValueSpec},
+    operations::{Acquire, GetLockStatus, Read, ValueSpec},
 };
 use tokio::time;
 
@@ -22,7 +22,7 @@ use crate::{
 
 /// The frames of `count` status calls, in one write.
 fn statuses(client: &mut Client, lock: u32, count: usize) -> Vec<u8> {
-    let (operation, arguments) = operation(&Status);
+    let (operation, arguments) = operation(&GetLockStatus);
     let mut bytes = Vec::new();
     for _ in 0..count {
         let call = Request::Call {
@@ -114,7 +114,7 @@ async fn open_value(client: &mut Client, bytes: usize) -> u32 {
 async fn open_named_value(client: &mut Client, name: &str, bytes: usize) -> u32 {
     let spec = ValueSpec {
         value: Blob::from(vec![7; bytes]),
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     };
     let spec = encoded(&spec);
     let opened = client.open(Value::KIND, Some(name), Some(&spec));
@@ -340,7 +340,7 @@ async fn client_with_large_answers_that_wait_is_told_at_once_that_the_manager_en
     let mut client = house.welcome().await;
     let spec = encoded(&ValueSpec {
         value: Blob::from(vec![7; 1 << 20]),
-        holds: "bytes".to_owned(),
+        schema: "bytes".to_owned(),
     });
     let opened = client.open(Value::KIND, Some("value"), Some(&spec)).await;
     let value = opened.expect("a value");

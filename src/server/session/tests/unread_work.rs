@@ -5,7 +5,7 @@ use lockkeeper_protocol::{
     JobId, Operation,
     codec::{self, Blob},
     operations::{
-        Chunk, ChunkOutcome, CountTasks, Finished, Job, Next, Reports, Submit, TaskFault,
+        Chunk, ChunkOutcome, Finished, GetTaskQueueStatus, Job, Next, Reports, Submit, TaskFault,
         TaskQueueStatus,
     },
 };
@@ -46,7 +46,7 @@ impl Client {
     async fn until_given(&mut self, queue: u32, tasks: u64) {
         let until = async {
             loop {
-                let seq = self.send_task(queue, &CountTasks).await;
+                let seq = self.send_task(queue, &GetTaskQueueStatus).await;
                 let status: TaskQueueStatus = self.hear_reply(seq).await;
                 if status.running == tasks {
                     break;

@@ -10,8 +10,8 @@ use std::{
 
 use futures::StreamExt;
 use lockkeeper::{
-    CallError, Lock, Manager, PlainTask, Pool, StartError, Task, TaskError, block_on,
-    builders::Program, proxies::Plain,
+    Blocking, BlockingTask, CallError, Lock, Manager, Pool, StartError, Task, TaskError, block_on,
+    builders::Program,
 };
 use lockkeeper_test_forks::{
     Fork, clear_environment, detached_threads, hear, is_running, kill, pause, tell, until,
@@ -43,17 +43,17 @@ pub(crate) const TESTS: &[Test] = &[
 
 pub(crate) fn register(program: Program) -> Program {
     program
-        .task::<Plain<Double>>()
-        .task::<Plain<Nap>>()
-        .task::<Plain<Split>>()
-        .task::<Plain<Clear>>()
+        .task::<Blocking<Double>>()
+        .task::<Blocking<Nap>>()
+        .task::<Blocking<Split>>()
+        .task::<Blocking<Clear>>()
         .task::<Mark>()
 }
 
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Double(pub(crate) u32);
 
-impl PlainTask for Double {
+impl BlockingTask for Double {
     const NAME: &'static str = "double";
     type Output = u32;
 
@@ -65,7 +65,7 @@ impl PlainTask for Double {
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Nap(pub(crate) Duration);
 
-impl PlainTask for Nap {
+impl BlockingTask for Nap {
     const NAME: &'static str = "nap";
     type Output = u32;
 
@@ -79,7 +79,7 @@ impl PlainTask for Nap {
 #[derive(Serialize, Deserialize)]
 struct Split;
 
-impl PlainTask for Split {
+impl BlockingTask for Split {
     const NAME: &'static str = "split";
     type Output = i32;
 
@@ -122,7 +122,7 @@ impl Task for Mark {
 #[derive(Serialize, Deserialize)]
 struct Clear(Lock);
 
-impl PlainTask for Clear {
+impl BlockingTask for Clear {
     const NAME: &'static str = "clear";
     type Output = Result<u32, String>;
 
@@ -139,7 +139,7 @@ impl PlainTask for Clear {
             drop(block_on(lock.acquire()).map_err(call)?);
         }
         let pool = block_on(Pool::new(1)).map_err(start)?;
-        let eight = block_on(pool.apply(Plain(Double(4))));
+        let eight = block_on(pool.apply(Blocking(Double(4))));
         let listed = Command::new("/usr/bin/env").output();
         let listed = listed.map_err(|error| error.to_string())?.stdout;
         assert!(listed.is_empty(), "{listed:?}");
@@ -155,16 +155,16 @@ fn child_has_no_pool() {
     let mut pool = Some(block_on(Pool::new(2)).expect("a pool"));
     let there = pool.as_ref().expect("it is there");
     let pids = block_on(there.pids());
-    let mut handle = Some(there.spawn(Plain(Nap(Duration::from_millis(300)))));
-    let mut stream = Some(there.imap((0..1000).map(|it| Plain(Double(it)))));
-    let mut chunks = Some(there.imap_unordered((0..10).map(|it| Plain(Double(it)))));
+    let mut handle = Some(there.spawn(Blocking(Nap(Duration::from_millis(300)))));
+    let mut stream = Some(there.imap((0..1000).map(|it| Blocking(Double(it)))));
+    let mut chunks = Some(there.imap_unordered((0..10).map(|it| Blocking(Double(it)))));
     block_on(stream.as_mut().expect("once").next());
     Fork::new(|| {
         let pool = pool.take().expect("a copy");
-        assert!(is_forked(&block_on(pool.apply(Plain(Double(1))))));
+        assert!(is_forked(&block_on(pool.apply(Blocking(Double(1))))));
         assert!(is_forked(&block_on(handle.take().expect("a copy"))));
-        assert!(is_forked(&block_on(pool.spawn(Plain(Double(1))))));
-        assert!(is_forked(&block_on(pool.map([Plain(Double(1))]))));
+        assert!(is_forked(&block_on(pool.spawn(Blocking(Double(1))))));
+        assert!(is_forked(&block_on(pool.map([Blocking(Double(1))]))));
         let mut stream = stream.take().expect("a copy");
         assert!(is_forked(&block_on(stream.next()).expect("an error")));
         assert!(block_on(stream.next()).is_none());
@@ -187,7 +187,7 @@ fn child_has_no_pool() {
     // A child can have its own pools.
     Fork::new(|| {
         let pool = block_on(Pool::new(1)).expect("a pool of the child");
-        assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
+        assert_eq!(block_on(pool.apply(Blocking(Double(4)))), Ok(8));
     })
     .join();
 }
@@ -215,7 +215,7 @@ fn drop_leaves_the_thread_alone() {
     })
     .join();
     let pool = pool.expect("the parent's");
-    assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
+    assert_eq!(block_on(pool.apply(Blocking(Double(4)))), Ok(8));
     block_on(pool.join()).expect("it ends");
 }
 
@@ -223,7 +223,7 @@ fn workers_end_with_their_parent() {
     let (mut reader, writer) = io::pipe().expect("a pipe");
     let parent = Fork::new(|| {
         let pool = block_on(Pool::new(2)).expect("a pool");
-        let _busy = pool.spawn(Plain(Nap(Duration::from_secs(600))));
+        let _busy = pool.spawn(Blocking(Nap(Duration::from_secs(600))));
         for pid in block_on(pool.pids()) {
             tell(&writer, i32::try_from(pid).expect("a process id"));
         }
@@ -243,12 +243,12 @@ fn task_that_forks() {
     let pool = block_on(Pool::new(1)).expect("a pool");
     let mut children = Vec::new();
     for _ in 0..3 {
-        let child = block_on(pool.apply(Plain(Split))).expect("one outcome");
+        let child = block_on(pool.apply(Blocking(Split))).expect("one outcome");
         assert_ne!(child, 0, "it is the worker's");
         children.push(child);
-        assert_eq!(block_on(pool.apply(Plain(Double(3)))), Ok(6));
+        assert_eq!(block_on(pool.apply(Blocking(Double(3)))), Ok(6));
     }
-    let doubles = block_on(pool.map((0..100).map(|it| Plain(Double(it)))));
+    let doubles = block_on(pool.map((0..100).map(|it| Blocking(Double(it)))));
     assert_eq!(doubles.expect("all are run").len(), 100);
     block_on(pool.join()).expect("it ends");
     for child in children {
@@ -291,9 +291,9 @@ fn task_that_clears_its_environment() {
     let lock = block_on(manager.lock()).expect("a lock");
     let pool = block_on(Pool::new(1)).expect("a pool");
     for _ in 0..2 {
-        let outcome = block_on(pool.apply(Plain(Clear(lock.clone()))));
+        let outcome = block_on(pool.apply(Blocking(Clear(lock.clone()))));
         assert_eq!(outcome.expect("an outcome"), Ok(8));
     }
-    assert_eq!(block_on(pool.apply(Plain(Double(3)))), Ok(6));
+    assert_eq!(block_on(pool.apply(Blocking(Double(3)))), Ok(6));
     block_on(pool.join()).expect("it ends");
 }

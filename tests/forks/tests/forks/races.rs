@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper::{CallError, Lock, Manager, Pool, Value, block_on, proxies::Plain};
+use lockkeeper::{Blocking, CallError, Lock, Manager, Pool, Value, block_on};
 use lockkeeper_test_forks::{
     Fork, hear, is_dead, limit_descriptors, make_file_locks_slow, make_socket_pairs_slow, pause,
     slow_file_locks, slow_socket_pairs, tell,
@@ -190,7 +190,7 @@ fn no_end_is_the_childs() {
         let manager = block_on(Manager::spawn()).expect("a manager");
         block_on(manager.lock()).expect("a lock");
         let pool = block_on(Pool::new(2)).expect("a pool");
-        assert_eq!(block_on(pool.apply(Plain(Double(2)))), Ok(4));
+        assert_eq!(block_on(pool.apply(Blocking(Double(2)))), Ok(4));
     };
     // Creates the descriptors that a process keeps permanently, such as tokio's signal pipe, before
     // the comparison.

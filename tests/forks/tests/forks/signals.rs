@@ -7,8 +7,7 @@ use std::{
 };
 
 use lockkeeper::{
-    CallError, Fence, FenceFile, Manager, Pool, TaskError, block_on, errors::TaskFault,
-    proxies::Plain,
+    Blocking, CallError, Fence, FenceFile, Manager, Pool, TaskError, block_on, errors::TaskFault,
 };
 use lockkeeper_test_forks::{
     Fork, among_signals, hear, let_sigpipe_end, make_closes_slow, tell, until, while_all_are_reaped,
@@ -94,7 +93,7 @@ fn starts_and_files() {
             let spawned = block_on(Manager::spawn()).expect("a manager");
             block_on(spawned.lock()).expect("a lock");
             let pool = block_on(Pool::new(1)).expect("a pool");
-            let doubles = block_on(pool.map((0..100).map(|it| Plain(Double(it)))));
+            let doubles = block_on(pool.map((0..100).map(|it| Blocking(Double(it)))));
             assert_eq!(doubles.expect("all are run").len(), 100);
             block_on(pool.join()).expect("it ends");
             let mark = FenceFile::beside(files.path().join("page"));
@@ -157,7 +156,7 @@ fn reaped_children() {
     while_all_are_reaped(|| {
         for _ in 0..5 {
             let pool = block_on(Pool::new(1)).expect("a pool");
-            let nap = pool.spawn(Plain(Nap(Duration::from_secs(600))));
+            let nap = pool.spawn(Blocking(Nap(Duration::from_secs(600))));
             until("the task runs", || {
                 block_on(pool.status()).expect("a status").running == 1
             });
@@ -170,7 +169,7 @@ fn reaped_children() {
                 ),
                 "{outcome:?}"
             );
-            assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
+            assert_eq!(block_on(pool.apply(Blocking(Double(4)))), Ok(8));
             block_on(pool.join()).expect("it ends");
             let manager = block_on(Manager::spawn()).expect("a manager");
             block_on(manager.lock()).expect("a lock");

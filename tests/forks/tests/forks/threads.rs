@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper::{Manager, Pool, StartError, block_on, proxies::Plain};
+use lockkeeper::{Blocking, Manager, Pool, StartError, block_on};
 use lockkeeper_test_forks::{
     Fork, end, end_thread, fill_queue, hear, is_running, kill, make_stopped, pause, tell, until,
     watch,
@@ -103,7 +103,7 @@ fn manager() {
     let manager = without_a_first_thread(|| {
         let manager = block_on(Manager::builder().address(&*path).start()).expect("a manager");
         let pool = block_on(Pool::new(1)).expect("a pool");
-        assert_eq!(block_on(pool.apply(Plain(Double(4)))), Ok(8));
+        assert_eq!(block_on(pool.apply(Blocking(Double(4)))), Ok(8));
         let spawned = block_on(Manager::spawn()).expect("a manager");
         let lock = block_on(spawned.lock()).expect("a lock");
         drop(block_on(lock.acquire()).expect("it is free"));

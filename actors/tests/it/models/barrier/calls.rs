@@ -4,9 +4,10 @@ use crate::schedule::proof;
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, Breach, CallId, Fault, Refusal,
+    Bench, BreakReason, CallId, Fault, Refusal,
     sync::{
-        Abort, Arrival, Arrive, Barrier, BarrierStatus, CountArrivals, Fail, Finish, Passed, Reset,
+        Abort, Arrival, Arrive, Barrier, BarrierStatus, Fail, Finish, GetBarrierStatus, Passed,
+        Reset,
     },
 };
 
@@ -44,7 +45,7 @@ pub(crate) enum BarrierAnswer {
         parties: u32,
         arrived: u64,
         generation: u64,
-        broken: Option<Breach>,
+        broken: Option<BreakReason>,
     },
 }
 
@@ -79,7 +80,7 @@ impl BarrierCall {
             ),
             Self::Abort => put(bench, session, Abort, timeout),
             Self::Reset => put(bench, session, Reset, timeout),
-            Self::Count => put(bench, session, CountArrivals, timeout),
+            Self::Count => put(bench, session, GetBarrierStatus, timeout),
         }
     }
 
@@ -92,7 +93,7 @@ impl BarrierCall {
             Self::Fail { .. } => answer::<_, Fail>(bench, id).map(done),
             Self::Abort => answer::<_, Abort>(bench, id).map(done),
             Self::Reset => answer::<_, Reset>(bench, id).map(done),
-            Self::Count => answer::<_, CountArrivals>(bench, id).map(state),
+            Self::Count => answer::<_, GetBarrierStatus>(bench, id).map(state),
         }
     }
 }

@@ -12,14 +12,14 @@ use crate::{
         call::Call,
         primitive::{Operations, Serve},
     },
-    sync::keyed::keyed::{Face, Keyed},
+    sync::keyed::keyed::{Keyed, KeyedVariant},
 };
 
 /// A lock for each of any number of keys.
-pub type KeyedLock = Keyed<OneAKey>;
+pub type KeyedLock = Keyed<SinglePermit>;
 
 /// Some permits for each of any number of keys.
-pub type KeyedSemaphore = Keyed<SeveralAKey>;
+pub type KeyedSemaphore = Keyed<ManyPermits>;
 
 impl Serve<AcquireKey> for KeyedLock {
     fn serve(&mut self, AcquireKey { key }: AcquireKey, call: Call<Result<Granted, Refusal>>) {
@@ -39,13 +39,13 @@ impl Serve<AcquireKeyMany> for KeyedSemaphore {
 
 /// A key has one permit.
 #[derive(Clone, Copy, Debug)]
-pub enum OneAKey {}
+pub enum SinglePermit {}
 
 /// A key has the number of permits of the spec.
 #[derive(Clone, Copy, Debug)]
-pub enum SeveralAKey {}
+pub enum ManyPermits {}
 
-impl Face for OneAKey {
+impl KeyedVariant for SinglePermit {
     const KIND: &'static str = "keyed_lock";
     type Spec = ReleaseBy;
 
@@ -58,7 +58,7 @@ impl Face for OneAKey {
     }
 }
 
-impl Face for SeveralAKey {
+impl KeyedVariant for ManyPermits {
     const KIND: &'static str = "keyed_semaphore";
     type Spec = SemaphoreSpec;
 

@@ -1,7 +1,7 @@
-//! `Hands`: the jobs that workers have.
+//! `AssignedJobs`: the jobs that workers have.
 //!
-//! A worker receives jobs in an order and may report them in any order. Each hand therefore has an index by
-//! job, and all hands have one by submitter, so that no step visits unrelated jobs.
+//! A worker receives jobs in an order and may report them in any order. Each worker therefore has an index by
+//! job, and all workers together have one by submitter, so that no step visits unrelated jobs.
 //!
 //! A job is *awaited* while its submitter waits for the outcome. Invariant: `awaited` contains each such job,
 //! `running` is the number of their tasks, and `held` is the number of all tasks that workers have.
@@ -13,16 +13,16 @@ use lockkeeper_protocol::{CallId, JobId, SessionId};
 use crate::{
     data::task_queue::job::Pending,
     kind::{
-        budget::Stored,
+        budget::StoredBytes,
         hang_up::{HangUp, SLICE},
     },
 };
 
 /// The jobs of all workers.
 #[derive(Debug, Default)]
-pub(super) struct Hands {
-    /// Empty hands are removed.
-    workers: BTreeMap<SessionId, Hand>,
+pub(super) struct AssignedJobs {
+    /// Workers without jobs are removed.
+    workers: BTreeMap<SessionId, JobsOfWorker>,
     /// The worker of each awaited job, by the call or the series that receives its outcome. The job id is
     /// that of the first job of its entry.
     awaited: BTreeMap<(CallId, JobId), SessionId>,
@@ -36,7 +36,7 @@ pub(super) struct Hands {
 
 /// The jobs of one worker.
 #[derive(Debug, Default)]
-struct Hand {
+struct JobsOfWorker {
     jobs: BTreeMap<Given, Taken>,
     /// The key of each entry, by its first job. That job may be finished already: ids are never reused.
     places: BTreeMap<JobId, Given>,
@@ -59,7 +59,7 @@ struct Taken {
     job: Option<Pending>,
 }
 
-impl Hands {
+impl AssignedJobs {
     /// Returns whether a worker has any job.
     pub(super) fn has(&self, worker: SessionId) -> bool {
         self.workers.contains_key(&worker)
@@ -77,7 +77,7 @@ impl Hands {
 
     /// The awaited jobs.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
-        let taken = self.workers.values().flat_map(|hand| hand.jobs.values());
+        let taken = self.workers.values().flat_map(|held| held.jobs.values());
         taken.filter_map(|taken| taken.job.as_ref())
     }
 
@@ -98,10 +98,10 @@ impl Hands {
         &mut self,
         worker: SessionId,
         job: JobId,
-    ) -> Option<(CallId, u64, Stored)> {
-        let hand = self.workers.get_mut(&worker)?;
-        let (_, given) = hand.place_of(job)?;
-        let taken = hand.jobs.get_mut(&given)?;
+    ) -> Option<(CallId, u64, StoredBytes)> {
+        let held = self.workers.get_mut(&worker)?;
+        let (_, given) = held.place_of(job)?;
+        let taken = held.jobs.get_mut(&given)?;
         if taken.id != job || taken.count < 2 {
             return None;
         }
@@ -115,12 +115,12 @@ impl Hands {
 
     /// Takes a job from a worker. Returns it if it is awaited.
     pub(super) fn take(&mut self, worker: SessionId, job: JobId) -> Option<Pending> {
-        let hand = self.workers.get_mut(&worker)?;
-        let (first, given) = hand.place_of(job)?;
-        let place = hand.jobs.get(&given)?.place_of(job)?;
-        hand.places.remove(&first);
-        let mut taken = hand.jobs.remove(&given)?;
-        if hand.jobs.is_empty() {
+        let held = self.workers.get_mut(&worker)?;
+        let (first, given) = held.place_of(job)?;
+        let place = held.jobs.get(&given)?.place_of(job)?;
+        held.places.remove(&first);
+        let mut taken = held.jobs.remove(&given)?;
+        if held.jobs.is_empty() {
             self.workers.remove(&worker);
         }
         self.await_no_more(first, taken.job.as_ref());
@@ -144,16 +144,16 @@ impl Hands {
     /// Takes all jobs with which a call for work was answered.
     pub(super) fn take_answer(&mut self, by: CallId) -> Vec<Pending> {
         let mut jobs = Vec::new();
-        while let Some(hand) = self.workers.get_mut(&by.session())
-            && let Some((given, taken)) = hand.jobs.range((by, 0)..=(by, u64::MAX)).next()
+        while let Some(held) = self.workers.get_mut(&by.session())
+            && let Some((given, taken)) = held.jobs.range((by, 0)..=(by, u64::MAX)).next()
         {
             let (given, id) = (*given, taken.id);
-            let Some((first, _)) = hand.place_of(id) else {
+            let Some((first, _)) = held.place_of(id) else {
                 break;
             };
-            hand.places.remove(&first);
-            let taken = hand.jobs.remove(&given);
-            if hand.jobs.is_empty() {
+            held.places.remove(&first);
+            let taken = held.jobs.remove(&given);
+            if held.jobs.is_empty() {
                 self.workers.remove(&by.session());
             }
             self.held -= taken.as_ref().map_or(0, |taken| taken.count);
@@ -176,41 +176,41 @@ impl Hands {
     }
 
     fn last_report(&mut self, worker: SessionId, call: Option<CallId>) {
-        if let Some(hand) = self.workers.get_mut(&worker) {
-            (hand.reported, hand.has_begun_none) = (call, false);
+        if let Some(held) = self.workers.get_mut(&worker) {
+            (held.reported, held.has_begun_none) = (call, false);
         }
     }
 
     /// Records that a worker has not received the answer to a call.
     pub(super) fn is_unseen(&mut self, call: CallId) {
-        if let Some(hand) = self.workers.get_mut(&call.session())
-            && hand.reported == Some(call)
+        if let Some(held) = self.workers.get_mut(&call.session())
+            && held.reported == Some(call)
         {
-            hand.has_begun_none = true;
+            held.has_begun_none = true;
         }
     }
 
     /// Returns whether a worker is known to have begun none of its jobs.
     pub(super) fn has_begun_none(&self, worker: SessionId) -> bool {
-        let hand = self.workers.get(&worker);
-        hand.is_some_and(|hand| hand.has_begun_none)
+        let held = self.workers.get(&worker);
+        held.is_some_and(|held| held.has_begun_none)
     }
 
     /// The number of a worker's entries.
     pub(super) fn entries(&self, worker: SessionId) -> usize {
-        let hand = self.workers.get(&worker);
-        hand.map_or(0, |hand| hand.jobs.len())
+        let held = self.workers.get(&worker);
+        held.map_or(0, |held| held.jobs.len())
     }
 
     /// Takes the latest entry of a worker, and returns it if it is awaited.
     pub(super) fn take_last(&mut self, worker: SessionId) -> Option<Pending> {
-        let hand = self.workers.get_mut(&worker)?;
-        let (_, taken) = hand.jobs.pop_last()?;
-        let place = hand.place_of(taken.id);
+        let held = self.workers.get_mut(&worker)?;
+        let (_, taken) = held.jobs.pop_last()?;
+        let place = held.place_of(taken.id);
         if let Some((first, _)) = place {
-            hand.places.remove(&first);
+            held.places.remove(&first);
         }
-        if hand.jobs.is_empty() {
+        if held.jobs.is_empty() {
             self.workers.remove(&worker);
         }
         if let Some((first, _)) = place {
@@ -225,8 +225,8 @@ impl Hands {
     pub(super) fn take_awaited(&mut self) -> Vec<Pending> {
         self.awaited.clear();
         self.running = 0;
-        let hands = self.workers.values_mut();
-        let taken = hands.flat_map(|hand| hand.jobs.values_mut());
+        let assigned = self.workers.values_mut();
+        let taken = assigned.flat_map(|held| held.jobs.values_mut());
         taken.filter_map(|taken| taken.job.take()).collect()
     }
 
@@ -251,7 +251,7 @@ impl Hands {
         let mut theirs = self.awaited.range(span).map(|(key, _)| *key);
         let some: Vec<_> = theirs.by_ref().take(SLICE).collect();
         if theirs.next().is_some() {
-            ended.go_on();
+            ended.continue_next_turn();
         }
         for key in some {
             self.forget_awaited(key);
@@ -260,10 +260,10 @@ impl Hands {
 
     fn forget_awaited(&mut self, key: (CallId, JobId)) {
         let worker = self.awaited.remove(&key);
-        let hand = worker.and_then(|worker| self.workers.get_mut(&worker));
-        if let Some(hand) = hand
-            && let Some(given) = hand.places.get(&key.1)
-            && let Some(taken) = hand.jobs.get_mut(given)
+        let held = worker.and_then(|worker| self.workers.get_mut(&worker));
+        if let Some(held) = held
+            && let Some(given) = held.places.get(&key.1)
+            && let Some(taken) = held.jobs.get_mut(given)
         {
             self.running -= taken.awaited();
             taken.job = None;
@@ -281,9 +281,9 @@ impl Hands {
         if let Some(job) = &taken.job {
             self.awaited.insert((job.told(), taken.id), worker);
         }
-        let hand = self.workers.entry(worker).or_default();
-        hand.places.insert(taken.id, given);
-        hand.jobs.insert(given, taken);
+        let held = self.workers.entry(worker).or_default();
+        held.places.insert(taken.id, given);
+        held.jobs.insert(given, taken);
     }
 
     fn await_no_more(&mut self, first: JobId, job: Option<&Pending>) {
@@ -293,7 +293,7 @@ impl Hands {
     }
 }
 
-impl Hand {
+impl JobsOfWorker {
     /// The key of the entry that contains a job, with the entry's first job.
     fn place_of(&self, job: JobId) -> Option<(JobId, Given)> {
         let (first, given) = self.places.range(..=job).next_back()?;

@@ -11,9 +11,9 @@ use crate::{
 };
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
-    let name = format!("hostile crowd {}", attacker.random.random::<u32>());
+    let name = format!("hostile contention {}", attacker.random.random::<u32>());
     let mut client = attacker.client()?;
-    let outcome = crowd(attacker, &mut client, &name);
+    let outcome = contention(attacker, &mut client, &name);
     let mut client = attacker.client_with_retry()?;
     for what in ["items", "lock"] {
         client.remove(&format!("{name} {what}"))?;
@@ -21,7 +21,7 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     outcome
 }
 
-fn crowd(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+fn contention(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let spec = kinds::queue_spec(None);
     let items = client.open("queue", Some(&format!("{name} items")), Some(&spec))?;
     let Some(items) = items else {

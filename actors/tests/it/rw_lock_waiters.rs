@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lockkeeper_actors::{
     Bench, CallId, Proof,
-    sync::{Access, AcquireFor, CountHolders, Release, ReleaseBy, RwLock, Upgrade},
+    sync::{Access, AcquireFor, GetRwLockStatus, Release, ReleaseBy, RwLock, Upgrade},
 };
 
 /// The number of waiters.
@@ -55,11 +55,11 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
     let mut bench = Bench::new(ReleaseBy::Holder).unwrap();
     let beside = acquire(&mut bench, OTHER, Access::Read);
     let grant = acquire(&mut bench, OTHER, Access::Upgradable);
-    let mut crowd = Vec::with_capacity(WAITERS);
+    let mut waiters = Vec::with_capacity(WAITERS);
     let coming = time(|| {
         for _ in 0..WAITERS / 2 {
-            crowd.push(acquire(&mut bench, WRITERS, Access::Write));
-            crowd.push(acquire(&mut bench, READERS, Access::Read));
+            waiters.push(acquire(&mut bench, WRITERS, Access::Write));
+            waiters.push(acquire(&mut bench, READERS, Access::Read));
         }
     });
 
@@ -72,7 +72,7 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
                 },
             );
             assert!(!bench.is_answered(upgrade));
-            bench.call(OTHER, CountHolders);
+            bench.call(OTHER, GetRwLockStatus);
             bench.withdraw(upgrade);
         }
     });
@@ -89,7 +89,7 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
         },
     );
     let handoffs = time(|| {
-        for next in &crowd[..STEPS] {
+        for next in &waiters[..STEPS] {
             bench.call(
                 holder.session().number(),
                 Release {
@@ -101,7 +101,7 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
         }
     });
     let withdrawals = time(|| {
-        for waiter in &crowd[WAITERS / 2..WAITERS / 2 + STEPS] {
+        for waiter in &waiters[WAITERS / 2..WAITERS / 2 + STEPS] {
             bench.withdraw(*waiter);
         }
     });
@@ -115,13 +115,13 @@ fn readers_and_writers_that_wait_do_not_slow_the_steps_of_their_lock() {
 
     let going = time(|| bench.hang_up(WRITERS));
     assert!(going < coming * 5, "{coming:?} to come, {going:?} to go");
-    let last = crowd[WAITERS - 1];
+    let last = waiters[WAITERS - 1];
     assert!(
         bench.is_answered(last),
         "readers without a waiting writer between them"
     );
-    let status = bench.call(OTHER, CountHolders);
-    let status = bench.reply::<CountHolders>(status).unwrap().unwrap();
+    let status = bench.call(OTHER, GetRwLockStatus);
+    let status = bench.reply::<GetRwLockStatus>(status).unwrap().unwrap();
     assert_eq!(status.waiting, 0);
     assert!(usize::try_from(status.readers).unwrap() > WAITERS / 2 - 2 * STEPS);
     let going = time(|| bench.hang_up(READERS));

@@ -1,6 +1,6 @@
-//! A condition on the bench, and a ledger of the state of each call and each notification.
+//! A condition on the bench, and a record of the state of each call and each notification.
 //!
-//! The ledger does not predict grants: it records them, and checks that the rules allow them.
+//! The record does not predict grants: it records them, and checks that the rules allow them.
 //! Invariant: after each step every counted notification is carried by one call, was used, or was
 //! dropped when its set had no sleeper.
 
@@ -10,8 +10,8 @@ use std::{thread, time::Duration};
 use lockkeeper_actors::{
     Bench, CallId, Fault, Fence, Operation, Proof, Refusal, Serve, SessionId,
     sync::{
-        Acquire, Adopt, Condition, CountSleepers, ForceUnlock, Granted, LockStatus, MarkConsistent,
-        Notify, Release, ReleaseBy, Sleep, Status, Wake, Woken,
+        Acquire, Adopt, Condition, CountSleepers, ForceUnlock, GetLockStatus, Granted, LockStatus,
+        MarkConsistent, Notify, Release, ReleaseBy, Sleep, Wake, Woken,
     },
 };
 
@@ -32,7 +32,7 @@ struct Notifications {
     left: u64,
 }
 
-pub(crate) struct Ledger {
+pub(crate) struct Record {
     steps: Vec<Step>,
     bench: Bench<Condition>,
     entries: Vec<Entry>,
@@ -44,7 +44,7 @@ pub(crate) struct Ledger {
     last_fence: Fence,
 }
 
-impl Ledger {
+impl Record {
     pub(crate) fn new() -> Self {
         Self {
             steps: Vec::new(),
@@ -61,12 +61,12 @@ impl Ledger {
     /// Takes steps, and checks the state only after the last one: each earlier step is the last one
     /// of another schedule.
     pub(crate) fn replay(steps: &[Step]) -> Self {
-        let mut ledger = Self::new();
+        let mut record = Self::new();
         for step in steps {
-            ledger.take(*step);
+            record.take(*step);
         }
-        ledger.check();
-        ledger
+        record.check();
+        record
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
@@ -275,12 +275,12 @@ impl Ledger {
         // The adopter gets the notification that the previous holder carries.
         let carries = self.entries[call].carries.take();
         self.entries[call].place = Place::Over;
-        let heir = self.entries.len();
+        let successor = self.entries.len();
         self.enter(id, AsksFor::Hold, Place::Inside, Patience::Endless);
-        self.entries[heir].carries = carries;
-        self.entries[heir].answers = 1;
-        self.inside = Some(heir);
-        self.note_fence(heir);
+        self.entries[successor].carries = carries;
+        self.entries[successor].answers = 1;
+        self.inside = Some(successor);
+        self.note_fence(successor);
     }
 
     fn tick(&mut self) {
@@ -431,7 +431,7 @@ impl Ledger {
             assert_eq!(self.bench.times_answered(*id), *answers, "{id:?}");
         }
         assert!(self.inside.is_some() || self.line.is_empty(), "stranded");
-        let LockStatus { held, waiting, .. } = self.ask(OBSERVER, Status);
+        let LockStatus { held, waiting, .. } = self.ask(OBSERVER, GetLockStatus);
         assert_eq!(held, self.inside.is_some());
         assert_eq!(waiting, number(self.line.len()));
         for set in Set::ALL {
@@ -486,7 +486,7 @@ impl Ledger {
 }
 
 /// Prints the steps when a check fails.
-impl Drop for Ledger {
+impl Drop for Record {
     fn drop(&mut self) {
         if thread::panicking() {
             eprintln!("after {:?}", self.steps);
@@ -538,11 +538,11 @@ fn probe(bench: &mut Bench<Condition>) -> String {
             grant: Proof::own(sleeper),
         },
     );
-    let status = bench.call(other, Status);
+    let status = bench.call(other, GetLockStatus);
     format!(
         "{:?} {:?} {woken:?} {:?}",
         bench.reply::<CountSleepers>(asleep),
         bench.reply::<Notify>(notified),
-        bench.reply::<Status>(status)
+        bench.reply::<GetLockStatus>(status)
     )
 }

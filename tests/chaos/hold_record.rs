@@ -1,4 +1,4 @@
-//! The ledger of an object: its holders, in a page of a file that a file lock protects.
+//! The hold record of an object: its holders, in a page of a file that a file lock protects.
 //!
 //! A process adds an entry after the library has granted its call, and removes it before it
 //! releases. So each entry of a running process is correct, and entries of dead processes do not
@@ -23,9 +23,9 @@ use super::notes::Notes;
 /// The length of the file.
 const PAGE: usize = 4096;
 
-/// The ledger of one object.
+/// The hold record of one object.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct HoldRecord {
     name: String,
     /// The maximum amount that may be held at a time.
     most: u64,
@@ -40,7 +40,7 @@ struct Page {
 
 /// A hold of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[must_use = "an entry must be removed from the ledger"]
+#[must_use = "an entry must be removed from the hold_record"]
 pub(crate) struct Entry {
     pid: u32,
     serial: u64,
@@ -74,7 +74,7 @@ impl Page {
     }
 }
 
-impl Ledger {
+impl HoldRecord {
     pub(crate) fn new(name: &str, most: u64, notes: &Notes) -> Self {
         Self {
             name: name.to_owned(),
@@ -236,7 +236,7 @@ impl Ledger {
             .create(true)
             .truncate(false)
             .open(path)
-            .expect("the ledger can be opened");
+            .expect("the hold_record can be opened");
         lock(&file);
         let mut page = read(&file);
         let outcome = change(&mut page);
@@ -274,11 +274,11 @@ mod tests {
 
     use super::*;
 
-    fn ledger(most: u64) -> (tempfile::TempDir, Notes, Ledger) {
+    fn hold_record(most: u64) -> (tempfile::TempDir, Notes, HoldRecord) {
         let folder = tempfile::tempdir().unwrap();
         let notes = Notes::in_folder(folder.path());
-        let ledger = Ledger::new("it", most, &notes);
-        (folder, notes, ledger)
+        let hold_record = HoldRecord::new("it", most, &notes);
+        (folder, notes, hold_record)
     }
 
     fn inside(pid: u32, amount: u64, fence: u64) -> Entry {
@@ -293,77 +293,77 @@ mod tests {
 
     #[test]
     fn one_holder_too_many_is_reported_at_once_unless_a_process_is_marked() {
-        let (_folder, notes, ledger) = ledger(2);
+        let (_folder, notes, hold_record) = hold_record(2);
         // The parent of this process is running.
         let other = std::os::unix::process::parent_id();
-        ledger.take_in(inside(other, 1, 1), 0);
+        hold_record.take_in(inside(other, 1, 1), 0);
         assert_eq!(notes.violations(), "");
-        ledger.take_in(inside(process::id(), 2, 2), 0);
+        hold_record.take_in(inside(process::id(), 2, 2), 0);
         assert!(notes.violations().contains("is above 2"));
     }
 
     #[test]
     fn entry_of_a_marked_process_counts_until_it_is_dead() {
-        let (_folder, notes, ledger) = ledger(1);
+        let (_folder, notes, hold_record) = hold_record(1);
         let mut dying = Command::new("sleep").arg("60").spawn().unwrap();
-        ledger.take_in(inside(dying.id(), 1, 1), 0);
+        hold_record.take_in(inside(dying.id(), 1, 1), 0);
         notes.mark_killed(dying.id());
         let killer = thread::spawn(move || {
             dying.kill().unwrap();
             dying.wait().unwrap();
         });
-        ledger.take_in(inside(process::id(), 1, 2), 0);
+        hold_record.take_in(inside(process::id(), 1, 2), 0);
         killer.join().unwrap();
         assert_eq!(notes.violations(), "");
     }
 
     #[test]
     fn waiter_that_did_not_sleep_has_held_the_lock_alone() {
-        let (_folder, notes, ledger) = ledger(1);
+        let (_folder, notes, hold_record) = hold_record(1);
         let stays = inside(process::id(), 1, 1);
-        ledger.take_in(stays.clone(), 0);
-        ledger.leave(stays.clone());
-        ledger.come_back(&stays);
+        hold_record.take_in(stays.clone(), 0);
+        hold_record.leave(stays.clone());
+        hold_record.come_back(&stays);
         assert_eq!(notes.violations(), "");
         assert_eq!(notes.repeated_fences(), [""; 0]);
-        ledger.leave(stays.clone());
+        hold_record.leave(stays.clone());
         let other = inside(process::id(), 1, 2);
-        ledger.take_in(other.clone(), 0);
-        ledger.leave(other);
-        ledger.come_back(&stays);
+        hold_record.take_in(other.clone(), 0);
+        hold_record.leave(other);
+        hold_record.come_back(&stays);
         assert!(notes.violations().contains("2 came meanwhile"));
     }
 
     #[test]
     fn each_part_has_its_own_maximum() {
-        let (_folder, notes, ledger) = ledger(1);
+        let (_folder, notes, hold_record) = hold_record(1);
         let about = |thing, fence| Entry {
             serial: fence,
             thing,
             ..inside(process::id(), 1, fence)
         };
-        ledger.take_in(about(7, 2), 0);
-        ledger.take_in(about(8, 1), 0);
+        hold_record.take_in(about(7, 2), 0);
+        hold_record.take_in(about(8, 1), 0);
         assert_eq!(notes.violations(), "");
-        ledger.take_in(about(7, 3), 0);
+        hold_record.take_in(about(7, 3), 0);
         assert!(notes.violations().contains("is above 1"));
     }
 
     #[test]
     fn holder_of_the_whole_amount_is_alone_and_has_the_highest_fence() {
-        let (_folder, notes, ledger) = ledger(10);
+        let (_folder, notes, hold_record) = hold_record(10);
         let mut rises = inside(process::id(), 6, 1);
-        ledger.take_in(rises.clone(), 0);
-        ledger.take_all(&mut rises, Fence::new(2));
+        hold_record.take_in(rises.clone(), 0);
+        hold_record.take_all(&mut rises, Fence::new(2));
         assert_eq!(notes.violations(), "");
         let mut beside = Entry {
             serial: 1,
             ..inside(process::id(), 1, 3)
         };
-        ledger.leave_in_part(&mut rises, 9);
-        ledger.take_in(beside.clone(), 2);
+        hold_record.leave_in_part(&mut rises, 9);
+        hold_record.take_in(beside.clone(), 2);
         assert_eq!(notes.violations(), "");
-        ledger.take_all(&mut beside, Fence::new(3));
+        hold_record.take_all(&mut beside, Fence::new(3));
         let violations = notes.violations();
         assert!(violations.contains("is above 10"), "{violations}");
         assert!(violations.contains("3 is not above 3"), "{violations}");
@@ -371,9 +371,9 @@ mod tests {
 
     #[test]
     fn repeated_fence_is_found_after_any_number_of_others() {
-        let (_folder, notes, ledger) = ledger(1_000);
+        let (_folder, notes, hold_record) = hold_record(1_000);
         for fence in (1..=100).chain([1]) {
-            ledger.pass(fence, 0);
+            hold_record.pass(fence, 0);
         }
         assert_eq!(
             notes.violations(),
@@ -381,7 +381,7 @@ mod tests {
             "with several holders an entry may be late"
         );
         assert_eq!(notes.repeated_fences(), ["it: 1 came twice"]);
-        ledger.pass(50, 50);
+        hold_record.pass(50, 50);
         assert!(notes.violations().contains("50 is not above 50"));
     }
 }

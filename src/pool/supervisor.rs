@@ -1,7 +1,7 @@
-//! `Crew`: the actor that supervises the worker processes of a pool, with one `Worker` for each place.
+//! `PoolSupervisor`: the actor that supervises the worker processes of a pool, with one `Worker` for each place.
 //!
 //! Invariant: when the process of a place ends, the place starts another one, unless the process reported
-//! that there is no more work, or the pool is closing. The crew kills a process whose session has ended. A
+//! that there is no more work, or the pool is closing. The supervisor kills a process whose session has ended. A
 //! place whose processes do not get ready tries again, after increasing pauses; it stays empty only after
 //! processes have reported repeatedly that they cannot work. While no place has a process, waiting tasks
 //! fail.
@@ -46,7 +46,7 @@ const SESSION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The actor that supervises all workers of a pool.
 #[derive(Debug)]
-pub(crate) struct Crew {
+pub(crate) struct PoolSupervisor {
     deaths: Deaths,
     queue: Option<Proxy<TaskQueue>>,
     places: Vec<Place>,
@@ -60,7 +60,7 @@ pub(crate) struct Crew {
     is_joined: bool,
 }
 
-/// One place of the crew.
+/// One place of the pool.
 #[derive(Debug)]
 struct Place {
     worker: Addr<Worker>,
@@ -103,7 +103,7 @@ pub(crate) struct Pids;
 
 /// Asks how many places are empty, because their processes do not get ready.
 #[derive(Debug)]
-pub(crate) struct CountEmpty;
+pub(crate) struct Missing;
 
 impl Message for Start {
     type Result = Result<(), StartError>;
@@ -125,15 +125,15 @@ impl Message for Pids {
     type Result = Vec<u32>;
 }
 
-impl Message for CountEmpty {
+impl Message for Missing {
     type Result = usize;
 }
 
-impl Actor for Crew {
+impl Actor for PoolSupervisor {
     type Context = Context<Self>;
 }
 
-impl Handler<Start> for Crew {
+impl Handler<Start> for PoolSupervisor {
     type Result = ResponseFuture<Result<(), StartError>>;
 
     fn handle(&mut self, start: Start, context: &mut Context<Self>) -> Self::Result {
@@ -144,7 +144,7 @@ impl Handler<Start> for Crew {
         self.places = (0..workers)
             .map(|place| {
                 let worker = Worker {
-                    crew: context.address().recipient(),
+                    supervisor: context.address().recipient(),
                     place,
                     config: config.clone(),
                     kill: None,
@@ -168,7 +168,7 @@ impl Handler<Start> for Crew {
     }
 }
 
-impl Handler<NewsFrom> for Crew {
+impl Handler<NewsFrom> for PoolSupervisor {
     type Result = ();
 
     fn handle(&mut self, NewsFrom(number, news): NewsFrom, context: &mut Context<Self>) {
@@ -224,7 +224,7 @@ impl Handler<NewsFrom> for Crew {
     }
 }
 
-impl Crew {
+impl PoolSupervisor {
     pub(super) fn new(deaths: Deaths) -> Self {
         Self {
             deaths,
@@ -304,11 +304,11 @@ impl Crew {
         let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
         let pause = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
         pool::place_is_empty(number, pause);
-        let retry = context.run_later(pause, move |crew, _| {
-            if let Some(place) = crew.places.get_mut(number) {
+        let retry = context.run_later(pause, move |supervisor, _| {
+            if let Some(place) = supervisor.places.get_mut(number) {
                 place.retry = None;
             }
-            crew.refill(number);
+            supervisor.refill(number);
         });
         if let Some(place) = self.places.get_mut(number) {
             place.retry = Some(retry);
@@ -358,13 +358,13 @@ impl Crew {
     fn emptied(&self) -> ResponseFuture<()> {
         let mut filled = self.filled.subscribe();
         Box::pin(async move {
-            // The sender is dropped only with the crew.
+            // The sender is dropped only with the supervisor.
             let _ = filled.wait_for(|filled| *filled == 0).await;
         })
     }
 }
 
-impl Handler<Join> for Crew {
+impl Handler<Join> for PoolSupervisor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Join, context: &mut Context<Self>) -> Self::Result {
@@ -373,7 +373,7 @@ impl Handler<Join> for Crew {
         if let Some(queue) = self.queue.clone() {
             let idle = context.address().recipient();
             actix_rt::spawn(async move {
-                // If the queue is unreachable, its server has ended, and the crew ends with it.
+                // If the queue is unreachable, its server has ended, and the supervisor ends with it.
                 if all_done(&queue).await.is_ok() {
                     idle.do_send(KillIdle);
                 }
@@ -383,7 +383,7 @@ impl Handler<Join> for Crew {
     }
 }
 
-impl Handler<KillIdle> for Crew {
+impl Handler<KillIdle> for PoolSupervisor {
     type Result = ();
 
     fn handle(&mut self, _: KillIdle, context: &mut Context<Self>) {
@@ -397,7 +397,7 @@ impl Handler<KillIdle> for Crew {
     }
 }
 
-impl Handler<Terminate> for Crew {
+impl Handler<Terminate> for PoolSupervisor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Terminate, context: &mut Context<Self>) -> Self::Result {
@@ -425,14 +425,14 @@ impl Handler<Terminate> for Crew {
 }
 
 /// The process ids of workers whose sessions have ended.
-impl StreamHandler<u32> for Crew {
+impl StreamHandler<u32> for PoolSupervisor {
     fn handle(&mut self, pid: u32, context: &mut Context<Self>) {
         let is_here = move |place: &Place| place.pid == Some(pid);
         let Some(number) = self.places.iter().position(is_here) else {
             return;
         };
-        context.run_later(SESSION_PATIENCE, move |crew, _| {
-            let place = crew.places.get(number);
+        context.run_later(SESSION_PATIENCE, move |supervisor, _| {
+            let place = supervisor.places.get(number);
             if let Some(place) = place.filter(|place| is_here(place)) {
                 place.worker.do_send(Kill(After::Refill));
             }
@@ -440,11 +440,11 @@ impl StreamHandler<u32> for Crew {
     }
 
     fn finished(&mut self, _: &mut Context<Self>) {
-        // The server has ended, so the crew is about to end.
+        // The server has ended, so the supervisor is about to end.
     }
 }
 
-impl Handler<Pids> for Crew {
+impl Handler<Pids> for PoolSupervisor {
     type Result = Vec<u32>;
 
     fn handle(&mut self, _: Pids, _: &mut Context<Self>) -> Self::Result {
@@ -452,10 +452,10 @@ impl Handler<Pids> for Crew {
     }
 }
 
-impl Handler<CountEmpty> for Crew {
+impl Handler<Missing> for PoolSupervisor {
     type Result = usize;
 
-    fn handle(&mut self, _: CountEmpty, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, _: Missing, _: &mut Context<Self>) -> Self::Result {
         self.places.iter().filter(|place| place.is_empty()).count()
     }
 }

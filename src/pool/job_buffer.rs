@@ -1,12 +1,12 @@
-//! `Stock`: the tasks that a worker has received but not begun.
+//! `JobBuffer`: the tasks that a worker has received but not begun.
 //!
 //! A worker requests as many tasks as it runs in a short time, and requests the next ones before it begins
 //! these. It reports each finished task before it begins another, so the queue knows which task was running
 //! when a worker dies. It writes these reports to the report pipe, which the session reads at the next
 //! request or at the worker's end. Long tasks are requested one at a time.
 //!
-//! Invariant: no task in the stock has begun. When the current task runs long, a thread returns the
-//! stock to the queue and flushes the report pipe, even if the task blocks its own thread.
+//! Invariant: no task in the buffer has begun. When the current task runs long, a thread returns the
+//! buffer to the queue and flushes the report pipe, even if the task blocks its own thread.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +22,7 @@ use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::{
     JobId,
     codec::Blob,
-    operations::{CountTasks, Finished, HandBack, Job, Next, Reports},
+    operations::{Finished, GetTaskQueueStatus, HandBack, Job, Next, Reports},
 };
 use lockkeeper_sys::Private;
 use tokio::sync::Notify;
@@ -37,7 +37,7 @@ const A_MOMENT: Duration = Duration::from_micros(200);
 /// The most jobs of one batch.
 const MOST_JOBS: u32 = 64;
 
-/// The time of a task after which the stock is returned to the queue.
+/// The time of a task after which the buffer is returned to the queue.
 const PATIENCE: Duration = Duration::from_millis(2);
 
 /// A larger outcome, in bytes, may be refused for lack of room. It is reported by a call, because a cast has
@@ -45,10 +45,10 @@ const PATIENCE: Duration = Duration::from_millis(2);
 const LARGE_BYTES: usize = 1 << 15;
 
 /// The jobs that a worker was given and has not begun.
-pub(super) struct Stock {
+pub(super) struct JobBuffer {
     queue: Proxy<TaskQueue>,
     state: Mutex<State>,
-    /// Notified when the stock has jobs that may have to be returned.
+    /// Notified when the buffer has jobs that may have to be returned.
     filled: Notify,
 }
 
@@ -136,7 +136,7 @@ impl Pace {
     }
 }
 
-impl Stock {
+impl JobBuffer {
     pub(super) async fn new(queue: Proxy<TaskQueue>, pipe: Option<Private<OwnedFd>>) -> Arc<Self> {
         let report_pipe = match pipe {
             Some(pipe) => queue.report_pipe::<Reports>(pipe).await,
@@ -146,13 +146,13 @@ impl Stock {
             report_pipe,
             ..State::default()
         };
-        let stock = Arc::new(Self {
+        let buffer = Arc::new(Self {
             queue,
             state: state.into(),
             filled: Notify::new(),
         });
-        drop(background().spawn(watch(Arc::clone(&stock))));
-        stock
+        drop(background().spawn(watch(Arc::clone(&buffer))));
+        buffer
     }
 
     /// Reports a job, and takes the next one. Returns `None` if there will be no more.
@@ -228,7 +228,7 @@ impl Stock {
             }
             self.queue.cast(finished);
             if !self.queue.has_sent_all() {
-                self.queue.call_patiently(&CountTasks).await?;
+                self.queue.call_patiently(&GetTaskQueueStatus).await?;
             }
         }
         Ok(())
@@ -305,13 +305,13 @@ fn is_large(finished: &Finished) -> bool {
     bytes > LARGE_BYTES
 }
 
-/// Watches how long tasks take while the stock has jobs to return.
-async fn watch(stock: Arc<Stock>) {
+/// Watches how long tasks take while the buffer has jobs to return.
+async fn watch(buffer: Arc<JobBuffer>) {
     loop {
-        stock.filled.notified().await;
+        buffer.filled.notified().await;
         let mut begun = None;
         loop {
-            begun = stock.look(begun);
+            begun = buffer.look(begun);
             if begun.is_none() {
                 break;
             }
