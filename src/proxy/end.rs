@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::deadline::Deadline;
+use crate::{client::deadline::Deadline, error::CallError, subject::Subject};
 
 /// The common deadline of several calls. One beyond the range of the clock never passes.
 pub(super) struct End(Option<Instant>);
@@ -23,5 +23,13 @@ impl End {
         };
         let left = end.saturating_duration_since(Instant::now());
         (!left.is_zero()).then(|| of(left))
+    }
+
+    /// Fails once the time is over. For calls that the manager answers at once, between two of them.
+    pub(super) fn check(&self, subject: impl FnOnce() -> Subject) -> Result<(), CallError> {
+        match self.deadline(Deadline::Ends) {
+            Some(_) => Ok(()),
+            None => Err(CallError::TimedOut(subject())),
+        }
     }
 }

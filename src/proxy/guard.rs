@@ -1,6 +1,6 @@
 //! `Guard`: the guard of every kind with one holder, and the ticket that passes a hold to another process.
 
-use std::{fmt, future::Future, pin::pin};
+use std::{fmt, future::Future, pin::pin, time::Duration};
 
 use futures::future::{self, Either};
 use lockkeeper_protocol::{
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::CallError,
-    proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, owner::Owner},
+    proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, owner::Owner, wait::Wait},
 };
 
 /// A guard of a lock. Dropping the guard releases the lock: the drop sends a one-way message, and never
@@ -48,11 +48,11 @@ pub struct Guard<P: Guarded> {
 }
 
 /// A kind of lock, or a mode of one, that a guard holds.
-pub trait Guarded {
+pub trait Guarded: 'static {
     /// The name of the kind or mode, for `Debug`.
     const NAME: &'static str;
     /// Identifies the holder within its session.
-    type Data: Clone + fmt::Debug + Send + Sync;
+    type Data: Clone + fmt::Debug + Send + Sync + 'static;
 }
 
 /// The kinds whose guards can become tickets: every kind with one holder, and the keyed kinds.
@@ -92,6 +92,15 @@ impl Held {
             abandoned: abandoned.map(Box::new),
             is_over: false,
         }
+    }
+
+    async fn release(mut self, timeout: Option<Duration>) -> Result<(), CallError> {
+        let grant = self.hold.proof();
+        let released = self.hold.call(&Release { grant }, timeout).await;
+        // A release that failed may not have reached the lock. Then the drop releases it, as it does when this
+        // future is dropped midway. A second release finds no hold and does nothing.
+        self.is_over = released.is_ok();
+        released
     }
 }
 
@@ -218,13 +227,9 @@ impl<P: Guarded> Guard<P> {
     ///
     /// If the call is dropped at any point, the lock is released.
     #[doc(alias = "unlock")]
-    pub async fn release(mut self) -> Result<(), CallError> {
-        let grant = self.hold().proof();
-        let released = self.hold().call(&Release { grant }).await;
-        // A failed release may not have reached the lock. Then the drop releases it, as when this future is
-        // dropped. A second release has no effect.
-        self.held.is_over = released.is_ok();
-        released
+    pub fn release(self) -> Wait<()> {
+        let held = self.held;
+        Wait::new(|timeout| held.release(timeout))
     }
 
     /// Makes the guard of a new hold that replaces this one, which has nothing left to release.

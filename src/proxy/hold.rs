@@ -151,11 +151,15 @@ impl Hold {
     }
 
     /// Calls the object over the session of the hold.
-    pub(crate) async fn call<T, O>(&self, operation: &O) -> Result<T, CallError>
+    pub(crate) async fn call<T, O>(
+        &self,
+        operation: &O,
+        deadline: impl Into<Deadline>,
+    ) -> Result<T, CallError>
     where
         O: Operation<Reply = Result<T, Refusal>>,
     {
-        let (_, reply) = self.bound.call(operation, None).await?;
+        let (_, reply) = self.bound.call(operation, deadline).await?;
         self.bound.accepted(reply)
     }
 

@@ -113,12 +113,16 @@ impl<P: LockKind> LockOf<P> {
     /// If the call is dropped before it is sent, for example while it connects, the hold is unchanged, and
     /// only a clone of the ticket can adopt or release it. If it is dropped later, the hold may have been
     /// adopted, and then the lock is released.
-    pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<P>, CallError> {
-        let data = P::data(&self.state);
-        let adopt = P::adopt(&data, ticket.proof());
-        let (bound, grant, reply) = self.proxy.ask(adopt, None).await?;
-        let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(&bound, grant), granted, data))
+    pub fn adopt(&self, ticket: Ticket) -> Wait<Guard<P>> {
+        let lock = self.clone();
+        Wait::new(move |timeout| async move {
+            // The task or thread that polls the call is the owner.
+            let data = P::data(&lock.state);
+            let adopt = P::adopt(&data, ticket.proof());
+            let (bound, grant, reply) = lock.proxy.ask(adopt, timeout).await?;
+            let granted = bound.accepted(reply)?;
+            Ok(Guard::new(Hold::new(&bound, grant), granted, data))
+        })
     }
 
     async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {

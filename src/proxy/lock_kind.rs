@@ -13,7 +13,7 @@ pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {
     /// The additional data of a proxy: its owner, or its wait set.
     type ProxyState: Clone + Default + fmt::Debug + Serialize + DeserializeOwned + Send + Sync;
     /// Identifies the holder within its session.
-    type Data: Clone + fmt::Debug + Send + Sync;
+    type Data: Clone + fmt::Debug + Send + Sync + 'static;
     /// Waits for the lock.
     type Acquire: Operation<Reply = Result<Granted, Refusal>>;
     /// Adopts a hold.

@@ -2,7 +2,7 @@
 //!
 //! Invariant: dropping or releasing a permit returns exactly the permits that it counts.
 
-use std::{future::Future, mem};
+use std::{future::Future, mem, time::Duration};
 
 use futures::{FutureExt, future};
 use lockkeeper_protocol::{
@@ -15,6 +15,7 @@ use crate::{
     proxy::{
         abandoned::AbandonedGuard,
         hold::{DropToken, Hold},
+        wait::Wait,
     },
 };
 
@@ -128,11 +129,14 @@ impl Permit {
     /// # Cancel safety
     ///
     /// If the call is dropped at any point, the permits are returned.
-    pub async fn release(mut self) -> Result<(), CallError> {
-        for part in self.parts.iter_mut().filter(|part| part.permits > 0) {
-            part.release().await?;
-        }
-        Ok(())
+    pub fn release(self) -> Wait<()> {
+        let mut parts = self.parts;
+        Wait::new(|timeout| async move {
+            for part in parts.iter_mut().filter(|part| part.permits > 0) {
+                part.release(timeout).await?;
+            }
+            Ok(())
+        })
     }
 
     /// Forgets the permits: they are released neither now nor when this process ends.
@@ -234,17 +238,15 @@ struct Part {
 
 impl Part {
     /// Releases the permits and waits until the manager has them.
-    async fn release(&mut self) -> Result<(), CallError> {
-        // After the first poll the release is sent. A second one by the drop would release permits
-        // of other parts of the grant.
+    async fn release(&mut self, timeout: Option<Duration>) -> Result<(), CallError> {
+        // Polled once, the release is on its way. A second one by the drop would give back what
+        // other parts of the grant hold.
         let permits = mem::take(&mut self.permits);
-        let released = self
-            .hold
-            .call(&ReleasePermits {
-                grant: self.hold.proof(),
-                permits,
-            })
-            .await;
+        let release = ReleasePermits {
+            grant: self.hold.proof(),
+            permits,
+        };
+        let released = self.hold.call(&release, timeout).await;
         if let Err(CallError::Fault(_) | CallError::Disconnected { .. }) = released {
             // The release was not served or not sent, so the drop releases the permits. This has no
             // effect if the connection is lost.

@@ -220,7 +220,12 @@ impl<P: Primitive> Proxy<P> {
     /// # Cancel safety
     ///
     /// The call changes nothing.
-    pub async fn info(&self) -> Result<ObjectInfo, CallError> {
+    pub fn info(&self) -> Wait<ObjectInfo> {
+        let proxy = self.clone();
+        Wait::new(|_| async move { proxy.inspected().await })
+    }
+
+    async fn inspected(&self) -> Result<ObjectInfo, CallError> {
         let asked = self.over_bound(|bound| async move {
             let name = bound.object.name.clone();
             let page: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
@@ -273,6 +278,11 @@ impl<P: Primitive> Proxy<P> {
                 bound.cast(&operation);
             }
         }));
+    }
+
+    /// The object, for errors.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::new(P::KIND, self.token().name())
     }
 
     /// Returns whether the system has accepted all bytes of earlier calls.

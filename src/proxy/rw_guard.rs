@@ -132,8 +132,8 @@ impl Guard<Upgradable> {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before.
-    pub async fn downgrade(self) -> Result<RwLockReadGuard, CallError> {
-        downgraded(self).await
+    pub fn downgrade(self) -> Wait<RwLockReadGuard> {
+        downgraded(self)
     }
 
     /// The call for the writer's hold. If this future is dropped, the call is withdrawn, and this
@@ -159,8 +159,8 @@ impl Guard<Writing> {
     /// # Cancel safety
     ///
     /// If the call is dropped at any point, nothing is held: the future owns the guard.
-    pub async fn downgrade(self) -> Result<RwLockReadGuard, CallError> {
-        downgraded(self).await
+    pub fn downgrade(self) -> Wait<RwLockReadGuard> {
+        downgraded(self)
     }
 
     /// Downgrades to an upgradable reader; otherwise as [`Self::downgrade`].
@@ -172,14 +172,17 @@ impl Guard<Writing> {
     /// # Cancel safety
     ///
     /// As [`Self::downgrade`].
-    pub async fn downgrade_to_upgradable(self) -> Result<RwLockUpgradableReadGuard, CallError> {
-        downgraded(self).await
+    pub fn downgrade_to_upgradable(self) -> Wait<RwLockUpgradableReadGuard> {
+        downgraded(self)
     }
 }
 
-/// The call that downgrades the hold. If this future is dropped, the guard releases the hold.
-async fn downgraded<From: Way, To: Way>(guard: Guard<From>) -> Result<Guard<To>, CallError> {
-    let (grant, to) = (guard.hold().proof(), To::ACCESS);
-    guard.hold().call(&Downgrade { grant, to }).await?;
-    Ok(guard.turned_into())
+/// The call that downgrades the hold. If it is dropped, the guard releases the hold.
+fn downgraded<From: Way, To: Way>(guard: Guard<From>) -> Wait<Guard<To>> {
+    Wait::new(|timeout| async move {
+        let (grant, to) = (guard.hold().proof(), To::ACCESS);
+        let downgrade = Downgrade { grant, to };
+        guard.hold().call(&downgrade, timeout).await?;
+        Ok(guard.turned_into())
+    })
 }

@@ -3,7 +3,7 @@
 //!
 //! Invariant: an item is acknowledged only by an explicit call of its taker.
 
-use std::{error::Error, fmt, future::Future, ops::Deref};
+use std::{error::Error, fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_protocol::{
     Abandoned, Fence,
@@ -12,7 +12,11 @@ use lockkeeper_protocol::{
 
 use crate::{
     error::CallError,
-    proxy::{abandoned::AbandonedGuard, hold::Hold, wait::Timeout},
+    proxy::{
+        abandoned::AbandonedGuard,
+        hold::Hold,
+        wait::{Timeout, Wait},
+    },
     undecoded::Undecoded,
 };
 
@@ -68,9 +72,12 @@ impl<T> Taken<T> {
     /// If the call is dropped at any point, the item is done or back in the queue.
     #[doc(alias = "task_done")]
     #[doc(alias = "ack")]
-    pub async fn done(self) -> Result<T, CallError> {
+    pub fn done(self) -> Wait<T>
+    where
+        T: Send + 'static,
+    {
         let Self { item, claim, .. } = self;
-        claim.done().await.map(|()| item)
+        Wait::new(|timeout| async move { claim.done(timeout).await.map(|()| item) })
     }
 
     /// Acknowledges the item without waiting, and returns it. Python: `queue.get()` alone.
@@ -96,8 +103,9 @@ impl<T> Taken<T> {
     /// # Cancel safety
     ///
     /// If the call is dropped at any point, the item returns to the queue.
-    pub async fn put_back(self) -> Result<(), CallError> {
-        self.claim.put_back().await
+    pub fn put_back(self) -> Wait<()> {
+        let Self { claim, .. } = self;
+        Wait::new(|timeout| claim.put_back(timeout))
     }
 
     /// Returns the number of deliveries of the item, including this one. A high number shows an
@@ -185,9 +193,9 @@ impl Claim {
     }
 
     /// Acknowledges the item.
-    async fn done(mut self) -> Result<(), CallError> {
+    async fn done(mut self, timeout: Option<Duration>) -> Result<(), CallError> {
         let delivery = self.hold.proof();
-        let done = self.hold.call(&Done { delivery }).await;
+        let done = self.hold.call(&Done { delivery }, timeout).await;
         // A failed call may not have reached the queue, and then the drop puts the item back. If the call
         // was served, the drop's message has no effect.
         self.is_over = done.is_ok();
@@ -195,9 +203,9 @@ impl Claim {
     }
 
     /// Returns the item to the queue.
-    async fn put_back(mut self) -> Result<(), CallError> {
+    async fn put_back(mut self, timeout: Option<Duration>) -> Result<(), CallError> {
         let delivery = self.hold.proof();
-        let is_back = self.hold.call(&PutBack { delivery }).await;
+        let is_back = self.hold.call(&PutBack { delivery }, timeout).await;
         self.is_over = is_back.is_ok();
         is_back
     }
@@ -248,8 +256,9 @@ impl UndecodedItem {
     /// # Cancel safety
     ///
     /// As [`Taken::done`].
-    pub async fn discard(self) -> Result<Undecoded, CallError> {
-        self.done().await.map(|undecoded| *undecoded)
+    pub fn discard(self) -> Wait<Undecoded> {
+        let Self { item, claim, .. } = self;
+        Wait::new(|timeout| async move { claim.done(timeout).await.map(|()| *item) })
     }
 }
 

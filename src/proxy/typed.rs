@@ -139,7 +139,7 @@ impl<P: Primitive, T> Typed<P, T> {
 
     /// Returns the subject for errors about the object.
     pub(crate) fn subject(&self) -> Subject {
-        Subject::new(P::KIND, self.proxy.token().name())
+        self.proxy.subject()
     }
 
     /// Sets the schema id of the values, instead of that of their type.

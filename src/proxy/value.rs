@@ -18,6 +18,7 @@ use crate::{
     error::CallError,
     proxy::{
         binding::Bind,
+        end::End,
         proxy::Proxy,
         token::Token,
         typed::{Typed, VALUE, pack},
@@ -45,7 +46,7 @@ use crate::{
 ///
 /// let visits = manager.value(0_u64).await?;
 /// visits.fetch_add(2).await?;
-/// assert_eq!(visits.compare_exchange(&1, 5).await?, Err(2));
+/// assert_eq!(visits.compare_exchange(1, 5).await?, Err(2));
 /// assert_eq!(visits.update(|visits| visits * 10).await?, 20);
 /// # Ok(())
 /// # }
@@ -129,13 +130,30 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// As [`Self::set`].
-    pub async fn compare_exchange(&self, current: &T, new: T) -> Result<Result<T, T>, CallError>
+    pub fn compare_exchange(&self, current: T, new: T) -> Wait<Result<T, T>>
+    where
+        T: PartialEq + Send + 'static,
+    {
+        let value = self.clone();
+        Wait::new(|timeout| value.exchanged(current, new, timeout))
+    }
+
+    async fn exchanged(
+        self,
+        current: T,
+        new: T,
+        timeout: Option<Duration>,
+    ) -> Result<Result<T, T>, CallError>
     where
         T: PartialEq,
     {
+        let end = End::after(timeout);
         let bound = self.0.bound().await?;
-        let mut previous = pack(&bound.connection, current, VALUE)?;
-        let new = pack(&bound.connection, &new, VALUE)?;
+        let mut previous = pack(&bound.connection, &current, VALUE)?;
+        let new = {
+            let new = new;
+            pack(&bound.connection, &new, VALUE)?
+        };
         let exchange = Exchange {
             only_if: OnlyIf::Equal(previous.clone()),
             value: new.clone(),
@@ -149,9 +167,10 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
             };
             // Equal values may have other bytes, such as a map in another order.
             let actual: T = self.0.unpack(&value)?;
-            if actual != *current {
+            if actual != current {
                 return Ok(Err(actual));
             }
+            end.check(|| self.0.subject())?;
             previous = value;
             let exchange = Exchange {
                 only_if: OnlyIf::Version(version),
@@ -174,12 +193,18 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// If the call is dropped after the first poll, the value may have been set, once.
-    pub async fn update(&self, mut change: impl FnMut(T) -> T) -> Result<T, CallError> {
-        let changed = self.change_by(|value| Ok::<T, Infallible>(change(value)));
-        match changed.await? {
-            Ok(new) => Ok(new),
-            Err(never) => match never {},
-        }
+    pub fn update(&self, mut change: impl FnMut(T) -> T + Send + 'static) -> Wait<T>
+    where
+        T: Send + 'static,
+    {
+        let value = self.clone();
+        Wait::new(|timeout| async move {
+            let change = move |current| Ok::<T, Infallible>(change(current));
+            match value.change_by(change, timeout).await? {
+                Ok(new) => Ok(new),
+                Err(never) => match never {},
+            }
+        })
     }
 
     /// Updates the value as [`Self::update`] does. If the closure returns `None`, the value stays, and this
@@ -203,12 +228,18 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// As [`Self::update`].
-    pub async fn try_update(
+    pub fn try_update(
         &self,
-        mut change: impl FnMut(T) -> Option<T>,
-    ) -> Result<Option<T>, CallError> {
-        let changed = self.change_by(|value| change(value).ok_or(()));
-        Ok(changed.await?.ok())
+        mut change: impl FnMut(T) -> Option<T> + Send + 'static,
+    ) -> Wait<Option<T>>
+    where
+        T: Send + 'static,
+    {
+        let value = self.clone();
+        Wait::new(|timeout| async move {
+            let change = move |current| change(current).ok_or(());
+            Ok(value.change_by(change, timeout).await?.ok())
+        })
     }
 
     /// Adds to the value, and returns the previous one, like the atomics in `std`. Unlike there, a
@@ -226,17 +257,23 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// As [`Self::update`].
-    pub async fn fetch_add(&self, addend: T) -> Result<T, CallError>
+    pub fn fetch_add(&self, addend: T) -> Wait<T>
     where
-        T: Copy + Add<Output = T>,
+        T: Copy + Add<Output = T> + Send + 'static,
     {
-        let mut previous = addend;
-        self.update(|value| {
-            previous = value;
-            value + addend
+        let value = self.clone();
+        Wait::new(move |timeout| async move {
+            let mut previous = addend;
+            let seen = &mut previous;
+            let add = move |current| {
+                *seen = current;
+                Ok::<T, Infallible>(current + addend)
+            };
+            match value.change_by(add, timeout).await? {
+                Ok(_) => Ok(previous),
+                Err(never) => match never {},
+            }
         })
-        .await?;
-        Ok(previous)
     }
 
     pub(super) async fn read(&self, timeout: Option<Duration>) -> Result<Versioned<T>, CallError> {
@@ -247,7 +284,9 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     async fn change_by<E>(
         &self,
         mut change: impl FnMut(T) -> Result<T, E>,
+        timeout: Option<Duration>,
     ) -> Result<Result<T, E>, CallError> {
+        let end = End::after(timeout);
         // All requests use one connection: in a restarted manager, another value may have the same version.
         let (bound, _, mut actual) = self.0.ask(Read, None).await?;
         loop {
@@ -262,6 +301,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
                 Exchanged::Done(_) => return Ok(Ok(new)),
                 Exchanged::Actual(newer) => actual = newer,
             }
+            end.check(|| self.0.subject())?;
         }
     }
 

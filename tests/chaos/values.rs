@@ -69,7 +69,7 @@ async fn add(runner: &mut Runner, named: &Named<Value<u64>>) {
 async fn exchange(value: &Value<u64>) -> Result<u64, CallError> {
     let mut found = value.get().await?;
     loop {
-        match value.compare_exchange(&found, found + 1).await? {
+        match value.compare_exchange(found, found + 1).await? {
             Ok(_) => return Ok(found + 1),
             Err(other) => found = other,
         }

@@ -39,6 +39,7 @@ mod semaphore;
 mod signals;
 mod trust;
 mod undecoded;
+mod unpolled;
 mod value;
 mod values;
 mod waits;

@@ -243,7 +243,7 @@ where
     is_told(value.try_update(|_| None).await.map(drop));
     is_told(value.wait_for(|_| true).await.map(drop));
     is_told(value.watch().try_next().await.map(drop));
-    let exchanged = value.compare_exchange(&good, good.clone());
+    let exchanged = value.compare_exchange(good.clone(), good.clone());
     is_told(exchanged.await.map(drop));
     let changed = value.changed_since(0);
     let (changed, set) = tokio::join!(changed, number.set(13));
@@ -291,9 +291,7 @@ fn panic_while_an_item_or_a_value_is_encoded_is_the_error_of_that_call() {
         is_told(value.set(PanicsAtThirteen(13)).await.unwrap_err());
         is_told(value.swap(PanicsAtThirteen(13)).await.unwrap_err());
         is_told(value.update(|_| PanicsAtThirteen(13)).await.unwrap_err());
-        let exchanged = value
-            .compare_exchange(&PanicsAtThirteen(1), PanicsAtThirteen(13))
-            .await;
+        let exchanged = value.compare_exchange(PanicsAtThirteen(1), PanicsAtThirteen(13)).await;
         is_told(exchanged.unwrap_err());
         is_told(manager.value(PanicsAtThirteen(13)).await.unwrap_err());
         queue.put(PanicsAtThirteen(2)).await.unwrap();

@@ -1,9 +1,12 @@
 //! The guarantees of a value, through its proxy and from other processes.
 
 use std::{
-    cell::Cell,
     collections::{BTreeMap, HashMap},
     future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -108,8 +111,8 @@ fn get_returns_the_last_set_and_each_set_counts() {
 fn exchange_returns_the_old_or_the_current_value() {
     run(async {
         let (manager, value) = value(7).await;
-        assert_eq!(value.compare_exchange(&7, 8).await, Ok(Ok(7)));
-        assert_eq!(value.compare_exchange(&7, 9).await, Ok(Err(8)));
+        assert_eq!(value.compare_exchange(7, 8).await, Ok(Ok(7)));
+        assert_eq!(value.compare_exchange(7, 9).await, Ok(Err(8)));
         assert_eq!(value.versioned().await.unwrap().version, 1);
 
         // Equality is `==`, and not equality of the encoding.
@@ -118,22 +121,22 @@ fn exchange_returns_the_old_or_the_current_value() {
         let maps = manager.value(map(&keys)).await.unwrap();
         let (other, none) = (map(&keys), map(&[]));
         assert_eq!(
-            maps.compare_exchange(&other, none.clone()).await,
+            maps.compare_exchange(other.clone(), none.clone()).await,
             Ok(Ok(map(&keys)))
         );
         assert_eq!(
-            maps.compare_exchange(&other, none.clone()).await,
+            maps.compare_exchange(other, none.clone()).await,
             Ok(Err(none))
         );
         let float = manager.value(f64::NAN).await.unwrap();
         assert!(
             float
-                .compare_exchange(&f64::NAN, -0.0)
+                .compare_exchange(f64::NAN, -0.0)
                 .await
                 .unwrap()
                 .is_ok()
         );
-        assert_eq!(float.compare_exchange(&0.0, 1.0).await, Ok(Ok(-0.0)));
+        assert_eq!(float.compare_exchange(0.0, 1.0).await, Ok(Ok(-0.0)));
     });
 }
 
@@ -159,11 +162,10 @@ fn each_update_of_several_processes_is_applied_once() {
 fn update_runs_again_after_a_concurrent_set() {
     run(async {
         let (_manager, value) = value(1).await;
-        let rounds = Cell::new(0);
-        let intruder = value.clone();
-        let updated = value.update(|seen| {
-            rounds.set(rounds.get() + 1);
-            if rounds.get() <= 2 {
+        let rounds = Arc::new(AtomicU32::new(0));
+        let (counted, intruder) = (Arc::clone(&rounds), value.clone());
+        let updated = value.update(move |seen| {
+            if counted.fetch_add(1, Ordering::Relaxed) < 2 {
                 let intruder = intruder.clone();
                 let set = thread::spawn(move || block_on(intruder.set(seen + 10)));
                 set.join().unwrap().unwrap();
@@ -171,7 +173,7 @@ fn update_runs_again_after_a_concurrent_set() {
             seen * 2
         });
         assert_eq!(updated.await, Ok(42));
-        assert_eq!(rounds.get(), 3);
+        assert_eq!(rounds.load(Ordering::Relaxed), 3);
         assert_eq!(value.versioned().await.unwrap().version, 3);
         assert_eq!(
             value.try_update(|seen| (seen < 42).then_some(0)).await,
@@ -325,7 +327,7 @@ fn value_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         let token = serde_json::to_string(&value).unwrap();
         let other: Value<String> = serde_json::from_str(&token).unwrap();
         assert_eq!(other.get().await.map(drop), wrong("String"));
-        let exchanged = other.compare_exchange(&String::new(), String::new()).await;
+        let exchanged = other.compare_exchange(String::new(), String::new()).await;
         assert_eq!(exchanged.map(drop), wrong("String"));
         assert_eq!(
             other.set("high".to_owned()).await.map(drop),
@@ -393,9 +395,11 @@ fn value_above_the_limit_of_a_message_is_refused_and_nothing_changes() {
         let fits = "x".repeat(most - 3);
         let value = manager.value(fits.clone()).await.unwrap();
         assert_eq!(value.set(large.clone()).await, Err(limit.clone()));
-        assert_eq!(value.update(|_| large.clone()).await, Err(limit));
+        assert_eq!(value.update(move |_| large.clone()).await, Err(limit));
         assert_eq!(
-            value.compare_exchange(&fits, "small".to_owned()).await,
+            value
+                .compare_exchange(fits.clone(), "small".to_owned())
+                .await,
             Ok(Ok(fits.clone()))
         );
         assert_eq!(value.swap(fits).await, Ok("small".to_owned()));

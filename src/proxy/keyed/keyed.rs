@@ -16,6 +16,7 @@ use crate::{
     error::CallError,
     proxy::{
         binding::Bind,
+        end::End,
         guard::{Guard, Ticket},
         hold::Hold,
         keyed::held::HeldKey,
@@ -162,18 +163,21 @@ impl<F: KeyedVariant> KeyedOf<F> {
     /// If the call is dropped before it is sent, for example while it connects, the hold is unchanged, and
     /// only a clone of the ticket can adopt or release it. If it is dropped later, the hold may have been
     /// adopted, and then the key is released.
-    pub async fn adopt(&self, ticket: Ticket) -> Result<Guard<Keyed<F>>, CallError> {
-        let adopt = AdoptKey {
-            grant: ticket.proof(),
-        };
-        let (bound, grant, reply) = self.0.ask(adopt, None).await?;
-        let AdoptedKey {
-            granted,
-            key,
-            permits,
-        } = bound.accepted(reply)?;
-        let held = HeldKey { key, permits };
-        Ok(Guard::new(Hold::new(&bound, grant), granted, held))
+    pub fn adopt(&self, ticket: Ticket) -> Wait<Guard<Keyed<F>>> {
+        let keyed = self.clone();
+        Wait::new(move |timeout| async move {
+            let adopt = AdoptKey {
+                grant: ticket.proof(),
+            };
+            let (bound, grant, reply) = keyed.0.ask(adopt, timeout).await?;
+            let AdoptedKey {
+                granted,
+                key,
+                permits,
+            } = bound.accepted(reply)?;
+            let held = HeldKey { key, permits };
+            Ok(Guard::new(Hold::new(&bound, grant), granted, held))
+        })
     }
 
     /// Releases the oldest hold of the key, of any process, if the object was made with
@@ -225,18 +229,25 @@ impl<F: KeyedVariant> KeyedOf<F> {
     /// # Cancel safety
     ///
     /// The call changes nothing.
-    pub async fn keys(&self) -> Result<Vec<Key>, CallError> {
-        let mut keys = Vec::new();
-        let mut from = Some(0);
-        while let Some(place) = from {
-            let page = self.0.call(ListKeys { from: place }).await?;
-            keys.extend(page.keys);
-            from = page.next;
-        }
-        // A key that was released and acquired again meanwhile may be in two pages.
-        keys.sort_unstable();
-        keys.dedup();
-        Ok(keys)
+    pub fn keys(&self) -> Wait<Vec<Key>> {
+        let keyed = self.0.clone();
+        Wait::new(|timeout| async move {
+            let end = End::after(timeout);
+            let mut keys = Vec::new();
+            let mut from = Some(0);
+            while let Some(place) = from {
+                let page = keyed.call(ListKeys { from: place }).await?;
+                keys.extend(page.keys);
+                from = page.next;
+                if from.is_some() {
+                    end.check(|| keyed.subject())?;
+                }
+            }
+            // One that was given back and taken again meanwhile may be in two pages.
+            keys.sort_unstable();
+            keys.dedup();
+            Ok(keys)
+        })
     }
 }
 

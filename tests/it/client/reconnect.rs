@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -133,14 +133,16 @@ fn next_call_of_a_proxy_reconnects_only_if_enabled() {
 #[test]
 fn repeated_requests_of_one_call_end_with_their_connection() {
     run(async {
-        let mut host = Host::start(1);
+        let host = Host::start(1);
         let manager = reconnecting(&host.path()).await;
         let value = manager.named("value").value(7_u32).await.unwrap();
         let mut changes = value.watch();
         assert_eq!(changes.next().await.unwrap().unwrap().value, 7);
         // The new manager's value has the version that was read from the old one.
-        let updated = value.update(|before| {
-            host.restart();
+        let host = Arc::new(Mutex::new(host));
+        let restarted = Arc::clone(&host);
+        let updated = value.update(move |before| {
+            restarted.lock().unwrap().restart();
             before + 1
         });
         assert!(is_disconnected(&updated.await));

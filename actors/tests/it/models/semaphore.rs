@@ -370,7 +370,7 @@ impl<B: SemaphoreVariant> Reference for Permits<B> {
                 .map(|observed| observed.map(|()| PermitAnswer::Done)),
             PermitCall::Count => bench
                 .reply::<GetSemaphoreStatus>(id)
-                .map(|observed| observed.map(PermitAnswer::Status)),
+                .map(|observed| observed.map(PermitAnswer::Count)),
         };
         observed.expect("the call is answered")
     }
