@@ -1,10 +1,9 @@
 //! `Guard`: the guard of every kind with one holder, and the ticket that passes a hold to another process.
 
-use std::{fmt, future::Future, pin::pin, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
-use futures::future::{self, Either};
 use lockkeeper_protocol::{
-    Abandoned, Fence, Proof, Refusal, SignedCall,
+    Abandoned, Fence, Proof, SignedCall,
     operations::{Granted, MarkConsistent, Release},
 };
 use serde::{Deserialize, Serialize};
@@ -209,10 +208,7 @@ impl<P: Guarded> Guard<P> {
     ///
     /// If the call is dropped at any point, the future is dropped, and the lock is still held.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
-        match future::select(pin!(self.lost()), pin!(future)).await {
-            Either::Left(((), _)) => self.hold().accepted(Err(Refusal::NotHeld)),
-            Either::Right((output, _)) => Ok(output),
-        }
+        self.hold().run(self.lost(), future).await
     }
 
     /// Releases the lock and waits until the manager has done so.
@@ -307,6 +303,7 @@ impl<P: Guarded> fmt::Debug for Guard<P> {
 /// # }
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[must_use = "without the ticket the lock stays held until its session ends"]
 pub struct Ticket {
     grant: SignedCall,
     fence: Fence,

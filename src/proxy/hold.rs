@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use futures::future;
+use futures::future::{self, Either};
 use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{CallId, Operation, Proof, Refusal, SignedCall};
 use lockkeeper_sys::{OnlyHere, PerProcess};
@@ -161,6 +161,18 @@ impl Hold {
     {
         let (_, reply) = self.bound.call(operation, deadline).await?;
         self.bound.accepted(reply)
+    }
+
+    /// Runs a future until it ends or `lost` does, which is an error.
+    pub(crate) async fn run<F: Future>(
+        &self,
+        lost: impl Future<Output = ()>,
+        future: F,
+    ) -> Result<F::Output, CallError> {
+        match future::select(pin!(lost), pin!(future)).await {
+            Either::Left(((), _)) => self.accepted(Err(Refusal::NotHeld)),
+            Either::Right((output, _)) => Ok(output),
+        }
     }
 
     /// Makes an error that names the object of a refusal.

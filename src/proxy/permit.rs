@@ -119,6 +119,24 @@ impl Permit {
         self.token.lost(future::select_all(taken).map(drop))
     }
 
+    /// Runs a future for as long as all of the permits are held: when some are [lost](Self::lost), the future is
+    /// dropped. See [`LockGuard::run`](crate::LockGuard::run) for an example.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CallError::Refused`] with `NotHeld` when permits were lost before the future ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at any point, the future is dropped, and the permits are held as before.
+    pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
+        match self.parts.first() {
+            Some(part) => part.hold.run(self.lost(), future).await,
+            // There always is a part.
+            None => Ok(future.await),
+        }
+    }
+
     /// Returns the permits and waits until the manager has them.
     ///
     /// # Errors

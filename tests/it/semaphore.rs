@@ -2,7 +2,11 @@
 //!
 //! Permits whose holder is killed are tested in `processes`.
 
-use std::{future::Future, panic, thread, time::Duration};
+use std::{
+    future::{Future, pending},
+    panic, thread,
+    time::Duration,
+};
 
 use futures::FutureExt;
 use lockkeeper::{
@@ -389,6 +393,21 @@ fn permits_are_lost_with_their_semaphore() {
         part.lost().await;
         assert!(!permit.is_valid() && !part.is_valid());
         assert_eq!(permit.release().await, Err(CallError::gone()));
+    });
+}
+
+#[test]
+fn future_that_a_permit_runs_ends_by_itself_or_with_one_of_the_permits() {
+    run(async {
+        let (manager, semaphore) = semaphore(2).await;
+        let mut permit = semaphore.acquire().await.unwrap();
+        permit.merge(semaphore.acquire().await.unwrap()).unwrap();
+        assert_eq!(permit.run(async { 42 }).await, Ok(42));
+        assert!(permit.run(pending::<()>()).now_or_never().is_none());
+        assert!(permit.is_valid());
+        let remove = async { manager.remove(semaphore.token().name()).await.unwrap() };
+        let (ran, ()) = futures::join!(permit.run(pending::<()>()), remove);
+        assert_eq!(ran, Err(CallError::refused(Refusal::NotHeld)));
     });
 }
 
