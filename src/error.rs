@@ -116,10 +116,16 @@ impl CallError {
         matches!(self, Self::TimedOut(_))
     }
 
-    /// Returns whether the object was closed.
+    /// Returns whether the object refused the call because it was closed.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         matches!(self, Self::Refused(Refusal::Closed, _))
+    }
+
+    /// Returns whether the object was removed, or its code panicked.
+    #[must_use]
+    pub const fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone(_))
     }
 
     /// Adds the address of the manager to the error that it has no such object.
@@ -280,7 +286,7 @@ pub(crate) fn lack(error: &io::Error) -> String {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StartError {
     /// The given text is not an address.
@@ -395,7 +401,7 @@ impl From<CallError> for StartError {
 /// }
 /// # }
 /// ```
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum TaskError {
     /// The task failed, or no worker ran it to its end.
@@ -440,6 +446,8 @@ impl From<CallError> for TaskError {
 mod tests {
     use std::error::Error;
 
+    use lockkeeper_protocol::codec;
+
     use super::*;
 
     #[test]
@@ -459,5 +467,24 @@ mod tests {
             assert_eq!(format!("{start:?}"), message.to_string());
             assert!(message.source().is_none() && start.source().is_none());
         }
+    }
+
+    #[test]
+    fn questions_tell_the_kinds_of_failures_apart() {
+        let asked = |error: &CallError| (error.is_timeout(), error.is_closed(), error.is_gone());
+        assert_eq!(asked(&CallError::timed_out()), (true, false, false));
+        assert_eq!(asked(&Refusal::Closed.into()), (false, true, false));
+        assert_eq!(asked(&CallError::gone()), (false, false, true));
+        assert_eq!(asked(&Refusal::NotHeld.into()), (false, false, false));
+    }
+
+    #[test]
+    fn errors_of_pools_and_starts_are_sent_as_those_of_calls_are() {
+        let call = CallError::from(Refusal::Closed).about(|| Subject::new("queue", "jobs"));
+        let start = StartError::from(call.clone());
+        let task = TaskError::from(call);
+        let sent = codec::encode(&(&start, &task)).unwrap();
+        let read: (StartError, TaskError) = codec::decode(&sent).unwrap();
+        assert_eq!(read, (start, task));
     }
 }

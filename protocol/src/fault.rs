@@ -339,6 +339,8 @@ impl fmt::Display for BreakReason {
     }
 }
 
+impl std::error::Error for BreakReason {}
+
 impl fmt::Debug for BreakReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -25,6 +25,12 @@ impl SessionId {
     }
 }
 
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "session {}", self.0)
+    }
+}
+
 /// One call of one session. It is the position in line while the call waits, the grant once the call is
 /// answered, and the key for a withdrawal.
 ///
@@ -86,6 +92,15 @@ impl CallId {
                 seq: u64::MAX,
             },
         )
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_one_way() {
+            f.write_str("one-way ")?;
+        }
+        write!(f, "call {} of {}", self.seq(), self.session)
     }
 }
 
@@ -290,6 +305,14 @@ impl Default for ObjectName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_of_calls_name_their_session() {
+        let session = SessionId::new(7);
+        assert_eq!(CallId::new(session, 3).to_string(), "call 3 of session 7");
+        let one_way = CallId::one_way(session, 3).to_string();
+        assert_eq!(one_way, "one-way call 3 of session 7");
+    }
 
     #[test]
     fn name_that_nobody_gave_is_read_as_it_is_written_and_in_no_other_way() {

@@ -1,7 +1,9 @@
 //! `PoolStatus`: the numbers of a pool's tasks and workers.
 
+use serde::{Deserialize, Serialize};
+
 /// The state of a pool at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PoolStatus {
     /// The number of tasks that wait for a worker.

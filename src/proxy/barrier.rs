@@ -211,6 +211,7 @@ impl Drop for Turn {
 
 /// The error of a party with an action.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub enum ActionError<E> {
     /// The call failed.
     Call(CallError),

@@ -272,6 +272,9 @@ impl fmt::Display for UndecodedItem {
     }
 }
 
+/// The sentence contains the reason, so the error has no source.
+impl Error for UndecodedItem {}
+
 /// The error of a call that takes an item.
 ///
 /// In a function that returns [`CallError`], `?` converts it, which puts an undecoded item back.

@@ -140,8 +140,8 @@ async fn conclude(
                 reset_or_abort(runner, named).await;
             }
         }
-        ActionError::Call(error) => {
-            runner.notes.violation(&format!("{}: {error}", named.name));
+        error => {
+            runner.notes.violation(&format!("{}: {error:?}", named.name));
         }
     }
 }

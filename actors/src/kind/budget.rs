@@ -278,6 +278,7 @@ impl Drop for Account {
 }
 
 /// Bytes that an object stores for its clients, counted in `Limits::stored_bytes`. Its drop gives them back.
+#[must_use = "the drop gives the bytes back: keep it with the data"]
 pub struct StoredBytes {
     account: Rc<Account>,
     bytes: usize,
@@ -485,6 +486,6 @@ mod tests {
         other.count(CALL_BYTES);
         assert!(is_over(&other));
         other.forget(most);
-        store(&one, most / 8 * 7).unwrap();
+        drop(store(&one, most / 8 * 7).unwrap());
     }
 }

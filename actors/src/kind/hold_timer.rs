@@ -9,6 +9,7 @@ use crate::kind::{budget::CALL_BYTES, call::Outbox, hang_up::HangUp};
 /// The hold of something, stored by a kind while it is held, with its fence and its start.
 ///
 /// Its drop ends the hold and records the duration.
+#[must_use = "the drop ends the hold: keep it while something is held"]
 pub struct HoldTimer {
     fence: Fence,
     /// The start in nanoseconds since the manager's start.

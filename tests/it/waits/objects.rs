@@ -243,7 +243,7 @@ impl Objects {
         fn failed(error: ActionError<()>) -> CallError {
             match error {
                 ActionError::Call(error) => error,
-                ActionError::Failed(()) => panic!("no action fails"),
+                error => panic!("no action fails: {error:?}"),
             }
         }
         let waits: [fn(Self) -> Outcome; 30] = [
