@@ -248,12 +248,21 @@ pub mod inspect {
 /// Custom kinds of objects: see [`Primitive`](kind::Primitive), and [`Proxy`] for an example.
 pub mod kind {
     pub use lockkeeper_actors::{
-        Bench, Call, HangUp, HoldTimer, Holding, Operations, Parked, Part, Primitive, Serve,
-        StoredBytes, Survey, WaitQueue, Waiting, data, sync,
+        Bench, Call, HangUp, HoldTimer, Holding, Operations, Outbox, Parked, Part, Primitive,
+        Serve, StoredBytes, Survey, WaitQueue, Waiting, sync,
     };
-    pub use lockkeeper_protocol::{CallId, Operation, Proof, SessionId, SignedCall};
+    pub use lockkeeper_protocol::{CallId, Operation, Proof, SessionId, SignedCall, codec::Blob};
 
     pub use crate::proxy::hold::Grant;
+
+    /// The built-in hosted data types. The queue between a pool and its workers is not public.
+    pub mod data {
+        pub use lockkeeper_actors::data::{
+            CheckType, CloseQueue, Delivery, Done, Exchange, Exchanged, Get, GetQueueStatus,
+            GetValueStatus, Join, OnlyIf, Put, PutBack, Queue, QueueSpec, QueueStatus, Read, Store,
+            Swap, Value, ValueSpec, ValueStatus, Versioned, WaitChange,
+        };
+    }
 }
 
 /// The proxies by their release rule, and types that proxies and tasks share.
