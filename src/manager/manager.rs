@@ -85,6 +85,7 @@ impl Manager {
     ///
     /// If the future is dropped, the object may have been removed.
     #[doc(alias = "unlink")]
+    #[doc(alias = "delete")]
     pub async fn remove(&self, name: &str) -> Result<(), CallError> {
         self.reach.shard_of(Some(name)).await?.remove(name).await
     }

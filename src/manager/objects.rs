@@ -54,6 +54,7 @@ impl Manager {
     /// # Cancel safety
     ///
     /// See [`Self::lock`].
+    #[doc(alias = "RLock")]
     pub async fn reentrant_lock(&self) -> Result<ReentrantLock, CallError> {
         self.anonymous().reentrant_lock().await
     }
@@ -133,6 +134,7 @@ impl Manager {
     /// # Cancel safety
     ///
     /// See [`Self::lock`].
+    #[doc(alias = "RwLock")]
     pub async fn rw_lock(&self) -> Result<RwLock, CallError> {
         self.anonymous().rw_lock().await
     }

@@ -33,6 +33,9 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "CyclicBarrier")]
+#[doc(alias = "broken")]
+#[doc(alias = "parties")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Barrier(Proxy<sync::Barrier>);

@@ -221,6 +221,7 @@ impl LockOf<sync::Condition> {
 
     /// Wakes up to `most` calls, those that have slept longest in the wait set, and returns how many were
     /// woken. Python: `condition.notify(n)`.
+    #[doc(alias = "notify_n")]
     pub fn notify(&self, guard: &ConditionGuard, most: u64) -> Wait<u64> {
         self.notify_up_to(guard, Some(most))
     }

@@ -47,11 +47,13 @@ impl Latch {
     /// # Cancel safety
     ///
     /// If the call is dropped after the first poll, it may have counted.
+    #[doc(alias = "countDown")]
     pub fn count_down(&self, by: u32) -> Wait<u32> {
         self.0.attempt(CountDown { by })
     }
 
     /// Waits until the number is zero.
+    #[doc(alias = "await")]
     pub fn wait(&self) -> Wait<()> {
         self.0.attempt(WaitOpen)
     }

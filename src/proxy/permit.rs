@@ -64,6 +64,7 @@ impl Permit {
     }
 
     /// Returns the number of permits.
+    #[doc(alias = "num_permits")]
     #[must_use]
     pub fn permits(&self) -> u64 {
         self.parts.iter().map(|part| u64::from(part.permits)).sum()

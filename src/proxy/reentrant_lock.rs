@@ -39,6 +39,7 @@ pub type ReentrantLock = LockOf<sync::ReentrantLock>;
 /// One entry of a [`ReentrantLock`].
 ///
 /// See [`Guard`] for its methods.
+#[doc(alias = "ReentrantMutexGuard")]
 pub type ReentrantLockGuard = Guard<sync::ReentrantLock>;
 
 /// The owner of a reentrant lock's proxy. It is not serialized: in another process the calling task or thread

@@ -50,6 +50,8 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "ReadWriteLock")]
+#[doc(alias = "shared_mutex")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RwLock(Proxy<sync::RwLock>);

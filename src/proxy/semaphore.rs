@@ -18,6 +18,8 @@ use crate::{
 /// Counterpart of Python's `manager.Semaphore(n)`.
 ///
 /// See [`SemaphoreOf`] for its methods and an example.
+#[doc(alias = "available_permits")]
+#[doc(alias = "get_value")]
 pub type Semaphore = SemaphoreOf<Unbounded>;
 
 /// A semaphore that processes share and that never has more permits than initially. Counterpart of

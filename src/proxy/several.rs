@@ -86,6 +86,8 @@ pub fn try_lock_all<L: Lockable>(
 ///
 /// As [`lock_all`], and [`CallError::Refused`] with `Invalid` when `number` is zero or more than
 /// the number of locks.
+#[doc(alias = "quorum")]
+#[doc(alias = "lock_any")]
 pub fn lock_some<L: Lockable>(
     number: usize,
     locks: impl IntoIterator<Item = L>,

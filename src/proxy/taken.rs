@@ -42,6 +42,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "Delivery")]
 #[must_use = "an item that is dropped goes back to the queue: say `done` when it is"]
 pub struct Taken<T> {
     item: T,
@@ -72,6 +73,7 @@ impl<T> Taken<T> {
     /// If the call is dropped at any point, the item is done or back in the queue.
     #[doc(alias = "task_done")]
     #[doc(alias = "ack")]
+    #[doc(alias = "acknowledge")]
     pub fn done(self) -> Wait<T>
     where
         T: Send + 'static,
@@ -84,6 +86,7 @@ impl<T> Taken<T> {
     ///
     /// It sends a one-way message: if the process dies right afterwards, the message may be lost,
     /// and another process gets the item again.
+    #[doc(alias = "ack")]
     pub fn into_inner(self) -> T {
         let Self {
             item, mut claim, ..
@@ -103,6 +106,8 @@ impl<T> Taken<T> {
     /// # Cancel safety
     ///
     /// If the call is dropped at any point, the item returns to the queue.
+    #[doc(alias = "nack")]
+    #[doc(alias = "requeue")]
     pub fn put_back(self) -> Wait<()> {
         let Self { claim, .. } = self;
         Wait::new(|timeout| claim.put_back(timeout))
@@ -387,6 +392,7 @@ pub struct PutError<T> {
 
 impl<T> PutError<T> {
     /// Returns whether the queue had no room in time. Python: `queue.Full`.
+    #[doc(alias = "full")]
     #[must_use]
     pub const fn is_timeout(&self) -> bool {
         self.error.is_timeout()

@@ -66,6 +66,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// Returns [`CallError::Refused`] with `WrongType` when the object has another schema id, and
     /// [`CallError::Undecoded`] when the stored value cannot be decoded nevertheless: the error has its
     /// bytes and both types, and [`Self::set`] replaces it.
+    #[doc(alias = "load")]
     pub fn get(&self) -> Wait<T>
     where
         T: 'static,
@@ -93,6 +94,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// If the call is dropped after the first poll, the value may have been set.
+    #[doc(alias = "store")]
     pub fn set(&self, new: T) -> Wait<u64>
     where
         T: Send + 'static,
@@ -105,6 +107,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 
     /// Sets the value, and returns the previous one.
+    #[doc(alias = "replace")]
     pub fn swap(&self, new: T) -> Wait<T>
     where
         T: Send + 'static,
@@ -130,6 +133,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// As [`Self::set`].
+    #[doc(alias = "compare_and_swap")]
     pub fn compare_exchange(&self, current: T, new: T) -> Wait<Result<T, T>>
     where
         T: PartialEq + Send + 'static,
@@ -193,6 +197,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// If the call is dropped after the first poll, the value may have been set, once.
+    #[doc(alias = "fetch_update")]
     pub fn update(&self, mut change: impl FnMut(T) -> T + Send + 'static) -> Wait<T>
     where
         T: Send + 'static,

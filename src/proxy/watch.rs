@@ -97,6 +97,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Cancel safety
     ///
     /// Dropping a `next` loses no value: the following one continues the same wait.
+    #[doc(alias = "subscribe")]
     pub fn watch(&self) -> impl Stream<Item = Result<Versioned<T>, CallError>> + Unpin + use<T> {
         let changes =
             stream::try_unfold((self.clone(), None::<Seen>), |(value, seen)| async move {

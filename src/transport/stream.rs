@@ -110,6 +110,7 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
 }
 
 /// The user of the process at the other end of a stream.
+#[doc(alias = "UCred")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerUser {

@@ -62,6 +62,7 @@ pub enum Arrival {
 }
 
 /// One party's passage of a barrier.
+#[doc(alias = "BarrierWaitResult")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Passed {

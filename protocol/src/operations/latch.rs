@@ -38,6 +38,7 @@ pub struct GetLatchStatus;
 #[non_exhaustive]
 pub struct LatchStatus {
     /// The count that is left. At 0 the latch is open.
+    #[doc(alias = "getCount")]
     pub count: u32,
     /// The number of waiting calls.
     pub waiting: u64,
@@ -45,6 +46,7 @@ pub struct LatchStatus {
 
 impl LatchStatus {
     /// Returns whether the count is zero. An open latch stays open.
+    #[doc(alias = "try_wait")]
     #[must_use]
     pub const fn is_open(&self) -> bool {
         self.count == 0

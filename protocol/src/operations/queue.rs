@@ -73,6 +73,7 @@ pub struct QueueStatus {
     /// The number of items that wait to be taken.
     pub len: u64,
     /// The most items that may wait. Items that are returned may exceed it.
+    #[doc(alias = "maxsize")]
     pub capacity: u64,
     /// The number of items that are taken and not done.
     pub taken: u64,

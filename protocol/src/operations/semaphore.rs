@@ -72,6 +72,8 @@ pub struct GetSemaphoreStatus;
 #[non_exhaustive]
 pub struct SemaphoreStatus {
     /// The number of free permits.
+    #[doc(alias = "available_permits")]
+    #[doc(alias = "get_value")]
     pub available: u64,
     /// The number of held permits.
     pub held: u64,

@@ -52,6 +52,8 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "KeyedMutex")]
+#[doc(alias = "striped")]
 pub type KeyedLock = KeyedOf<SinglePermit>;
 
 /// A number of permits for each of any number of keys, in one object: for example at most three
