@@ -62,7 +62,7 @@
 //! | [`Wait`] | a call: awaited, with a timeout, or on a plain thread |
 //! | [`Ticket`], [`ReleaseBy`] | release by another process than the holder |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
-//! | [`Pool`], [`Task`], [`BlockingTask`] | processes that run tasks |
+//! | [`Pool`], [`Task`], [`BlockingTask`], [`Blocking`] | processes that run tasks |
 //! | [`CallError`], [`StartError`], [`TaskError`], [`errors`] | what can go wrong |
 //! | [`inspect`], [`deadlock`] | who holds what, who waits, and which calls wait for each other |
 //! | [`kind`], [`Proxy`] | kinds of objects of your own |

@@ -211,7 +211,8 @@ impl<P: Primitive> Proxy<P> {
     }
 
     /// Returns the holders of the object, the waiting calls in order, and the statistics: see
-    /// [`Manager::inspect`](crate::Manager::inspect).
+    /// [`Manager::inspect`](crate::Manager::inspect). The manager answers at once, so a
+    /// [timeout](Wait::timeout) has no effect.
     ///
     /// # Errors
     ///

@@ -124,7 +124,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// the atomics of `std` do.
     ///
     /// Values are equal if `==` returns true, or if both have the same encoding, such as a `NaN`
-    /// and itself.
+    /// and itself. A [timeout](Wait::timeout) ends the call while other calls replace the value by
+    /// equal ones.
     ///
     /// # Errors
     ///
@@ -154,10 +155,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let end = End::after(timeout);
         let bound = self.0.bound().await?;
         let mut previous = pack(&bound.connection, &current, VALUE)?;
-        let new = {
-            let new = new;
-            pack(&bound.connection, &new, VALUE)?
-        };
+        let new = pack(&bound.connection, &new, VALUE)?;
         let exchange = Exchange {
             only_if: OnlyIf::Equal(previous.clone()),
             value: new.clone(),
@@ -188,7 +186,8 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ///
     /// The closure runs in this process. If another call has set the value meanwhile, the closure runs again with
     /// the new value, so no update is lost. An update may be repeated many times while others succeed. If many
-    /// processes update all the time, use a [`Lock`](crate::Lock), which is fair.
+    /// processes update all the time, use a [`Lock`](crate::Lock), which is fair. A [timeout](Wait::timeout)
+    /// ends the call after a round in which another one succeeded.
     ///
     /// # Errors
     ///

@@ -346,7 +346,6 @@ impl StoredBytes {
     }
 
     /// Splits off `bytes`, or all if there are fewer, into a separate `StoredBytes`.
-    #[must_use]
     pub fn split(&mut self, bytes: usize) -> Self {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;

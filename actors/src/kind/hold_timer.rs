@@ -19,7 +19,6 @@ pub struct HoldTimer {
 
 impl HoldTimer {
     /// Begins a hold, with a fence above all earlier ones.
-    #[must_use]
     pub fn begin(outbox: &Outbox) -> Self {
         outbox.account().count(CALL_BYTES);
         Self {
