@@ -14,11 +14,11 @@ use serde::Serialize;
 
 use crate::{
     address::Address,
-    client::{calls::NoReply, connection::Connection, deadline::Deadline},
+    client::{connection::Connection, deadline::Deadline},
     error::CallError,
     proxy::{
         binding::{Bind, Binding, Current},
-        bound::{Bound, Receipt},
+        bound::{Bound, Receipt, Sent},
         hold,
         owner::Owner,
         wait::Wait,
@@ -128,12 +128,10 @@ impl Object {
     pub fn call(&self, operation: &str, arguments: &[u8]) -> Wait<Answer> {
         let (object, call) = (self.clone(), Encoded::new(operation, arguments));
         Wait::new(move |timeout| async move {
-            let (owner, call) = (object.owner.as_ref(), &call);
-            let answer = object.over_bound(|bound| async move {
-                let deadline = Deadline::from(timeout);
-                call.of(&bound, owner, deadline).await
-            });
-            answer.await
+            let (owner, deadline) = (object.owner.as_ref(), Deadline::from(timeout));
+            let send = |bound: &Bound| call.send(bound, owner, deadline);
+            let (bound, sent) = object.send(object.bound().await?, send).await?;
+            Answer::to(sent, &bound, owner).await
         })
     }
 
@@ -164,7 +162,7 @@ impl Bind for Object {
             Some(bound) => Ok(bound),
             None => {
                 let kind = kind.clone();
-                binding.bind(kind, Form::Compact, address, name).await
+                Box::pin(binding.bind(kind, Form::Compact, address, name)).await
             }
         }
     }
@@ -196,26 +194,13 @@ impl Encoded {
         }
     }
 
-    /// Calls an object.
-    async fn of(
+    fn send(
         &self,
-        bound: &Arc<Bound>,
+        bound: &Bound,
         owner: Option<&Owner>,
         deadline: Deadline,
-    ) -> Result<Answer, NoReply> {
-        let Self {
-            operation,
-            arguments,
-        } = self;
-        let read = |reply: &Payload| Ok(reply.clone());
-        let answer = bound.call_by(owner, operation, arguments, deadline, read);
-        let (receipt, reply) = answer.await?;
-        Ok(Answer {
-            bound: Arc::clone(bound),
-            owner: owner.cloned(),
-            receipt,
-            reply,
-        })
+    ) -> Result<Sent, CallError> {
+        bound.send(owner, &self.operation, &self.arguments, deadline)
     }
 }
 
@@ -232,6 +217,17 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Waits for the answer to a call.
+    async fn to(sent: Sent, bound: &Arc<Bound>, owner: Option<&Owner>) -> Result<Self, CallError> {
+        let (receipt, reply) = bound.answer(sent, |reply| Ok(reply.clone())).await?;
+        Ok(Self {
+            bound: Arc::clone(bound),
+            owner: owner.cloned(),
+            receipt,
+            reply,
+        })
+    }
+
     /// Returns the id of the call, which identifies the grant if the answer is one.
     #[must_use]
     pub const fn id(&self) -> CallId {
@@ -320,7 +316,8 @@ impl Hold {
         let call = Encoded::new(operation, arguments);
         Wait::new(move |timeout| async move {
             let deadline = Deadline::from(timeout);
-            Ok(call.of(&bound, owner.as_ref(), deadline).await?)
+            let sent = call.send(&bound, owner.as_ref(), deadline)?;
+            Answer::to(sent, &bound, owner.as_ref()).await
         })
     }
 
@@ -339,7 +336,8 @@ impl Hold {
         let call = Encoded::new(operation, arguments);
         Wait::new(move |timeout| async move {
             let deadline = timeout.map_or(Deadline::Never, Deadline::Wakes);
-            Ok(call.of(&bound, owner.as_ref(), deadline).await?)
+            let sent = call.send(&bound, owner.as_ref(), deadline)?;
+            Answer::to(sent, &bound, owner.as_ref()).await
         })
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Each call locks the connection once to send, and once at each poll.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Question,
@@ -29,36 +29,12 @@ pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 /// The time after the deadline of a call within which its manager has to report the timeout.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The reason why a call has no reply.
-#[derive(Debug)]
-pub(crate) enum NoReply {
-    /// The connection ended before the request was sent, and its proxies connect anew, so the call may be
-    /// repeated.
-    Unsent(CallError),
-    /// The call may have been served, or must not be repeated.
-    Final(CallError),
-}
-
-impl fmt::Display for NoReply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsent(error) | Self::Final(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<CallError> for NoReply {
-    fn from(error: CallError) -> Self {
-        Self::Final(error)
-    }
-}
-
-impl From<NoReply> for CallError {
-    fn from(why: NoReply) -> Self {
-        match why {
-            NoReply::Unsent(error) | NoReply::Final(error) => error,
-        }
-    }
+/// A call of an object that was sent.
+///
+/// If it is dropped before [`Self::answer`] has returned a reply, the call is withdrawn.
+pub(crate) struct SentCall {
+    pending: Pending,
+    deadline: Deadline,
 }
 
 impl Connection {
@@ -104,30 +80,32 @@ impl Connection {
     pub(crate) async fn ask<T: DeserializeOwned>(
         self: &Arc<Self>,
         question: Question,
-    ) -> Result<T, NoReply> {
-        let pending = self.request(None, |seq| Request::Inspect { seq, question });
-        let pending = pending.map_err(|error| self.unsent(error))?;
-        let told = pending.settle(OPEN_PATIENCE).await;
-        let Success::Reply(body) = told.map_err(|error| error.at(&self.address))? else {
-            return Err(wrong_answer().into());
-        };
-        codec::decode(&body).map_err(|error| CallError::Protocol(error.to_string()).into())
+    ) -> Result<T, CallError> {
+        self.send_question(question)?.answer().await
     }
 
-    /// Calls an object and waits for the reply, which `read` decodes.
+    /// Sends a question about the manager's objects.
+    pub(crate) fn send_question(
+        self: &Arc<Self>,
+        question: Question,
+    ) -> Result<SentQuestion, CallError> {
+        let pending = self.request(None, |seq| Request::Inspect { seq, question })?;
+        Ok(SentQuestion(pending))
+    }
+
+    /// Sends a call of an object.
     ///
-    /// # Cancel safety
+    /// # Errors
     ///
-    /// A call is withdrawn if its future is dropped or its reply does not decode.
-    pub(crate) async fn call<T>(
+    /// Returns an error when the request was not sent completely, so that it is not served.
+    pub(crate) fn send_call(
         self: &Arc<Self>,
         object: u32,
         operation: u32,
         deadline: Deadline,
         arguments: &[u8],
         caller: Option<u64>,
-        read: impl FnOnce(&Payload) -> Result<T, CallError>,
-    ) -> Result<(CallId, T), NoReply> {
+    ) -> Result<SentCall, CallError> {
         let (micros, arguments) = (deadline.micros(), BlobRef(arguments));
         let pending = self.request(Some(object), |seq| match caller {
             None => Request::Call {
@@ -146,18 +124,10 @@ impl Connection {
                 caller,
             },
         });
-        let mut pending = pending.map_err(|error| self.unsent(error))?;
-        let answer = match deadline {
-            // The manager measures the timeout. The patience covers a manager that hangs.
-            Deadline::Ends(timeout) => pending.answer_within(timeout.saturating_add(GRACE)).await,
-            Deadline::Wakes(_) | Deadline::Never => pending.answer().await,
-        };
-        let Success::Reply(body) = answer? else {
-            return Err(wrong_answer().into());
-        };
-        let reply = read(&body)?;
-        let seq = pending.disarm();
-        Ok((CallId::new(self.session, seq), reply))
+        Ok(SentCall {
+            pending: pending?,
+            deadline,
+        })
     }
 
     /// Calls an object without an answer. It never waits, and does nothing on a connection that has ended.
@@ -187,16 +157,6 @@ impl Connection {
     pub(crate) fn reserve(&self, count: u64) -> u64 {
         self.lock()
             .map_or(0, |mut shared| shared.session.reserve(count))
-    }
-
-    /// Classifies the error of a request that was not sent.
-    #[cold]
-    fn unsent(&self, error: CallError) -> NoReply {
-        if self.reconnects() && matches!(error, CallError::Disconnected { .. }) {
-            NoReply::Unsent(error)
-        } else {
-            NoReply::Final(error)
-        }
     }
 
     /// Assigns a number to a request, records it as in flight, and sends it.
@@ -235,5 +195,45 @@ impl Connection {
         }
         call::numbered(self.session, seq);
         Ok(pending)
+    }
+}
+
+impl SentCall {
+    /// Waits for the reply, which `read` decodes. A call whose reply does not decode is withdrawn.
+    pub(crate) async fn answer<T>(
+        mut self,
+        read: impl FnOnce(&Payload) -> Result<T, CallError>,
+    ) -> Result<(CallId, T), CallError> {
+        let pending = &mut self.pending;
+        let answer = match self.deadline {
+            // The manager measures the timeout. The patience covers a manager that hangs. The wait with a
+            // timer is boxed, so that other calls have a small future.
+            Deadline::Ends(timeout) => {
+                let patience = timeout.saturating_add(GRACE);
+                Box::pin(pending.answer_within(patience)).await
+            }
+            Deadline::Wakes(_) | Deadline::Never => pending.answer().await,
+        };
+        let Success::Reply(body) = answer? else {
+            return Err(wrong_answer());
+        };
+        let reply = read(&body)?;
+        let seq = pending.disarm();
+        Ok((CallId::new(pending.connection.session, seq), reply))
+    }
+}
+
+/// A question about the manager's objects that was sent.
+pub(crate) struct SentQuestion(Pending);
+
+impl SentQuestion {
+    /// Waits for the answer.
+    pub(crate) async fn answer<T: DeserializeOwned>(self) -> Result<T, CallError> {
+        let connection = Arc::clone(&self.0.connection);
+        let answer = self.0.settle(OPEN_PATIENCE).await;
+        let Success::Reply(body) = answer.map_err(|error| error.at(&connection.address))? else {
+            return Err(wrong_answer());
+        };
+        codec::decode(&body).map_err(|error| CallError::Protocol(error.to_string()))
     }
 }

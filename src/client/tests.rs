@@ -27,7 +27,7 @@ use tokio::time;
 
 use crate::{
     address::Address,
-    client::{connection::Connection, deadline::Deadline, state::LOCKS},
+    client::{calls::SentCall, connection::Connection, deadline::Deadline, state::LOCKS},
     error::CallError,
     tests::{
         protocol::SECRET,
@@ -69,8 +69,15 @@ pub(super) async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), 
         body.decode()
             .map_err(|error| CallError::Protocol(error.to_string()))
     };
-    let called = connection.call(2, 3, Deadline::Never, &[0x90], None, read);
-    Ok(called.await?)
+    send_call(connection, &[0x90])?.answer(read).await
+}
+
+/// Sends a call of operation 3 of object 2.
+pub(super) fn send_call(
+    connection: &Arc<Connection>,
+    arguments: &[u8],
+) -> Result<SentCall, CallError> {
+    connection.send_call(2, 3, Deadline::Never, arguments, None)
 }
 
 /// Calls in a task of its own, and returns once the frame is written.
@@ -380,11 +387,8 @@ async fn a_call_dropped_after_its_answer_came_is_withdrawn_all_the_same() {
 async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
     let (connection, mut manager) = connected().await;
     let large = vec![0; 8 << 20];
-    let outcome = connection
-        .call(2, 3, Deadline::Never, &large, None, |_| Ok(()))
-        .await;
     let limit = CallError::from(Fault::limit("bytes in a call", 8 << 20));
-    let outcome = outcome.map(|(_, ())| ()).map_err(CallError::from);
+    let outcome = send_call(&connection, &large).map(drop);
     assert_eq!(outcome, Err(limit.clone()));
     let kind = "k".repeat(8 << 20);
     for outcome in [
@@ -392,10 +396,7 @@ async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
         connection.open(&kind, None, None).await.map(drop),
         connection.open("lock", None, Some(&large)).await.map(drop),
         connection.remove(&kind).await,
-        connection
-            .ask::<()>(Question::Named(kind.clone()))
-            .await
-            .map_err(CallError::from),
+        connection.ask::<()>(Question::Named(kind.clone())).await,
     ] {
         assert_eq!(outcome, Err(limit.clone()));
     }

@@ -60,7 +60,7 @@ impl Manager {
     ///
     /// See [`Self::inspect`].
     pub async fn deadlocks(&self) -> Result<Vec<Deadlock>, CallError> {
-        Ok(self.reach.first().ask(Question::Deadlocks).await?)
+        self.reach.first().ask(Question::Deadlocks).await
     }
 
     async fn look(&self, question: fn(u64) -> Question) -> Result<Snapshot, CallError> {

@@ -7,7 +7,6 @@
 use std::{
     borrow::Cow,
     future::Future,
-    mem,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -17,7 +16,7 @@ use lockkeeper_sys::PerProcess;
 
 use crate::{
     address::Address,
-    client::{calls::NoReply, connection::Connection, deadline::Deadline},
+    client::{connection::Connection, deadline::Deadline},
     error::CallError,
     proxy::bound::{Bound, Receipt},
     subject::Subject,
@@ -155,24 +154,20 @@ pub(crate) trait Bind: Sync {
     /// Returns the object over the current connection of this process.
     fn bound(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send;
 
-    /// Calls the object, and repeats the call if the connection was lost before the request was sent.
-    fn over_bound<'a, T, F>(
+    /// Sends a call of the object, and once more if the connection was lost before the call was sent and its
+    /// proxies reconnect.
+    fn send<'a, T: Send>(
         &'a self,
-        mut call: impl FnMut(Current<'a>) -> F + Send,
-    ) -> impl Future<Output = Result<T, CallError>> + Send
-    where
-        T: Send,
-        F: Future<Output = Result<T, NoReply>> + Send,
-    {
+        mut bound: Current<'a>,
+        send: impl Fn(&Bound) -> Result<T, CallError> + Send,
+    ) -> impl Future<Output = Result<(Current<'a>, T), CallError>> + Send {
         async move {
-            let mut is_first = true;
-            loop {
-                let made = call(self.bound().await?).await;
-                match made {
-                    Err(NoReply::Unsent(_)) if mem::take(&mut is_first) => {}
-                    made => return Ok(made?),
-                }
+            let mut sent = send(&bound);
+            if sent.is_err() && bound.connection.is_to_be_replaced() {
+                bound = self.bound().await?;
+                sent = send(&bound);
             }
+            Ok((bound, sent?))
         }
     }
 
@@ -184,25 +179,14 @@ pub(crate) trait Bind: Sync {
     ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>> + Send {
         let deadline = deadline.into();
         async move {
-            let arguments = self.bound().await?.encode(&operation)?;
+            let bound = self.bound().await?;
+            let arguments = bound.encode(&operation)?;
             drop(operation);
-            self.ask_encoded::<O>(arguments, deadline).await
-        }
-    }
-
-    /// Calls the object with an encoded operation.
-    fn ask_encoded<O: Operation>(
-        &self,
-        arguments: Vec<u8>,
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>> + Send {
-        async move {
-            let arguments = &*arguments;
-            self.over_bound(|bound| async move {
-                let (receipt, reply) = bound.call_encoded::<O>(arguments, deadline).await?;
-                Ok((bound, receipt, reply))
-            })
-            .await
+            let send = |bound: &Bound| bound.send(None, O::NAME, &arguments, deadline);
+            let (bound, sent) = self.send(bound, send).await?;
+            drop(arguments);
+            let (receipt, reply) = bound.reply::<O>(sent).await?;
+            Ok((bound, receipt, reply))
         }
     }
 }

@@ -16,7 +16,7 @@ use lockkeeper_protocol::{
 use serde::Serialize;
 
 use crate::{
-    client::{calls::NoReply, connection::Connection, deadline::Deadline, state::Object},
+    client::{calls::SentCall, connection::Connection, deadline::Deadline, state::Object},
     error::CallError,
     proxy::owner::Owner,
     subject::Subject,
@@ -32,6 +32,13 @@ pub(crate) struct Receipt {
     _caller: Option<Owner>,
 }
 
+/// A call that was sent, with its span and its caller.
+pub(crate) struct Sent {
+    call: SentCall,
+    calling: Calling,
+    caller: Option<Owner>,
+}
+
 /// An object over one connection.
 #[derive(Debug)]
 pub(crate) struct Bound {
@@ -43,7 +50,7 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Calls the object. If the answer is a grant, the id identifies it.
+    /// Calls the object and waits for the answer. If the answer is a grant, the id identifies it.
     ///
     /// The operation is encoded before the first await, and the future keeps only the bytes, so
     /// operations need not be `Sync`.
@@ -52,51 +59,89 @@ impl Bound {
         operation: &O,
         deadline: D,
     ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send + use<'_, O, D> {
-        let (arguments, deadline) = (self.encode(operation), deadline.into());
-        async move { Ok(self.call_encoded::<O>(&arguments?, deadline).await?) }
+        let arguments = self.encode(operation);
+        let sent = arguments.map(|arguments| (arguments, deadline.into()));
+        async move {
+            let (arguments, deadline) = sent?;
+            let sent = self.send(None, O::NAME, &arguments, deadline)?;
+            drop(arguments);
+            self.reply::<O>(sent).await
+        }
     }
 
-    /// Calls the object with an encoded operation.
-    pub(crate) async fn call_encoded<O: Operation>(
+    /// Waits for the reply to an operation.
+    pub(crate) async fn reply<O: Operation>(
         &self,
-        arguments: &[u8],
-        deadline: Deadline,
-    ) -> Result<(Receipt, O::Reply), NoReply> {
+        sent: Sent,
+    ) -> Result<(Receipt, O::Reply), CallError> {
         let read = |body: &Payload| {
             let reply = guarded_in(self.form, || body.decode());
             reply.map_err(|error| self.undecoded::<O>(body, &error))
         };
-        self.call_by(None, O::NAME, arguments, deadline, read).await
+        self.answer(sent, read).await
     }
 
-    /// Calls the object as an owner, or as the current task or thread. `read` decodes the reply.
-    pub(crate) async fn call_by<T>(
+    /// Sends a call of the object as an owner, or as the current task or thread.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the call was not sent, so that it is not served.
+    pub(crate) fn send(
         &self,
         owner: Option<&Owner>,
         operation: &str,
         arguments: &[u8],
         deadline: Deadline,
-        read: impl FnOnce(&Payload) -> Result<T, CallError>,
-    ) -> Result<(Receipt, T), NoReply> {
+    ) -> Result<Sent, CallError> {
         let number = self.object.operation(operation)?;
         let wants_callers = self.connection.capabilities.has(Capability::Callers);
         let caller = wants_callers.then(|| owner.map_or_else(Owner::current, Owner::clone));
         let who = caller.as_ref().map(Owner::number);
         let calling = Calling::begin(&self.kind, &self.object.name, operation);
-        let mut call =
-            pin!(
-                self.connection
-                    .call(self.object.number, number, deadline, arguments, who, read)
-            );
-        let answer = future::poll_fn(|task| calling.within(|| call.as_mut().poll(task))).await;
-        let answer = answer.map_err(|why| match why {
-            NoReply::Unsent(error) => NoReply::Unsent(error),
-            NoReply::Final(error) => NoReply::Final(error.about(|| self.subject())),
+        let sent = calling.within(|| {
+            let object = self.object.number;
+            self.connection
+                .send_call(object, number, deadline, arguments, who)
         });
-        calling.end(&answer);
-        let (call, reply) = answer?;
-        let _caller = caller;
-        Ok((Receipt { call, _caller }, reply))
+        match sent {
+            Ok(call) => Ok(Sent {
+                call,
+                calling,
+                caller,
+            }),
+            Err(error) => {
+                let error = error.about(|| self.subject());
+                calling.ended(&error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the answer to a call, which `read` decodes.
+    pub(crate) async fn answer<T>(
+        &self,
+        sent: Sent,
+        read: impl FnOnce(&Payload) -> Result<T, CallError>,
+    ) -> Result<(Receipt, T), CallError> {
+        let Sent {
+            call,
+            calling,
+            caller,
+        } = sent;
+        let mut answer = pin!(call.answer(read));
+        let answer = future::poll_fn(|task| calling.within(|| answer.as_mut().poll(task))).await;
+        match answer {
+            Ok((call, reply)) => {
+                calling.ended(&"answered");
+                let _caller = caller;
+                Ok((Receipt { call, _caller }, reply))
+            }
+            Err(error) => {
+                let error = error.about(|| self.subject());
+                calling.ended(&error);
+                Err(error)
+            }
+        }
     }
 
     /// Returns the incarnation of the manager that has opened it.

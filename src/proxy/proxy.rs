@@ -16,9 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     background,
-    client::{
-        calls::NoReply, connection::Connection, deadline::Deadline, side_channel::ReportPipe,
-    },
+    client::{connection::Connection, deadline::Deadline, side_channel::ReportPipe},
     error::{CallError, lack},
     proxy::{
         binding::{Bind, Binding, Current},
@@ -159,13 +157,12 @@ impl<P: Primitive> Proxy<P> {
         P: Serve<O>,
     {
         let arguments = self.bound().await?.encode(operation)?;
+        let send = |bound: &Bound| bound.send(None, O::NAME, &arguments, Deadline::Never);
         let mut pause = FIRST_PAUSE;
         loop {
-            match self
-                .ask_encoded::<O>(arguments.clone(), Deadline::Never)
-                .await
-            {
-                Ok((_, _, reply)) => return Ok(reply),
+            let (bound, sent) = self.send(self.bound().await?, send).await?;
+            match bound.reply::<O>(sent).await {
+                Ok((_, reply)) => return Ok(reply),
                 Err(error) if error.lacks_room() => {
                     tokio::time::sleep(pause).await;
                     pause = (2 * pause).min(LONGEST_PAUSE);
@@ -227,19 +224,16 @@ impl<P: Primitive> Proxy<P> {
     }
 
     async fn inspected(&self) -> Result<ObjectInfo, CallError> {
-        let asked = self.over_bound(|bound| async move {
+        let ask = |bound: &Bound| {
             let name = bound.object.name.clone();
-            let page: Result<Page, _> = bound.connection.ask(Question::Named(name)).await;
-            match page {
-                Ok(page) => Ok((bound, page)),
-                // The object existed when it was opened, so it was removed.
-                Err(NoReply::Final(CallError::NoObject { .. })) => {
-                    Err(CallError::Gone(bound.subject()).into())
-                }
-                Err(why) => Err(why),
-            }
-        });
-        let (bound, page) = asked.await?;
+            bound.connection.send_question(Question::Named(name))
+        };
+        let (bound, asked) = self.send(self.bound().await?, ask).await?;
+        let page: Page = asked.answer().await.map_err(|error| match error {
+            // The object existed when it was opened, so it was removed.
+            CallError::NoObject { .. } => CallError::Gone(bound.subject()),
+            error => error,
+        })?;
         // If the manager has reported that this object is gone, the answer may be about a new object
         // with the same name.
         let told = page.objects.into_iter().next();
@@ -321,11 +315,8 @@ impl<P: Primitive> Bind for Proxy<P> {
         let Shared { token, binding } = &*self.0;
         match binding.get() {
             Some(bound) => Ok(bound),
-            None => {
-                binding
-                    .bind(P::KIND, P::FORM, &token.address, &token.name)
-                    .await
-            }
+            // It happens once, so its future is boxed and takes no room in each call.
+            None => Box::pin(binding.bind(P::KIND, P::FORM, &token.address, &token.name)).await,
         }
     }
 }

@@ -59,13 +59,10 @@ impl Calling {
         }
     }
 
-    /// Records the answer of the call, or the error.
-    pub(crate) fn end<T>(self, answer: &Result<T, impl Display>) {
+    /// Records how the call ended.
+    pub(crate) fn ended(self, outcome: &dyn Display) {
         if let Some(mut recorded) = self.0 {
-            match answer {
-                Ok(_) => recorded.end(&"answered"),
-                Err(why) => recorded.end(why),
-            }
+            recorded.end(outcome);
         }
     }
 }

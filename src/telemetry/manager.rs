@@ -99,7 +99,7 @@ mod tests {
         FORMATTED.set(0);
         listen_failed(&CountedDisplay);
         accept_failed(&CountedDisplay);
-        Calling::begin("lock", "l", "acquire").end(&Err::<(), _>(CountedDisplay));
+        Calling::begin("lock", "l", "acquire").ended(&CountedDisplay);
         FORMATTED.get()
     }
 

@@ -141,7 +141,9 @@ async fn conclude(
             }
         }
         error => {
-            runner.notes.violation(&format!("{}: {error:?}", named.name));
+            runner
+                .notes
+                .violation(&format!("{}: {error:?}", named.name));
         }
     }
 }

@@ -291,7 +291,9 @@ fn panic_while_an_item_or_a_value_is_encoded_is_the_error_of_that_call() {
         is_told(value.set(PanicsAtThirteen(13)).await.unwrap_err());
         is_told(value.swap(PanicsAtThirteen(13)).await.unwrap_err());
         is_told(value.update(|_| PanicsAtThirteen(13)).await.unwrap_err());
-        let exchanged = value.compare_exchange(PanicsAtThirteen(1), PanicsAtThirteen(13)).await;
+        let exchanged = value
+            .compare_exchange(PanicsAtThirteen(1), PanicsAtThirteen(13))
+            .await;
         is_told(exchanged.unwrap_err());
         is_told(manager.value(PanicsAtThirteen(13)).await.unwrap_err());
         queue.put(PanicsAtThirteen(2)).await.unwrap();

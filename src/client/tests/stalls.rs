@@ -11,10 +11,9 @@ use tokio::{runtime::Builder, time};
 use crate::{
     client::{
         connection::{CROWD, Connection},
-        deadline::Deadline,
         tests::{
-            SESSION, address, call, connected, hear_call, hear_withdraw, reply, spawned_call,
-            welcome,
+            SESSION, address, call, connected, hear_call, hear_withdraw, reply, send_call,
+            spawned_call, welcome,
         },
     },
     tests::raw::{Raw, patiently},
@@ -29,8 +28,8 @@ async fn a_manager_that_does_not_read_blocks_nobody() {
     let started = Instant::now();
     let large = vec![0; 1 << 20];
     for _ in 0..20 {
-        let call = connection.call(2, 3, Deadline::Never, &large, None, |_| Ok(()));
-        let outcome = time::timeout(Duration::from_millis(5), call).await;
+        let call = send_call(&connection, &large).expect("it is below the limit");
+        let outcome = time::timeout(Duration::from_millis(5), call.answer(|_| Ok(()))).await;
         assert!(outcome.is_err(), "it times out");
         connection
             .cast(2, 3, &large)
@@ -61,8 +60,8 @@ fn a_full_socket_ends_no_call_that_the_background_reads_for() {
     // The background runtime reads for this thread, and has to write what the socket does not take.
     let caller = std::thread::spawn(move || {
         let large = vec![0; 4 << 20];
-        let call = connection.call(2, 3, Deadline::Never, &large, None, |_| Ok(()));
-        futures::executor::block_on(call)
+        let call = send_call(&connection, &large)?;
+        futures::executor::block_on(call.answer(|_| Ok(())))
     });
     runtime.block_on(async {
         let frame = manager.hear().await.expect("a call");
