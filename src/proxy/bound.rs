@@ -70,15 +70,14 @@ impl Bound {
     }
 
     /// Waits for the reply to an operation.
-    pub(crate) async fn reply<O: Operation>(
+    pub(crate) fn reply<O: Operation>(
         &self,
         sent: Sent,
-    ) -> Result<(Receipt, O::Reply), CallError> {
-        let read = |body: &Payload| {
+    ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send {
+        self.answer(sent, |body| {
             let reply = guarded_in(self.form, || body.decode());
             reply.map_err(|error| self.undecoded::<O>(body, &error))
-        };
-        self.answer(sent, read).await
+        })
     }
 
     /// Sends a call of the object as an owner, or as the current task or thread.

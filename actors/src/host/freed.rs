@@ -6,42 +6,57 @@
 //! with one million locks and 160 ms while they were removed. Therefore the shard makes such a request itself
 //! from time to time.
 //!
-//! Other allocators lose only the time of one request in [`TURNS`].
+//! A call frees few blocks, and the next ones use most of them again, so a sort costs little more than the
+//! blocks that ends have freed. Other allocators lose only the time of one request in [`BLOCKS`] messages.
 
 use std::{cell::Cell, hint::black_box};
 
-/// The number of turns of hosts after which a block is requested.
-const TURNS: u32 = 4096;
+/// The number of freed blocks, as estimated, after which a block is requested.
+const BLOCKS: u32 = 1 << 15;
+
+/// An estimate of the blocks that were freed and that later messages do not use again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Freed {
+    /// A message was handled.
+    Message = 1,
+    /// An object has ended, or a session at an object.
+    End = 8,
+    /// A slice of a hang-up is over, and others follow.
+    Slice = 1024,
+}
 
 /// The sizes of the requests, which alternate. glibc treats requests of 1,024 bytes or more as large. The
 /// sizes differ because a free block of exactly the requested size is taken without a sort, and the last
 /// requested block is such a block.
 const BYTES: [usize; 2] = [1800, 2300];
 
-/// Counts the turns of a shard's hosts.
+/// Counts the blocks that a shard frees.
 #[derive(Debug, Default)]
 pub(crate) struct FreedBlocks {
-    turns: Cell<u32>,
+    blocks: Cell<u32>,
+    is_other: Cell<bool>,
 }
 
 impl FreedBlocks {
-    /// Counts a turn.
+    /// Counts what was freed.
     #[inline]
-    pub(crate) fn count_turn(&self) {
-        let turns = self.turns.get().wrapping_add(1);
-        self.turns.set(turns);
-        if turns.is_multiple_of(TURNS) {
-            sort(turns / TURNS);
+    pub(crate) fn count(&self, freed: Freed) {
+        let blocks = self.blocks.get() + freed as u32;
+        self.blocks.set(blocks);
+        if blocks >= BLOCKS {
+            self.sort();
         }
     }
-}
 
-#[cold]
-fn sort(round: u32) {
-    let [one, other] = BYTES;
-    let bytes = if round.is_multiple_of(2) { one } else { other };
-    // Without `black_box` the compiler would remove the unused request.
-    drop(black_box(Vec::<u8>::with_capacity(bytes)));
+    #[cold]
+    fn sort(&self) {
+        self.blocks.set(0);
+        let [one, other] = BYTES;
+        let is_other = self.is_other.replace(!self.is_other.get());
+        let bytes = if is_other { other } else { one };
+        // Without `black_box` the compiler would remove the unused request.
+        drop(black_box(Vec::<u8>::with_capacity(bytes)));
+    }
 }
 
 #[cfg(test)]
@@ -53,9 +68,9 @@ mod tests {
 
     use super::*;
 
-    /// The time of a request after `BLOCKS` small blocks were freed, each in a turn, and each between blocks
+    /// The time of a request after `BLOCKS` small blocks were freed, each by an end, and each between blocks
     /// in use. A new thread has an arena of its own.
-    fn time_of_request(end_turn: impl Fn(&FreedBlocks) + Send + 'static) -> Duration {
+    fn time_of_request(count: impl Fn(&FreedBlocks) + Send + 'static) -> Duration {
         const BLOCKS: usize = 300_000;
         let time = thread::spawn(move || {
             let small = || black_box(Box::new([1_u8; 48]));
@@ -63,7 +78,7 @@ mod tests {
             let blocks = FreedBlocks::default();
             for block in freed {
                 drop(block);
-                end_turn(&blocks);
+                count(&blocks);
             }
             let begun = Instant::now();
             for bytes in BYTES {
@@ -80,11 +95,11 @@ mod tests {
     #[cfg_attr(not(target_env = "gnu"), ignore = "it tests what glibc does")]
     fn a_request_sorts_few_blocks_however_many_were_freed() {
         // The least of several times excludes the delays of a busy machine.
-        let least = |end_turn: fn(&FreedBlocks)| (0..5).map(|_| time_of_request(end_turn)).min();
-        let (counted, uncounted) = (least(FreedBlocks::count_turn), least(|_| ()));
+        let least = |count: fn(&FreedBlocks)| (0..5).map(|_| time_of_request(count)).min();
+        let (counted, uncounted) = (least(|blocks| blocks.count(Freed::End)), least(|_| ()));
         assert!(
             counted < uncounted.map(|time| time / 5),
-            "{counted:?}, and {uncounted:?} without turns"
+            "{counted:?}, and {uncounted:?} uncounted"
         );
     }
 }

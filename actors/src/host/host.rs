@@ -13,6 +13,7 @@ use lockkeeper_protocol::{CallId, Fault, ObjectName, Refusal, caught};
 use crate::{
     host::{
         deadlines::DeadlineHandle,
+        freed::Freed,
         input::{Input, Inputs, Mailbox, RawCall},
         mailbox::{GoOn, HostTask, MailboxReceiver},
         openers::Openers,
@@ -155,7 +156,10 @@ impl<P: Primitive> Host<P> {
         self.begin(ended.at, None);
         self.run(|primitive| primitive.hang_up(&ended));
         self.watch.hung_up(&ended);
-        if ended.take_goes_on() && self.primitive.is_some() {
+        let goes_on = ended.take_goes_on() && self.primitive.is_some();
+        let freed = if goes_on { Freed::Slice } else { Freed::End };
+        self.shell.freed().count(freed);
+        if goes_on {
             self.hanging_up = Some(Box::new(HangingUp { ended, rest: None }));
         }
     }
@@ -420,6 +424,12 @@ impl<P: Primitive> Host<P> {
             let deadlines = self.deadlines.get_or_insert_with(handle);
             deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
         }
+    }
+}
+
+impl<P> Drop for Host<P> {
+    fn drop(&mut self) {
+        self.shell.freed().count(Freed::End);
     }
 }
 

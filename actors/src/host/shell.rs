@@ -21,7 +21,7 @@ use crate::{
         contended::ContendedObjects,
         deadlines::Deadlines,
         endings::Endings,
-        freed::FreedBlocks,
+        freed::{Freed, FreedBlocks},
         input::{Input, Inputs, Mailbox},
         tally::Tallies,
         watch::Watch,
@@ -200,7 +200,7 @@ impl Shell {
     /// Keeps the buffer of a handled message for a later one.
     #[inline]
     pub(crate) fn take_back(&self, room: Vec<Input>) {
-        self.freed.count_turn();
+        self.freed.count(Freed::Message);
         let [short, long] = &mut *self.spare.borrow_mut();
         let (rooms, most) = if room.capacity() <= SHORT.inputs {
             (short, SHORT)
@@ -210,6 +210,11 @@ impl Shell {
         if rooms.len() < most.messages && room.capacity() <= most.inputs {
             rooms.push(room);
         }
+    }
+
+    /// The count of the freed blocks.
+    pub(crate) const fn freed(&self) -> &FreedBlocks {
+        &self.freed
     }
 
     /// Begins a session: answers to its calls go to `replies` from now on.
