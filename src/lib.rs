@@ -2,15 +2,15 @@
 //! process pool: Python's `multiprocessing.Manager` for Rust.
 //!
 //! 1. A [`Manager`] hosts the objects. [`Manager::start`] runs it on a thread, [`Manager::spawn`] as a process, and
-//!   [`Manager::connect`] connects to a manager of another program.
+//!    [`Manager::connect`] connects to a manager of another program.
 //! 2. [`Manager::lock`], [`Manager::semaphore`], [`Manager::queue`] and similar methods create an object and return
-//!   its proxy. [`Manager::named`] opens an object that several programs share by its name.
+//!    its proxy. [`Manager::named`] opens an object that several programs share by its name.
 //! 3. A call such as [`Lock::acquire`](proxies::LockOf::acquire) is a [`Wait`]: it is awaited, or given a
 //!    [timeout](Wait::timeout), or made on a [plain thread](Wait::blocking). It returns a [guard](guards::Guard).
 //! 4. A proxy can be serialized. It can be a field of a [`Task`], which a [`Pool`] runs in another process. A program
-//!   with a pool calls [`program`] at the beginning of main.
+//!    with a pool calls [`program`] at the beginning of main.
 //! 5. When a process ends, the manager releases what it holds, and the next guard
-//!   [reports](guards::Guard::abandoned) it.
+//!    [reports](guards::Guard::abandoned) it.
 //!
 //! The repository has a guide in docs/src, and the guarantees in SEMANTICS.md.
 //!
