@@ -63,6 +63,12 @@ impl Raw {
         (Self::over(client), manager)
     }
 
+    /// The same over the memory transport.
+    pub(crate) fn client_in_memory() -> (Self, Arc<dyn Stream>) {
+        let (client, manager) = MemoryStream::pair();
+        (Self::over(Arc::new(client)), Arc::new(manager))
+    }
+
     /// Connects a pair, and returns the manager's end and the client's end, which is under test.
     pub(crate) fn manager() -> (Self, Arc<dyn Stream>) {
         let (client, manager) = pair();

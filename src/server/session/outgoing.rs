@@ -1,9 +1,10 @@
 //! The outgoing side of a session: answers as frames, in order, written in few system calls.
 //!
-//! A short answer is encoded at once. A large one is encoded when the client has read enough of the answers
-//! before it and the manager's [`UnreadBudget`] has room; later answers wait behind it.
+//! A short answer is encoded at once. A large one is encoded while less than [`HIGH_WATER_BYTES`] are unread
+//! and the manager's [`UnreadBudget`] has room; later answers wait behind it.
 //!
-//! Invariant: of large answers, a session keeps at most [`HIGH_WATER_BYTES`] and one more encoded.
+//! Invariant: of large answers, a session keeps at most [`HIGH_WATER_BYTES`] and one more encoded. A session
+//! is full only if [`HIGH_WATER_BYTES`] are unread, or if an answer waits for the budget.
 
 use std::{
     cell::{Cell, RefCell},
@@ -13,7 +14,6 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Buf, Bytes};
 use lockkeeper_actors::{
     Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply, keep_reply,
 };
@@ -26,7 +26,7 @@ use lockkeeper_protocol::{
 use crate::{
     limits::Limits,
     server::session::{
-        buffer::{Buffer, LastFrame, Later},
+        buffer::{Buffer, LastFrame},
         held_back::HeldBack,
         sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
         unread::UnreadBudget,
@@ -124,15 +124,14 @@ impl Outgoing {
             self.last.lose();
             return self.answered();
         }
-        if buffer.later.is_empty() && buffer.takes_frames() {
+        if buffer.is_encoded() && buffer.unread < HIGH_WATER_BYTES {
             let most = self.room_of(buffer, self.budget.has_room());
             if self.encode(buffer, seq, &reply, most) {
                 return;
             }
         }
         keep_reply(&mut reply);
-        buffer.later.push_back(Later::Answer(seq, reply));
-        buffer.answers += 1;
+        buffer.push_answer(seq, reply);
         self.added(buffer, 0);
     }
 
@@ -145,27 +144,23 @@ impl Outgoing {
         own.min(self.limits.frame_bytes)
     }
 
-    /// Encodes a large answer behind the bytes and before `later`. Returns whether there was room.
+    /// Encodes a large answer behind the encoded parts. Returns whether there was room.
     fn encode(&self, buffer: &mut Buffer, seq: u64, reply: &LargeReply, most: usize) -> bool {
-        let bytes = &mut buffer.bytes;
+        let bytes = buffer.encoded_end();
         let before = bytes.len();
         let encode = |bytes: &mut Vec<u8>, most| encode_reply(reply, bytes, most);
-        let mut added = 0;
+        let mut lent = None;
         match frame::append_reply(bytes, seq, most, encode) {
-            Ok(Fit::Fits(None)) => {}
-            Ok(Fit::Fits(Some((place, lent)))) => {
-                let behind = bytes.split_off(place);
-                added = behind.len() + lent.len();
-                buffer.lent = lent;
-                if !behind.is_empty() {
-                    buffer.later.push_front(Later::Frames(behind));
-                }
-            }
+            Ok(Fit::Fits(part)) => lent = part,
             Ok(Fit::TooLong) if most < self.limits.frame_bytes => return false,
             Ok(Fit::TooLong) => append_fault(bytes, seq, self.too_long()),
             Err(fault) => append_fault(bytes, seq, fault),
         }
-        added += buffer.bytes.len() - before;
+        let mut added = bytes.len() - before;
+        if let Some((place, lent)) = lent {
+            added += lent.len();
+            buffer.lend(place, lent);
+        }
         self.answered();
         self.added(buffer, added);
         true
@@ -255,7 +250,7 @@ impl Outgoing {
     /// Returns whether nothing waits, and no more capacity is kept than for a few answers.
     fn is_idle(&self) -> bool {
         let buffer = self.buffer.borrow();
-        let is_empty = buffer.unread == 0 && buffer.later.is_empty();
+        let is_empty = buffer.unread == 0 && buffer.is_encoded();
         is_empty && buffer.bytes.capacity() <= KEPT_BYTES
     }
 
@@ -269,6 +264,7 @@ impl Outgoing {
             let flushed = self.write_encoded(buffer, &mut write);
             self.recount(buffer);
             if flushed.is_pending() {
+                while buffer.unread < HIGH_WATER_BYTES && self.encode_next(buffer, || false) {}
                 // A client that does not read needs no room yet, and must not block other sessions.
                 self.budget.leave(self.session);
             }
@@ -294,65 +290,46 @@ impl Outgoing {
         buffer: &mut Buffer,
         mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
-        while let Some(rest) = buffer
-            .bytes
-            .get(buffer.sent..)
-            .filter(|rest| !rest.is_empty())
-        {
-            let written = ready!(write(rest)).and_then(|count| written_of(rest, count))?;
-            buffer.sent += written;
-            self.note_written(buffer, written);
-            if buffer.sent > buffer.bytes.len() / 4 * 3 && buffer.sent < buffer.bytes.len() {
-                // The buffer may never run empty, so the written part is removed once it is large; that moves
-                // bytes rarely.
-                buffer.bytes.drain(..mem::take(&mut buffer.sent));
+        loop {
+            let rest = buffer.next_bytes();
+            if rest.is_empty() {
+                return Poll::Ready(Ok(()));
             }
-        }
-        while !buffer.lent.is_empty() {
-            let rest = &*buffer.lent;
             let written = ready!(write(rest)).and_then(|count| written_of(rest, count))?;
-            buffer.lent.advance(written);
-            self.note_written(buffer, written);
+            buffer.advance(written);
+            self.written.set(self.written.get() + written);
         }
-        // Shared bytes are released as soon as they are written.
-        buffer.lent = Bytes::new();
-        Poll::Ready(Ok(()))
-    }
-
-    fn note_written(&self, buffer: &mut Buffer, written: usize) {
-        buffer.unread = buffer.unread.saturating_sub(written);
-        self.written.set(self.written.get() + written);
     }
 
     /// Encodes what comes later, once everything before it is written. Returns whether there are bytes to
     /// write.
     fn encode_later(&self, buffer: &mut Buffer, has_room: impl Fn() -> bool) -> bool {
-        if buffer.later.is_empty() {
+        if buffer.is_encoded() {
             return false;
         }
         buffer.bytes.clear();
         buffer.sent = 0;
-        while buffer.lent.is_empty() && buffer.bytes.len() < CHUNK_BYTES {
-            match buffer.later.pop_front() {
-                None => break,
-                Some(Later::Frames(frames)) if buffer.bytes.is_empty() => buffer.bytes = frames,
-                Some(Later::Frames(frames)) => buffer.bytes.extend_from_slice(&frames),
-                Some(Later::Answer(seq, reply)) => {
-                    let most = self.room_of(buffer, self.budget.has_room());
-                    buffer.answers -= 1;
-                    if self.encode(buffer, seq, &reply, most)
-                        || has_room() && self.encode(buffer, seq, &reply, self.limits.frame_bytes)
-                    {
-                        continue;
-                    }
-                    buffer.answers += 1;
-                    buffer.later.push_front(Later::Answer(seq, reply));
-                    break;
-                }
-            }
-        }
-        self.recount(buffer);
+        while !buffer.has_parts()
+            && buffer.bytes.len() < CHUNK_BYTES
+            && self.encode_next(buffer, &has_room)
+        {}
         !buffer.bytes.is_empty()
+    }
+
+    /// Encodes the first answer that waits, if there is room. Returns whether it has encoded one.
+    fn encode_next(&self, buffer: &mut Buffer, has_room: impl Fn() -> bool) -> bool {
+        let Some((seq, reply)) = buffer.pop_answer() else {
+            return false;
+        };
+        let most = self.room_of(buffer, self.budget.has_room());
+        let is_encoded = self.encode(buffer, seq, &reply, most)
+            || has_room() && self.encode(buffer, seq, &reply, self.limits.frame_bytes);
+        if is_encoded {
+            buffer.follow();
+        } else {
+            buffer.unpop_answer(seq, reply);
+        }
+        is_encoded
     }
 
     /// Drops all waiting and future frames, because the client no longer reads.
@@ -361,7 +338,7 @@ impl Outgoing {
     }
 
     fn break_off_at(&self, buffer: &mut Buffer) {
-        if buffer.unread > 0 || !buffer.later.is_empty() {
+        if buffer.unread > 0 || !buffer.is_encoded() {
             self.last.lose();
         }
         // The session still serves calls that the client sent before, and must not refuse them because of
@@ -369,12 +346,8 @@ impl Outgoing {
         let dropped = buffer.answers;
         self.in_flight
             .set(self.in_flight.get().saturating_sub(dropped));
-        *buffer = Buffer {
-            is_broken: true,
-            counted: buffer.counted,
-            is_full: buffer.is_full,
-            ..Buffer::default()
-        };
+        let broken = Buffer::broken(buffer.counted, buffer.is_full);
+        *buffer = broken;
         self.recount(buffer);
         self.budget.leave(self.session);
     }
@@ -387,19 +360,7 @@ impl Outgoing {
     /// Drops the answers that are not encoded.
     pub(super) fn drop_later(&self) {
         let buffer = &mut *self.buffer.borrow_mut();
-        let is_begun = !buffer.lent.is_empty();
-        // The rest of a frame that was partly written comes first.
-        let begun = match buffer.later.pop_front() {
-            Some(Later::Frames(frames)) if is_begun => Some(Later::Frames(frames)),
-            Some(_) | None => None,
-        };
-        buffer.later = begun.into_iter().collect();
-        buffer.answers = 0;
-        let later = buffer.later.iter().map(|later| match later {
-            Later::Frames(frames) => frames.len(),
-            Later::Answer(..) => 0,
-        });
-        buffer.unread = later.sum::<usize>() + buffer.bytes.len() - buffer.sent + buffer.lent.len();
+        buffer.drop_later();
         self.recount(buffer);
         self.budget.leave(self.session);
     }

@@ -123,6 +123,13 @@ impl House {
         self.welcome_as(1).await
     }
 
+    /// Adds a client over the memory transport. A paused clock moves on while a task waits for a socket, and
+    /// not while it waits for a memory stream.
+    async fn welcome_in_memory(&self) -> Client {
+        let (raw, stream) = Raw::client_in_memory();
+        self.greeted(self.let_in_over(raw, stream), 1).await
+    }
+
     /// Adds a client whose process has that id.
     async fn welcome_as(&self, pid: u32) -> Client {
         let client = self.let_in();

@@ -7,7 +7,9 @@ use lockkeeper_protocol::{
     Fault, Operation,
     codec::{Blob, BlobRef},
     frame::{self, Request, Response},
-    operations::{Acquire, GetLockStatus, Read, ValueSpec},
+    operations::{
+        Acquire, GetLockStatus, GetValueStatus, Read, Store, ValueSpec, ValueStatus, WaitChange,
+    },
 };
 use tokio::time;
 
@@ -265,6 +267,91 @@ async fn client_that_reads_nothing_is_hung_up_and_told_why_if_it_reads_then() {
         }
     };
     assert!(reason.starts_with("it has read none of "), "{reason}");
+}
+
+#[actix_rt::test]
+async fn client_that_reads_nothing_of_less_than_the_limit_is_never_hung_up() {
+    time::pause();
+    let unread_time = Duration::from_secs(30);
+    let house = House::new(Limits {
+        unread_time,
+        ..Limits::default()
+    });
+    let mut client = house.welcome_in_memory().await;
+    // A large answer lends its bytes to the frame, so each later answer is behind lent bytes.
+    let value = open_value(&mut client, 300_000).await;
+    let bytes = reads(&mut client, value, 3);
+    client.raw.write(&bytes).await.unwrap();
+    time::sleep(10 * unread_time).await;
+    let status = statuses(&mut client, value, 1);
+    client.raw.write(&status).await.unwrap();
+    for seq in 2..client.last_seq {
+        let Heard::Reply(answered, body) = client.hear().await else {
+            panic!("no reply to {seq}");
+        };
+        assert_eq!((answered, body.len()), (seq, 300_007));
+    }
+    assert!(matches!(client.hear().await, Heard::Reply(seq, _) if seq == client.last_seq));
+    assert_eq!(house.context.unread.used(), 0);
+}
+
+/// Has a value of `bytes` bytes answer `count` calls of a client in one turn.
+async fn answer_at_once(client: &mut Client, other: &mut Client, bytes: usize, count: usize) {
+    let value = open_value(client, bytes).await;
+    let theirs = open_value(other, bytes).await;
+    let version = |status: ValueStatus| status.version;
+    let counted = other.call(
+        theirs,
+        number_of::<Value>(GetValueStatus::NAME),
+        None,
+        &[0x90],
+    );
+    let since = counted.await.map(version).unwrap();
+    let wait = number_of::<Value>(WaitChange::NAME);
+    for _ in 0..count {
+        client
+            .send(value, wait, None, &encoded(&WaitChange { since }))
+            .await;
+    }
+    while other
+        .call(
+            theirs,
+            number_of::<Value>(GetValueStatus::NAME),
+            None,
+            &[0x90],
+        )
+        .await
+        .map(|status: ValueStatus| status.waiting)
+        != Ok(count.try_into().unwrap())
+    {}
+    let store = encoded(&Store {
+        value: Blob::from(vec![7; bytes]),
+    });
+    let stored: Result<u64, Fault> = other
+        .call(theirs, number_of::<Value>(Store::NAME), None, &store)
+        .await;
+    stored.unwrap();
+}
+
+#[actix_rt::test]
+async fn answer_that_waited_is_encoded_once_less_than_the_limit_is_unread() {
+    time::pause();
+    let unread_time = Duration::from_secs(30);
+    let house = House::new(Limits {
+        unread_time,
+        ..Limits::default()
+    });
+    let mut client = house.welcome_in_memory().await;
+    let mut other = house.welcome_in_memory().await;
+    // The stream takes three answers, the next eleven are encoded, and the others wait.
+    answer_at_once(&mut client, &mut other, 100_000, 20).await;
+    // The client reads a part of what was encoded before.
+    for _ in 0..8 {
+        time::sleep(unread_time / 10).await;
+        assert!(matches!(client.hear().await, Heard::Reply(..)));
+    }
+    time::sleep(10 * unread_time).await;
+    assert!(!client.session.is_finished(), "less than 1 MiB is unread");
 }
 
 #[actix_rt::test]
