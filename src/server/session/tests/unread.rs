@@ -355,6 +355,34 @@ async fn answer_that_waited_is_encoded_once_less_than_the_limit_is_unread() {
 }
 
 #[actix_rt::test]
+async fn client_that_stops_reading_is_hung_up_when_the_time_since_its_last_byte_is_over() {
+    time::pause();
+    let unread_time = Duration::from_secs(10);
+    let house = House::new(Limits {
+        unread_time,
+        ..Limits::default()
+    });
+    for read_after in [Duration::ZERO, unread_time * 2 / 5, unread_time * 9 / 10] {
+        let mut client = house.welcome_in_memory().await;
+        let mut other = house.welcome_in_memory().await;
+        answer_at_once(&mut client, &mut other, 100_000, 100).await;
+        time::sleep(read_after).await;
+        for _ in 0..2 {
+            assert!(matches!(client.hear().await, Heard::Reply(..)));
+        }
+        let last_read = time::Instant::now();
+        patiently(client.session).await.unwrap();
+        // The manager gives the client two seconds to read the reason.
+        let took = last_read.elapsed() - Duration::from_secs(2);
+        let slack = Duration::from_millis(50);
+        assert!(
+            took >= unread_time && took < unread_time + slack,
+            "{took:?}"
+        );
+    }
+}
+
+#[actix_rt::test]
 async fn client_that_reads_a_little_now_and_then_is_hung_up_once_others_wait_for_its_room() {
     let house = House::new(Limits {
         unread_bytes: 1 << 20,
