@@ -72,7 +72,8 @@ pub enum Fault {
     },
     /// The operation or request is administrative, and the client's user may not use it. The text names it.
     NotAllowed(String),
-    /// The manager is shutting down.
+    /// The part of the manager that opens and finds objects has ended. A manager that is shut down ends the
+    /// session instead.
     ShuttingDown,
     /// The call would have waited for ever. The deadlock lists the callers that wait for each other.
     Deadlock(Box<Deadlock>),

@@ -92,7 +92,11 @@ impl ShardOf {
 /// Parses the number of an anonymous object from its name.
 fn number_of(name: &str) -> Option<u64> {
     let (_, number) = name.strip_prefix(ObjectName::ANONYMOUS)?.split_once('.')?;
-    number.parse().ok()
+    // The parser also accepts a sign.
+    number
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| number.parse().ok())?
 }
 
 /// FNV-1a of 64 bits, with both halves combined. Its low bits alone depend only on the low bits of the bytes:
@@ -130,6 +134,29 @@ mod tests {
             let [two, three, four, most] = owners;
             let row = format!("| `{name}` | {two} | {three} | {four} | {most} |");
             assert!(document.contains(&row), "{row}");
+        }
+    }
+
+    #[test]
+    fn number_in_an_anonymous_name_is_digits_that_fit_64_bits() {
+        let three = of(3);
+        assert_eq!(
+            three.owner("#x.18446744073709551615"),
+            three.in_turn(u64::MAX)
+        );
+        assert_eq!(three.owner("#x.007"), 1);
+        assert_eq!(three.owner("#.5"), 2);
+        for name in [
+            "#x.18446744073709551616",
+            "#x.+5",
+            "#x.-1",
+            "#x.",
+            "#x",
+            "#a.b.4",
+            "x.4",
+        ] {
+            assert_eq!(number_of(name), None, "{name}");
+            assert_eq!(three.owner(name), three.in_turn(hash(name)), "{name}");
         }
     }
 

@@ -163,7 +163,7 @@ impl Control<'_> {
     }
 }
 
-/// Refuses names of objects and kinds that exceed the limit, before they are looked up or copied into an
+/// Refuses names of objects that are empty, and names that exceed the limit, before they are looked up or copied into an
 /// answer.
 fn check(request: &ControlRequest, name_bytes: usize) -> Result<(), (u64, Fault)> {
     let (seq, name) = match request {
@@ -178,9 +178,9 @@ fn check(request: &ControlRequest, name_bytes: usize) -> Result<(), (u64, Fault)
             Question::All(_) | Question::Contended(_) | Question::Deadlocks,
         ) => return Ok(()),
     };
-    let length = name.map_or(0, str::len);
-    if length > name_bytes.max(ObjectName::MOST_ANONYMOUS_BYTES) {
-        return Err((seq, long_name(name_bytes, length)));
+    let most = name_bytes.max(ObjectName::MOST_ANONYMOUS_BYTES);
+    match name.map(str::len) {
+        Some(length) if length == 0 || length > most => Err((seq, long_name(name_bytes, length))),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
