@@ -143,7 +143,7 @@ fn tell(what: &str, time: Duration, longest: Duration) {
 
 fn permits(permits: i64) -> SemaphoreSpec {
     SemaphoreSpec {
-        permits,
+        permits: permits.into(),
         release_by: ReleaseBy::Holder,
     }
 }
@@ -288,7 +288,12 @@ fn waiting_calls_are_completed() {
     let mut object = Object::<Semaphore>::new(permits(0));
     (0..many).for_each(|_| _ = object.call(1, &AcquireMany { permits: 1 }));
     timed("permits are added", || {
-        object.call(2, &AddPermits { permits: parties });
+        object.call(
+            2,
+            &AddPermits {
+                permits: parties.into(),
+            },
+        );
     });
     let mut object = Object::<Condition>::new(ReleaseBy::Holder);
     sleep(&mut object);

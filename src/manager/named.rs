@@ -311,7 +311,10 @@ impl WithSchema<'_> {
         T: Serialize + DeserializeOwned,
     {
         let Self { named, schema } = self;
-        let spec = |schema| QueueSpec { capacity, schema };
+        let spec = |schema| QueueSpec {
+            capacity: capacity.map(i128::from),
+            holds,
+        };
         let shard = named.shard().await?;
         let opened = Typed::<data::Queue, T>::open(shard, named.name, schema, spec).await?;
         Ok(opened.into())

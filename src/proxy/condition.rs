@@ -258,7 +258,7 @@ impl LockOf<sync::Condition> {
         let notify = Notify {
             grant: guard.hold().proof(),
             set: self.state.clone().into(),
-            most,
+            most: most.map(i128::from),
         };
         Wait::new(|timeout| async move {
             checked?;

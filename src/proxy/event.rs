@@ -93,7 +93,9 @@ impl Event {
     }
 
     fn wait_for(&self, since: Option<u64>) -> Wait<u64> {
-        self.0.attempt(WaitSet { since })
+        self.0.attempt(WaitSet {
+            since: since.map(i128::from),
+        })
     }
 }
 

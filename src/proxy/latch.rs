@@ -49,7 +49,7 @@ impl Latch {
     /// If the call is dropped after the first poll, it may have counted.
     #[doc(alias = "countDown")]
     pub fn count_down(&self, by: u32) -> Wait<u32> {
-        self.0.attempt(CountDown { by })
+        self.0.attempt(CountDown { by: by.into() })
     }
 
     /// Waits until the number is zero.
@@ -65,7 +65,7 @@ impl Latch {
     /// If the call is dropped after the first poll, it may have counted, which is not undone.
     /// [`Self::wait`] continues the wait.
     pub fn arrive_and_wait(&self, by: u32) -> Wait<()> {
-        self.0.attempt(ArriveAndWait { by })
+        self.0.attempt(ArriveAndWait { by: by.into() })
     }
 }
 

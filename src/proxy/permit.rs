@@ -164,7 +164,7 @@ impl Permit {
             let permits = mem::take(&mut part.permits);
             part.hold.cast(&Forget {
                 grant: part.hold.proof(),
-                permits,
+                permits: permits.into(),
             });
         }
     }
@@ -263,7 +263,7 @@ impl Part {
         let permits = mem::take(&mut self.permits);
         let release = ReleasePermits {
             grant: self.hold.proof(),
-            permits,
+            permits: permits.into(),
         };
         let released = self.hold.call(&release, timeout).await;
         if let Err(CallError::Fault(_) | CallError::Disconnected { .. }) = released {
@@ -281,7 +281,7 @@ impl Drop for Part {
         if permits > 0 {
             self.hold.cast(&ReleasePermits {
                 grant: self.hold.proof(),
-                permits,
+                permits: permits.into(),
             });
         }
     }

@@ -146,7 +146,9 @@ impl<B: Bound> SemaphoreOf<B> {
     /// If the call is dropped after the first poll, the permits may have been added.
     #[doc(alias = "release")]
     pub fn add_permits(&self, permits: u32) -> Wait<()> {
-        self.0.attempt(AddPermits { permits })
+        self.0.attempt(AddPermits {
+            permits: permits.into(),
+        })
     }
 
     /// Closes the semaphore: all waiting and later calls are refused with `Closed`. Held permits stay held.
@@ -164,7 +166,15 @@ impl<B: Bound> SemaphoreOf<B> {
         permits: u32,
         timeout: Option<Duration>,
     ) -> Result<Permit, CallError> {
-        let (bound, grant, reply) = self.0.ask(AcquireMany { permits }, timeout).await?;
+        let (bound, grant, reply) = self
+            .0
+            .ask(
+                AcquireMany {
+                    permits: permits.into(),
+                },
+                timeout,
+            )
+            .await?;
         let fence = bound.accepted(reply)?;
         Ok(Permit::new(Hold::new(&bound, grant), permits, fence))
     }

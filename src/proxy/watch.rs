@@ -47,7 +47,15 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let value = self.clone();
         Wait::new(move |timeout| async move {
             let since = version;
-            let (bound, _, changed) = value.0.ask(WaitChange { since }, timeout).await?;
+            let (bound, _, changed) = value
+                .0
+                .ask(
+                    WaitChange {
+                        since: since.into(),
+                    },
+                    timeout,
+                )
+                .await?;
             value.decoded(&bound.accepted(changed)?)
         })
     }
@@ -129,7 +137,14 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         since: u64,
         deadline: Deadline,
     ) -> Result<Versioned<T>, CallError> {
-        let (_, changed) = bound.call(&WaitChange { since }, deadline).await?;
+        let (_, changed) = bound
+            .call(
+                &WaitChange {
+                    since: since.into(),
+                },
+                deadline,
+            )
+            .await?;
         self.decoded(&bound.accepted(changed)?)
     }
 }

@@ -121,7 +121,11 @@ fn counts_out_of_range_are_refused_with_the_allowed_range() {
     run(async {
         let manager = Manager::start().await.unwrap();
         for count in [-1, i64::from(u32::MAX) + 1] {
-            let refused = manager.open::<sync::Latch>(LatchSpec { count }).await;
+            let refused = manager
+                .open::<sync::Latch>(LatchSpec {
+                    count: count.into(),
+                })
+                .await;
             let why = why(refused);
             assert!(why.contains("from 0 to 4294967295"), "{why}");
         }

@@ -236,12 +236,14 @@ impl Primitive for Queue {
     type Spec = QueueSpec;
 
     fn create(QueueSpec { capacity, schema }: QueueSpec) -> Result<Self, Refusal> {
-        let capacity = capacity.unwrap_or(MOST);
-        if !(1..=MOST).contains(&capacity) {
-            return Err(Refusal::Invalid(format!(
+        let capacity = capacity.unwrap_or(MOST.into());
+        let allowed = u64::try_from(capacity).ok();
+        let allowed = allowed.filter(|capacity| (1..=MOST).contains(capacity));
+        let capacity = allowed.ok_or_else(|| {
+            Refusal::Invalid(format!(
                 "a queue has room for 1 to {MOST} items, or no bound, not {capacity}"
-            )));
-        }
+            ))
+        })?;
         Ok(Self {
             capacity,
             schema: SchemaId::new(schema)?,

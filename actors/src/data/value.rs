@@ -216,12 +216,12 @@ impl Serve<WaitChange> for Value {
         call: Call<Result<Versioned<Blob>, Refusal>>,
     ) {
         let version = self.now.version;
-        if since > version {
+        if !(0..=i128::from(version)).contains(&since) {
             call.reply(Err(Refusal::Invalid(format!(
                 "the value was set {version} times so far: \
                  wait since a version from 0 to {version}, not {since}"
             ))));
-        } else if since < version {
+        } else if since < version.into() {
             reply(call, Ok(self.now.clone()), self.stored.as_ref());
         } else {
             self.watchers.push(call);

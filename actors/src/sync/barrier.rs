@@ -200,12 +200,13 @@ impl Primitive for Barrier {
     type Spec = BarrierSpec;
 
     fn create(BarrierSpec { parties, on_death }: BarrierSpec) -> Result<Self, Refusal> {
-        if parties == 0 {
-            return Err(Refusal::Invalid(format!(
-                "a barrier has 1 to {} parties, not 0",
+        let allowed = u32::try_from(parties).ok().filter(|parties| *parties > 0);
+        let parties = allowed.ok_or_else(|| {
+            Refusal::Invalid(format!(
+                "a barrier has 1 to {} parties, not {parties}",
                 u32::MAX
-            )));
-        }
+            ))
+        })?;
         Ok(Self {
             parties,
             on_death,

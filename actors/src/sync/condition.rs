@@ -136,9 +136,9 @@ impl Exclusive for Condition {
 
 impl Condition {
     /// Moves sleepers of a set to the line of the lock. Returns their number.
-    fn wake(&mut self, set: &str, most: Option<u64>) -> u64 {
+    fn wake(&mut self, set: &str, most: Option<i128>) -> u64 {
         let mut woken = 0;
-        while most.is_none_or(|most| woken < most)
+        while most.is_none_or(|most| i128::from(woken) < most)
             && let Some((set, call)) = self.sleepers.pop(set)
         {
             woken += 1;
@@ -237,7 +237,8 @@ impl Serve<Sleep> for Condition {
 
 impl Serve<Notify> for Condition {
     fn serve(&mut self, Notify { grant, set, most }: Notify, call: Call<Result<u64, Refusal>>) {
-        let checked = check_name(&set).and_then(|()| call.verify(grant));
+        let checked = check_name(&set).and_then(|()| check_most(most));
+        let checked = checked.and_then(|()| call.verify(grant));
         call.reply(match checked {
             Err(refusal) => Err(refusal),
             Ok(grant) if self.lock.is_held_by(grant) => Ok(self.wake(&set, most)),
@@ -261,6 +262,16 @@ fn check_name(set: &str) -> Result<(), Refusal> {
         "the name of a wait set has at most {MOST_NAME_BYTES} bytes, not {}",
         set.len()
     )))
+}
+
+/// Refuses a number of calls to wake that no call can mean.
+fn check_most(most: Option<i128>) -> Result<(), Refusal> {
+    match most {
+        Some(most) if most < 0 => Err(Refusal::Invalid(format!(
+            "notify 0 sleepers or more, or all of them, not {most}"
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A call that sleeps.

@@ -84,11 +84,13 @@ impl Serve<WaitSet> for Event {
     fn serve(&mut self, WaitSet { since }: WaitSet, call: Call<Result<u64, Refusal>>) {
         let generation = self.generation;
         match since {
-            Some(since) if since > generation => call.reply(Err(Refusal::Invalid(format!(
-                "the event was set {generation} times so far: \
-                 wait since a generation from 0 to {generation}, not {since}"
-            )))),
-            Some(since) if since < generation => call.reply(Ok(generation)),
+            Some(since) if !(0..=i128::from(generation)).contains(&since) => {
+                call.reply(Err(Refusal::Invalid(format!(
+                    "the event was set {generation} times so far: \
+                     wait since a generation from 0 to {generation}, not {since}"
+                ))));
+            }
+            Some(since) if since < generation.into() => call.reply(Ok(generation)),
             None if self.is_set => call.reply(Ok(generation)),
             Some(_) | None => self.waiters.push(call),
         }

@@ -27,9 +27,10 @@ pub struct Latch {
 
 impl Latch {
     /// Counts down, without granting calls yet.
-    fn lower(&mut self, by: u32) -> Result<(), Refusal> {
+    fn lower(&mut self, by: i128) -> Result<(), Refusal> {
         let count = self.count;
-        self.count = count.checked_sub(by).ok_or_else(|| {
+        let lowered = u32::try_from(by).ok().and_then(|by| count.checked_sub(by));
+        self.count = lowered.ok_or_else(|| {
             Refusal::Invalid(if count == 0 {
                 format!("the latch is open: nothing is left to be counted down, not {by}")
             } else {
@@ -150,11 +151,14 @@ mod tests {
     use super::*;
 
     fn bench(count: i64) -> Bench<Latch> {
-        Bench::new(LatchSpec { count }).unwrap()
+        Bench::new(LatchSpec {
+            count: count.into(),
+        })
+        .unwrap()
     }
 
     fn count_down(bench: &mut Bench<Latch>, by: u32) -> Result<u32, Refusal> {
-        let id = bench.call(9, CountDown { by });
+        let id = bench.call(9, CountDown { by: by.into() });
         bench.reply::<CountDown>(id).unwrap().unwrap()
     }
 
@@ -213,7 +217,12 @@ mod tests {
             panic!("it was not refused");
         };
         assert!(why.contains("count down by 0 to 2, not by 3"), "{why}");
-        let arrived = bench.call(2, ArriveAndWait { by: u32::MAX });
+        let arrived = bench.call(
+            2,
+            ArriveAndWait {
+                by: u32::MAX.into(),
+            },
+        );
         let told = bench.reply::<ArriveAndWait>(arrived).unwrap().unwrap();
         assert!(matches!(told, Err(Refusal::Invalid(_))), "{told:?}");
         assert!(!bench.is_answered(waiting));
@@ -230,7 +239,10 @@ mod tests {
     #[test]
     fn a_count_out_of_range_is_refused_with_what_is_allowed() {
         for count in [-1, 1 << 32, i64::MIN, i64::MAX] {
-            let refusal = Bench::<Latch>::new(LatchSpec { count }).unwrap_err();
+            let refusal = Bench::<Latch>::new(LatchSpec {
+                count: count.into(),
+            })
+            .unwrap_err();
             let allowed = format!("from 0 to 4294967295, not from {count}");
             assert!(refusal.to_string().contains(&allowed), "{refusal}");
         }

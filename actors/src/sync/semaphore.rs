@@ -132,10 +132,22 @@ impl<B> Counting<B> {
 
     /// Takes permits from a holder. Another session takes all permits of a grant, because the holder, whose
     /// permit is lost then, would not know how many are left.
-    fn take_from<R>(&mut self, grant: Proof, permits: u32, call: &Call<R>) -> Result<(), Refusal> {
+    fn take_from<R>(
+        &mut self,
+        grant: Proof,
+        permits: i128,
+        call: &Call<R>,
+    ) -> Result<u32, Refusal> {
         let grant = call.verify(grant)?;
         let holder = self.holders.get_mut(&grant).ok_or(Refusal::NotHeld)?;
-        let left = holder.permits.checked_sub(permits);
+        if permits < 1 {
+            return Err(Refusal::Invalid(format!(
+                "the grant has {} permits: take at least 1 of them, not {permits}",
+                holder.permits
+            )));
+        }
+        let taken = u32::try_from(permits).map_err(|_| Refusal::NotHeld)?;
+        let left = holder.permits.checked_sub(taken);
         let left = left.ok_or(Refusal::NotHeld)?;
         if left > 0 && grant.session() != call.id().session() {
             return Err(Refusal::Invalid(format!(
@@ -144,13 +156,13 @@ impl<B> Counting<B> {
             )));
         }
         holder.permits = left;
-        self.held -= u64::from(permits);
+        self.held -= u64::from(taken);
         if holder.permits == 0 {
             self.by_age.leave(holder.timer.fence());
             self.holders.remove(&grant);
             call.ends(grant);
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// Returns all permits of a holder, without granting them yet.
@@ -269,15 +281,14 @@ impl<B: Bound> Serve<AcquireMany> for Counting<B> {
         call: Call<Result<Granted, Refusal>>,
     ) {
         if self.closed {
-            call.reply(Err(Refusal::Closed));
-        } else if u64::from(permits) > self.most {
-            call.reply(Err(Refusal::TooMany {
-                asked: permits.into(),
-                most: self.most,
-            }));
-        } else {
-            self.waiters.push(Waiter { permits, call });
-            self.grant_all_that_fit();
+            return call.reply(Err(Refusal::Closed));
+        }
+        match check(permits, self.most) {
+            Ok(permits) => {
+                self.waiters.push(Waiter { permits, call });
+                self.grant_all_that_fit();
+            }
+            Err(refusal) => call.reply(Err(refusal)),
         }
     }
 }
@@ -289,10 +300,10 @@ impl<B: Bound> Serve<ReleasePermits> for Counting<B> {
         call: Call<Result<(), Refusal>>,
     ) {
         let released = self.take_from(grant, permits, &call);
-        if released.is_ok() {
+        if let Ok(permits) = released {
             self.available += u64::from(permits);
         }
-        call.reply(released);
+        call.reply(released.map(drop));
         self.grant_all_that_fit();
     }
 }
@@ -314,17 +325,21 @@ impl<B: Bound> Serve<Forget> for Counting<B> {
     fn serve(&mut self, Forget { grant, permits }: Forget, call: Call<Result<(), Refusal>>) {
         let parted = self.take_from(grant, permits, &call);
         self.is_signal |= parted.is_ok();
-        call.reply(parted);
+        call.reply(parted.map(drop));
     }
 }
 
 impl<B: Bound> Serve<AddPermits> for Counting<B> {
     fn serve(&mut self, AddPermits { permits }: AddPermits, call: Call<Result<(), Refusal>>) {
-        let added = u64::from(permits);
-        if self.available + self.held + added > self.most {
-            call.reply(Err(Refusal::OverRelease { bound: self.most }));
-            return;
-        }
+        let most = self.most.saturating_sub(self.available + self.held);
+        let added = match check(permits, most) {
+            Ok(added) => u64::from(added),
+            Err(Refusal::TooMany { .. }) => {
+                let bound = self.most;
+                return call.reply(Err(Refusal::OverRelease { bound }));
+            }
+            Err(refusal) => return call.reply(Err(refusal)),
+        };
         self.available += added;
         self.is_signal = true;
         call.reply(Ok(()));
@@ -363,6 +378,16 @@ impl<B: Bound> Serve<GetSemaphoreStatus> for Counting<B> {
     }
 }
 
+/// Checks the number of permits in a call.
+fn check(permits: i128, most: u64) -> Result<u32, Refusal> {
+    if permits > most.into() {
+        let asked = permits.try_into().unwrap_or(u64::MAX);
+        return Err(Refusal::TooMany { asked, most });
+    }
+    u32::try_from(permits)
+        .map_err(|_| Refusal::Invalid(format!("a number of permits is 0 to {MOST}, not {permits}")))
+}
+
 #[cfg(test)]
 mod tests {
     use lockkeeper_protocol::operations::ReleaseBy;
@@ -376,14 +401,19 @@ mod tests {
 
     fn bench<B: Bound>(permits: i64) -> Bench<Counting<B>> {
         Bench::new(SemaphoreSpec {
-            permits,
+            permits: permits.into(),
             release_by: ReleaseBy::Holder,
         })
         .unwrap()
     }
 
     fn acquire<B: Bound>(bench: &mut Bench<Counting<B>>, session: u64, permits: u32) -> CallId {
-        bench.call(session, AcquireMany { permits })
+        bench.call(
+            session,
+            AcquireMany {
+                permits: permits.into(),
+            },
+        )
     }
 
     fn granted<B: Bound>(bench: &Bench<Counting<B>>, id: CallId) -> bool {
@@ -399,14 +429,19 @@ mod tests {
             grant.session().number(),
             ReleasePermits {
                 grant: Proof::own(grant),
-                permits,
+                permits: permits.into(),
             },
         );
         bench.reply::<ReleasePermits>(id).unwrap().unwrap()
     }
 
     fn add<B: Bound>(bench: &mut Bench<Counting<B>>, permits: u32) -> Result<(), Refusal> {
-        let id = bench.call(9, AddPermits { permits });
+        let id = bench.call(
+            9,
+            AddPermits {
+                permits: permits.into(),
+            },
+        );
         bench.reply::<AddPermits>(id).unwrap().unwrap()
     }
 

@@ -91,7 +91,15 @@ impl KeyedCalls for ManyPermits {
         timeout: Option<Duration>,
     ) -> CallId {
         let key = key.into();
-        put(bench, session, AcquireKeyMany { key, permits }, timeout)
+        put(
+            bench,
+            session,
+            AcquireKeyMany {
+                key,
+                permits: permits.into(),
+            },
+            timeout,
+        )
     }
 }
 

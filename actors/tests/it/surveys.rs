@@ -265,7 +265,7 @@ fn survey_lists_the_first_of_many_calls_and_counts_all() {
     permits.call(
         1,
         AddPermits {
-            permits: u32::try_from(MANY).unwrap(),
+            permits: u32::try_from(MANY).unwrap().into(),
         },
     );
     assert_eq!(counted(&survey(&permits)), [MANY, 0, MOST, 0]);

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BarrierSpec {
     /// The number of parties that have to arrive: 1 to 4,294,967,295.
-    pub parties: u32,
+    pub parties: i128,
     /// The effect of the death of a process that has arrived.
     pub on_death: OnDeath,
 }
@@ -39,7 +39,7 @@ impl BarrierSpec {
 impl From<u32> for BarrierSpec {
     fn from(parties: u32) -> Self {
         Self {
-            parties,
+            parties: parties.into(),
             on_death: OnDeath::default(),
         }
     }

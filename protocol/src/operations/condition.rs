@@ -20,8 +20,8 @@ pub struct Notify {
     pub grant: Proof,
     /// The wait set: at most 255 bytes.
     pub set: String,
-    /// The most calls to wake; `None` wakes all.
-    pub most: Option<u64>,
+    /// The most calls to wake, at least 0; `None` wakes all.
+    pub most: Option<i128>,
 }
 
 /// Asks for the number of sleepers in a wait set, without waiting.

@@ -17,7 +17,7 @@ pub struct Clear;
 pub struct WaitSet {
     /// `None` waits until the flag is set. A number waits until it was set more often than that, regardless
     /// of its state.
-    pub since: Option<u64>,
+    pub since: Option<i128>,
 }
 
 /// Asks for the state, without waiting.

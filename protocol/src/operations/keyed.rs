@@ -22,7 +22,7 @@ pub struct AcquireKeyMany {
     /// The key: at most 255 bytes.
     pub key: Key,
     /// The number of permits, at least one.
-    pub permits: u32,
+    pub permits: i128,
 }
 
 /// Moves a grant's permits to the calling session. From then on this call is the grant.

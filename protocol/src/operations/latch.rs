@@ -8,14 +8,14 @@ use crate::{fault::Refusal, operation::Operation};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatchSpec {
     /// The initial count: 0 to 4,294,967,295. A latch of 0 is open.
-    pub count: i64,
+    pub count: i128,
 }
 
 /// Counts down. Returns the count that is left.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountDown {
     /// The number to subtract: 0 up to the count that is left.
-    pub by: u32,
+    pub by: i128,
 }
 
 /// Waits until the count is zero.
@@ -26,7 +26,7 @@ pub struct WaitOpen;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ArriveAndWait {
     /// The number to subtract: 0 up to the count that is left.
-    pub by: u32,
+    pub by: i128,
 }
 
 /// Asks for the state, without waiting.

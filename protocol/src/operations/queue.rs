@@ -11,7 +11,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSpec {
     /// The most items that may wait in it: 1 to 1,000,000,000. `None` means 1,000,000,000.
-    pub capacity: Option<u64>,
+    pub capacity: Option<i128>,
     /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
     pub schema: String,
 }

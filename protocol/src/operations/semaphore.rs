@@ -13,7 +13,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SemaphoreSpec {
     /// The initial number of permits: 0 to 4,294,967,295.
-    pub permits: i64,
+    pub permits: i128,
     /// Who may release a session's permits.
     pub release_by: ReleaseBy,
 }
@@ -30,8 +30,8 @@ impl From<u32> for SemaphoreSpec {
 /// Waits for a number of permits, all or none.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AcquireMany {
-    /// The number of permits.
-    pub permits: u32,
+    /// The number of permits: 0 to 4,294,967,295.
+    pub permits: i128,
 }
 
 /// Releases permits of a grant.
@@ -39,8 +39,8 @@ pub struct AcquireMany {
 pub struct ReleasePermits {
     /// The call that was granted.
     pub grant: Proof,
-    /// The number of permits to release.
-    pub permits: u32,
+    /// The number of permits to release: at least 1.
+    pub permits: i128,
 }
 
 /// Consumes permits of a grant: they do not return when the session ends.
@@ -48,15 +48,15 @@ pub struct ReleasePermits {
 pub struct Forget {
     /// The call that was granted.
     pub grant: Proof,
-    /// The number of permits to consume.
-    pub permits: u32,
+    /// The number of permits to consume: at least 1.
+    pub permits: i128,
 }
 
 /// Adds permits that were not held.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AddPermits {
-    /// The number of permits to add.
-    pub permits: u32,
+    /// The number of permits to add: 0 to 4,294,967,295.
+    pub permits: i128,
 }
 
 /// Refuses all waiting and future calls.

@@ -62,7 +62,7 @@ pub enum Exchanged {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct WaitChange {
     /// The version that the caller knows.
-    pub since: u64,
+    pub since: i128,
 }
 
 /// Asks for the state, without waiting.

@@ -97,7 +97,10 @@ impl KeyedKind for ManyPermits {
     type Acquire = AcquireKeyMany;
 
     fn ask_for(key: Key, permits: u32) -> AcquireKeyMany {
-        AcquireKeyMany { key, permits }
+        AcquireKeyMany {
+            key,
+            permits: permits.into(),
+        }
     }
 }
 

@@ -10,7 +10,11 @@ use super::*;
 
 fn bench(capacity: Option<u64>) -> Bench<Queue> {
     let schema = "u8".to_owned();
-    Bench::new(QueueSpec { capacity, schema }).unwrap()
+    Bench::new(QueueSpec {
+        capacity: capacity.map(i128::from),
+        holds,
+    })
+    .unwrap()
 }
 
 fn put(bench: &mut Bench<Queue>, session: u64, item: u8) -> CallId {
@@ -299,7 +303,7 @@ fn who_is_withdrawn_too_late_or_dead_is_given_nothing() {
 fn capacity_out_of_range_is_refused_with_what_is_allowed() {
     for capacity in [0, MOST + 1] {
         let made = Bench::<Queue>::new(QueueSpec {
-            capacity: Some(capacity),
+            capacity: Some(capacity.into()),
             schema: String::new(),
         });
         let Err(Refusal::Invalid(why)) = made.map(drop) else {

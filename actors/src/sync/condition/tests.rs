@@ -46,7 +46,7 @@ fn notify_set(
         Notify {
             grant: Proof::own(grant),
             set,
-            most,
+            most: most.map(i128::from),
         },
     );
     bench.reply::<Notify>(id).unwrap().unwrap()

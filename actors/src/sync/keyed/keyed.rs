@@ -93,7 +93,7 @@ impl Parked for Wait {
 
 impl<F> Keyed<F> {
     /// Grants permits of a key to a call, or makes it wait.
-    pub(super) fn enter(&mut self, key: Key, permits: u32, call: Call<Result<Granted, Refusal>>) {
+    pub(super) fn enter(&mut self, key: Key, permits: i128, call: Call<Result<Granted, Refusal>>) {
         let permits = match key.check().and_then(|()| self.check(permits)) {
             Ok(permits) => permits,
             Err(refusal) => return call.reply(Err(refusal)),
@@ -119,16 +119,19 @@ impl<F> Keyed<F> {
         }
     }
 
-    fn check(&self, permits: u32) -> Result<NonZeroU32, Refusal> {
+    fn check(&self, permits: i128) -> Result<NonZeroU32, Refusal> {
         let most = self.most;
-        if permits > most {
+        if permits > most.into() {
             return Err(Refusal::TooMany {
-                asked: permits.into(),
+                asked: permits.try_into().unwrap_or(u64::MAX),
                 most: most.into(),
             });
         }
-        NonZeroU32::new(permits).ok_or_else(|| {
-            Refusal::Invalid(format!("a grant is of 1 to {most} permits of a key, not 0"))
+        let permits_of = u32::try_from(permits).ok().and_then(NonZeroU32::new);
+        permits_of.ok_or_else(|| {
+            Refusal::Invalid(format!(
+                "a grant is of 1 to {most} permits of a key, not {permits}"
+            ))
         })
     }
 

@@ -30,7 +30,7 @@ fn locks() -> Bench<KeyedLock> {
 
 fn permits(permits: i64) -> Bench<KeyedSemaphore> {
     Bench::new(SemaphoreSpec {
-        permits,
+        permits: permits.into(),
         release_by: ReleaseBy::Holder,
     })
     .unwrap()
@@ -47,7 +47,13 @@ fn acquire_many(
     permits: u32,
 ) -> CallId {
     let key = key.into();
-    bench.call(session, AcquireKeyMany { key, permits })
+    bench.call(
+        session,
+        AcquireKeyMany {
+            key,
+            permits: permits.into(),
+        },
+    )
 }
 
 /// The fence and the mark of a granted call.

@@ -104,7 +104,7 @@ impl ConditionCall {
                     Notify {
                         grant: proof(session, grant),
                         set,
-                        most,
+                        most: most.map(i128::from),
                     },
                     timeout,
                 )

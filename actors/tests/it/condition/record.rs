@@ -256,7 +256,7 @@ impl Record {
         let notify = Notify {
             grant: proof(session, grant),
             set: name,
-            most,
+            most: most.map(i128::from),
         };
         let woken = self.ask(session, notify);
         assert_eq!(woken, Ok(self.wake(set, most)));

@@ -69,7 +69,7 @@ impl Subject for ItemSubject {
 
     fn fresh(&self) -> Bench<Queue> {
         let bench = Bench::new(QueueSpec {
-            capacity: self.capacity,
+            capacity: self.capacity.map(i128::from),
             schema: String::new(),
         });
         let mut bench = bench.expect("the spec is in range");
@@ -233,7 +233,14 @@ impl Subject for ValueSubject {
         let version = self.0.version;
         if schedule.asks() {
             let since = version.saturating_sub(schedule.random.random_range(0..=1));
-            let id = put(bench, session, WaitChange { since }, timeout);
+            let id = put(
+                bench,
+                session,
+                WaitChange {
+                    since: since.into(),
+                },
+                timeout,
+            );
             // No call waits for a past version.
             return (id, (since == version).then_some("change"));
         }
@@ -277,7 +284,7 @@ impl Subject for ValueSubject {
         let now = ask(bench, ONE, Read);
         let mut observed = vec![format!("{now:?}")];
         let since = now.version;
-        let waiting = bench.call(ONE, WaitChange { since });
+        let waiting = bench.call(ONE, WaitChange { since: since.into() });
         observed.push(format!("{:?}", ask(bench, OTHER, GetValueStatus)));
         let value = blob(9);
         observed.push(format!("{:?}", ask(bench, OTHER, Swap { value })));

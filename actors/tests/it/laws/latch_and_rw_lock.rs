@@ -214,11 +214,14 @@ impl Subject for LatchSubject {
                 return (put(bench, session, WaitOpen, timeout), Some("wait"));
             }
             self.counted += counts;
-            let id = put(bench, session, ArriveAndWait { by }, timeout);
+            let id = put(bench, session, ArriveAndWait { by: by.into() }, timeout);
             return (id, Some("wait"));
         }
         self.counted += counts;
-        (put(bench, session, CountDown { by }, timeout), None)
+        (
+            put(bench, session, CountDown { by: by.into() }, timeout),
+            None,
+        )
     }
 
     fn grants(

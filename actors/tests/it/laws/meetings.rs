@@ -63,7 +63,14 @@ impl Subject for EventSubject {
                 1 => Some(self.sets),
                 _ => None,
             };
-            let id = put(bench, session, WaitSet { since }, timeout);
+            let id = put(
+                bench,
+                session,
+                WaitSet {
+                    since: since.map(i128::from),
+                },
+                timeout,
+            );
             self.plain.extend(since.is_none().then_some(id));
             // A call that was answered at once was in no line.
             let at_once = matches!(bench.reply::<WaitSet>(id), Some(Ok(_)));

@@ -281,7 +281,7 @@ impl<B: Bound> PermitSubject<B> {
         session: u64,
         timeout: Option<Duration>,
     ) -> CallId {
-        let (grant, permits) = (schedule.any_call(), schedule.random.random_range(0..=3));
+        let (grant, permits) = (schedule.any_call(), schedule.random.random_range(0_u32..=3));
         match schedule.random.random_range(0..40) {
             0..=3 => {
                 let id = put(
@@ -289,7 +289,7 @@ impl<B: Bound> PermitSubject<B> {
                     session,
                     Forget {
                         grant: proof(session, grant),
-                        permits,
+                        permits: permits.into(),
                     },
                     timeout,
                 );
@@ -299,7 +299,14 @@ impl<B: Bound> PermitSubject<B> {
                 id
             }
             4..=7 => {
-                let id = put(bench, session, AddPermits { permits }, timeout);
+                let id = put(
+                    bench,
+                    session,
+                    AddPermits {
+                        permits: permits.into(),
+                    },
+                    timeout,
+                );
                 if bench.reply::<AddPermits>(id) == Some(Ok(Ok(()))) {
                     self.added += permits;
                 }
@@ -314,7 +321,7 @@ impl<B: Bound> PermitSubject<B> {
                 session,
                 ReleasePermits {
                     grant: proof(session, grant),
-                    permits,
+                    permits: permits.into(),
                 },
                 timeout,
             ),
@@ -346,16 +353,21 @@ impl<B: Bound> Subject for PermitSubject<B> {
         })
         .expect("the spec is valid");
         if let Some(permits) = self.added.checked_sub(self.forgotten) {
-            ask(&mut bench, ONE, AddPermits { permits }).expect("the sum is valid");
+            ask(&mut bench, ONE, AddPermits { permits: permits.into() }).expect("the sum is valid");
         } else {
             let permits = self.forgotten - self.added;
-            let grant = bench.call(ONE, AcquireMany { permits });
+            let grant = bench.call(
+                ONE,
+                AcquireMany {
+                    permits: permits.into(),
+                },
+            );
             ask(
                 &mut bench,
                 ONE,
                 Forget {
                     grant: Proof::own(grant),
-                    permits,
+                    permits: permits.into(),
                 },
             )
             .expect("the permits exist");
@@ -374,8 +386,15 @@ impl<B: Bound> Subject for PermitSubject<B> {
         timeout: Option<Duration>,
     ) -> (CallId, Option<&'static str>) {
         if schedule.asks() {
-            let permits = schedule.random.random_range(0..=6);
-            let id = put(bench, session, AcquireMany { permits }, timeout);
+            let permits = schedule.random.random_range(0_u32..=6);
+            let id = put(
+                bench,
+                session,
+                AcquireMany {
+                    permits: permits.into(),
+                },
+                timeout,
+            );
             self.wants.push((id, permits));
             return (id, Some("acquire"));
         }

@@ -172,7 +172,14 @@ impl Reference for EventReference {
         match *call {
             EventCall::Set => put(bench, session, Set, timeout),
             EventCall::Clear => put(bench, session, Clear, timeout),
-            EventCall::Wait(since) => put(bench, session, WaitSet { since }, timeout),
+            EventCall::Wait(since) => put(
+                bench,
+                session,
+                WaitSet {
+                    since: since.map(i128::from),
+                },
+                timeout,
+            ),
             EventCall::Look => put(bench, session, GetEventStatus, timeout),
         }
     }

@@ -148,8 +148,8 @@ impl Reference for LatchReference {
         timeout: Option<Duration>,
     ) -> CallId {
         match *call {
-            LatchCall::CountDown(by) => put(bench, session, CountDown { by }, timeout),
-            LatchCall::Arrive(by) => put(bench, session, ArriveAndWait { by }, timeout),
+            LatchCall::CountDown(by) => put(bench, session, CountDown { by: by.into() }, timeout),
+            LatchCall::Arrive(by) => put(bench, session, ArriveAndWait { by: by.into() }, timeout),
             LatchCall::Wait => put(bench, session, WaitOpen, timeout),
             LatchCall::Count => put(bench, session, GetLatchStatus, timeout),
         }

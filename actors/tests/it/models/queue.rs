@@ -263,7 +263,9 @@ impl Reference for QueueReference {
             reference.crowd = schedule.random.random_range(60..=90);
         }
         let bench = Bench::new(QueueSpec {
-            capacity: (capacity > 0).then(|| u64::try_from(capacity).expect("a few")),
+            capacity: (capacity > 0)
+                .then(|| u64::try_from(capacity).expect("a few"))
+                .map(i128::from),
             schema: String::new(),
         });
         (reference, bench.expect("the capacity is valid"))

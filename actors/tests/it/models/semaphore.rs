@@ -161,6 +161,12 @@ impl<B> Permits<B> {
         let found = self.holds.iter_mut().find(|hold| hold.id == grant);
         let hold = found.ok_or(Refusal::NotHeld)?;
         let all = hold.permits;
+        if permits == 0 {
+            said.tally.note("release of none");
+            return Err(Refusal::Invalid(format!(
+                "the grant has {all} permits: take at least 1 of them, not 0"
+            )));
+        }
         if permits > all {
             return Err(Refusal::NotHeld);
         }
@@ -307,13 +313,20 @@ impl<B: SemaphoreVariant> Reference for Permits<B> {
         timeout: Option<Duration>,
     ) -> CallId {
         match *call {
-            PermitCall::Acquire(permits) => put(bench, session, AcquireMany { permits }, timeout),
+            PermitCall::Acquire(permits) => put(
+                bench,
+                session,
+                AcquireMany {
+                    permits: permits.into(),
+                },
+                timeout,
+            ),
             PermitCall::Release(grant, permits) => put(
                 bench,
                 session,
                 ReleasePermits {
                     grant: proof(session, grant),
-                    permits,
+                    permits: permits.into(),
                 },
                 timeout,
             ),
@@ -322,11 +335,18 @@ impl<B: SemaphoreVariant> Reference for Permits<B> {
                 session,
                 Forget {
                     grant: proof(session, grant),
-                    permits,
+                    permits: permits.into(),
                 },
                 timeout,
             ),
-            PermitCall::Add(permits) => put(bench, session, AddPermits { permits }, timeout),
+            PermitCall::Add(permits) => put(
+                bench,
+                session,
+                AddPermits {
+                    permits: permits.into(),
+                },
+                timeout,
+            ),
             PermitCall::MarkConsistent(grant) => put(
                 bench,
                 session,

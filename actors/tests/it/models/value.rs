@@ -185,7 +185,14 @@ impl Reference for ValueReference {
                 let only_if = OnlyIf::Version(version);
                 put(bench, session, exchange(only_if, value), timeout)
             }
-            ValueCall::Wait(since) => put(bench, session, WaitChange { since }, timeout),
+            ValueCall::Wait(since) => put(
+                bench,
+                session,
+                WaitChange {
+                    since: since.into(),
+                },
+                timeout,
+            ),
             ValueCall::Count => put(bench, session, GetValueStatus, timeout),
         }
     }

@@ -1,13 +1,17 @@
 //! Requests that are answered with a fault: the call fails and its session continues.
 
-use lockkeeper_actors::{Primitive, data::TaskQueue, sync::Semaphore};
+use lockkeeper_actors::{
+    Primitive,
+    data::{Queue, TaskQueue},
+    sync::{Barrier, BoundedSemaphore, Event, KeyedSemaphore, Latch, Semaphore},
+};
 use lockkeeper_protocol::{
     CallId, Fault, ObjectName, Proof, Question, Refusal, Shard,
     codec::{Blob, BlobRef},
     frame::{Request, Response},
     operations::{
-        Acquire, AcquireMany, Chunk, Finished, Granted, Release, ReleaseBy, SemaphoreSpec, Submit,
-        TaskQueueStatus,
+        Acquire, AcquireMany, Chunk, Finished, Granted, LatchSpec, OnDeath, Release, ReleaseBy,
+        SemaphoreSpec, Submit, TaskQueueStatus,
     },
 };
 
@@ -28,7 +32,7 @@ async fn client() -> (House, Client) {
     (house, client)
 }
 
-fn permits(permits: i64) -> Vec<u8> {
+fn permits(permits: i128) -> Vec<u8> {
     encoded(&SemaphoreSpec {
         permits,
         release_by: ReleaseBy::Holder,
@@ -58,6 +62,163 @@ async fn an_unknown_object_operation_or_argument_is_a_fault() {
         assert!(matches!(none, Err(Fault::BadArguments(_))), "{wrong:?}");
     }
     assert!(client.is_served().await);
+}
+
+/// Numbers that no spec and no count allows: negative ones, and those above 32 bits.
+const NO_COUNTS: [i128; 6] = [
+    -1,
+    i64::MIN as i128,
+    1 << 63,
+    u64::MAX as i128,
+    1 << 64,
+    i128::MIN,
+];
+
+#[actix_rt::test]
+async fn number_out_of_range_in_a_spec_is_refused_with_what_is_allowed_by_every_kind() {
+    let (_house, mut client) = client().await;
+    let kinds = [
+        (SEMAPHORE, "0 to 4294967295"),
+        (BoundedSemaphore::KIND, "0 to 4294967295"),
+        (KeyedSemaphore::KIND, "1 to 4294967295"),
+        (Barrier::KIND, "1 to 4294967295"),
+        (Latch::KIND, "0 to 4294967295"),
+        (Queue::KIND, "1 to 1000000000"),
+    ];
+    for number in NO_COUNTS.into_iter().chain([1 << 32]) {
+        for (kind, allowed) in kinds {
+            let spec = match kind {
+                Barrier::KIND => encoded(&(number, OnDeath::Break)),
+                Latch::KIND => encoded(&LatchSpec { count: number }),
+                Queue::KIND => encoded(&(number, "text")),
+                _ => permits(number),
+            };
+            let opened = client.open(kind, None, Some(&spec)).await;
+            let Err(Fault::Refused(Refusal::Invalid(why))) = opened else {
+                panic!("{kind} of {number}: {opened:?}");
+            };
+            assert!(
+                why.contains(allowed) && why.contains(&number.to_string()),
+                "{why}"
+            );
+        }
+    }
+    for wrong in [&b"\x92\xa1x\xa6Holder"[..], b"\x92\xc0\xa6Holder"] {
+        let opened = client.open(SEMAPHORE, None, Some(wrong)).await;
+        assert!(matches!(opened, Err(Fault::BadArguments(_))), "{opened:?}");
+    }
+}
+
+#[actix_rt::test]
+async fn number_out_of_range_in_a_count_is_a_refusal_of_every_kind() {
+    let (_house, mut client) = client().await;
+    let semaphore = client
+        .open(SEMAPHORE, None, Some(&permits(2)))
+        .await
+        .unwrap();
+    let keyed = client
+        .open(KeyedSemaphore::KIND, None, Some(&permits(2)))
+        .await
+        .unwrap();
+    let latch = client
+        .open(Latch::KIND, None, Some(&encoded(&LatchSpec { count: 2 })))
+        .await;
+    let event = client.open(Event::KIND, None, Some(NIL)).await.unwrap();
+    let acquired: Result<Result<Granted, Refusal>, Fault> =
+        client.call(semaphore, 0, None, &encoded(&(2,))).await;
+    acquired.unwrap().unwrap();
+    let grant = Proof::Own(client.last_seq);
+    let latch = latch.unwrap();
+    for number in NO_COUNTS {
+        let too_many = |most| match u64::try_from(number) {
+            Ok(asked) => Refusal::TooMany { asked, most },
+            Err(_) if number > 0 => Refusal::TooMany {
+                asked: u64::MAX,
+                most,
+            },
+            Err(_) => Refusal::Invalid(String::new()),
+        };
+        let or_invalid = |refusal| {
+            if number < 0 {
+                Refusal::Invalid(String::new())
+            } else {
+                refusal
+            }
+        };
+        let most = u32::MAX.into();
+        for (object, operation, arguments, refusal) in [
+            (semaphore, 0, encoded(&(number,)), too_many(most)),
+            (
+                semaphore,
+                1,
+                encoded(&(grant, number)),
+                or_invalid(Refusal::NotHeld),
+            ),
+            (
+                semaphore,
+                2,
+                encoded(&(grant, number)),
+                or_invalid(Refusal::NotHeld),
+            ),
+            (
+                semaphore,
+                3,
+                encoded(&(number,)),
+                or_invalid(Refusal::OverRelease { bound: most }),
+            ),
+            (keyed, 0, encoded(&("key", number)), too_many(2)),
+            (
+                latch,
+                0,
+                encoded(&(number,)),
+                Refusal::Invalid(String::new()),
+            ),
+            (
+                latch,
+                2,
+                encoded(&(number,)),
+                Refusal::Invalid(String::new()),
+            ),
+            (
+                event,
+                2,
+                encoded(&(number,)),
+                Refusal::Invalid(String::new()),
+            ),
+        ] {
+            let reply: Result<Result<(), Refusal>, Fault> =
+                client.call(object, operation, Some(0), &arguments).await;
+            match (reply, refusal) {
+                (Ok(Err(Refusal::Invalid(why))), Refusal::Invalid(_)) => {
+                    assert!(why.contains(&number.to_string()), "{why}");
+                }
+                (reply, refusal) => assert_eq!(reply, Ok(Err(refusal)), "{operation} of {number}"),
+            }
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn release_of_no_permits_is_invalid() {
+    let (_house, mut client) = client().await;
+    let semaphore = client
+        .open(SEMAPHORE, None, Some(&permits(2)))
+        .await
+        .unwrap();
+    let acquired: Result<Result<Granted, Refusal>, Fault> =
+        client.call(semaphore, 0, None, &encoded(&(2,))).await;
+    acquired.unwrap().unwrap();
+    let grant = Proof::Own(client.last_seq);
+    for operation in [1, 2] {
+        let none: Result<Result<(), Refusal>, Fault> = client
+            .call(semaphore, operation, None, &encoded(&(grant, 0)))
+            .await;
+        assert!(matches!(none, Ok(Err(Refusal::Invalid(_)))), "{none:?}");
+        let one: Result<Result<(), Refusal>, Fault> = client
+            .call(semaphore, operation, None, &encoded(&(grant, 1)))
+            .await;
+        assert_eq!(one, Ok(Ok(())));
+    }
 }
 
 #[actix_rt::test]
@@ -202,7 +363,7 @@ async fn an_unknown_kind_is_a_fault() {
 async fn a_spec_that_does_not_fit_is_a_fault_and_makes_nothing() {
     let (_house, mut client) = client().await;
     for out_of_range in [-1, i64::MIN, 1 << 32, i64::MAX] {
-        let spec = permits(out_of_range);
+        let spec = permits(out_of_range.into());
         let none = client.open(SEMAPHORE, Some("seats"), Some(&spec)).await;
         let why = format!("a semaphore has 0 to 4294967295 permits, not {out_of_range}");
         assert_eq!(none, Err(Fault::Refused(Refusal::Invalid(why))));
@@ -233,6 +394,17 @@ async fn names_have_rules() {
     for name in ["", &"x".repeat(256), &"x".repeat(1 << 20), "#mine"] {
         let none = client.open(KIND, Some(name), Some(SPEC)).await;
         assert!(matches!(none, Err(Fault::BadName(_))), "{none:?}");
+    }
+    for name in ["", &"x".repeat(256)] {
+        let none = client.remove(name).await;
+        assert!(matches!(none, Err(Fault::BadName(_))), "{none:?}");
+        let (seq, question) = (client.seq(), Question::Named(name.to_owned()));
+        client.raw.send(&Request::Inspect { seq, question }).await;
+        let none = client.hear().await;
+        assert!(
+            matches!(none, Heard::Fault(_, Fault::BadName(_))),
+            "{none:?}"
+        );
     }
     let mut numbers = Vec::new();
     for name in ["x", &"x".repeat(255), "\0", "ä # ü", "../x"] {

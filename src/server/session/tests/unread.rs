@@ -310,7 +310,14 @@ async fn answer_at_once(client: &mut Client, other: &mut Client, bytes: usize, c
     let wait = number_of::<Value>(WaitChange::NAME);
     for _ in 0..count {
         client
-            .send(value, wait, None, &encoded(&WaitChange { since }))
+            .send(
+                value,
+                wait,
+                None,
+                &encoded(&WaitChange {
+                    since: since.into(),
+                }),
+            )
             .await;
     }
     while other
