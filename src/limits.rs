@@ -23,7 +23,8 @@ pub struct Limits {
     /// Bytes of one message: 64 MiB by default. A value below 64 KiB counts as 64 KiB, and a value of 4
     /// GiB or more as 4 GiB less one byte.
     pub frame_bytes: usize,
-    /// Calls of one session that wait for an answer at a time: 1,048,576 by default.
+    /// Calls of one session that wait for an answer at a time: 1,048,576 by default. Beyond it, a call that would
+    /// have to wait is refused; one that is answered at once, such as a release, is served.
     pub calls_in_flight: usize,
     /// Sessions at a time: 100,000 by default. The system's limit of file descriptors may be lower.
     pub sessions: usize,

@@ -42,9 +42,9 @@ pub use waiting::{Parked, WaitQueue};
 #[doc(hidden)]
 pub use {
     host::{
-        ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox, MailboxReceiver,
-        RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply, encode_whole,
-        keep_reply,
+        CallAtLimit, ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox,
+        MailboxReceiver, RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply,
+        encode_whole, keep_reply,
     },
     kind::{Answer, LargeReply, Outcome, Share, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},

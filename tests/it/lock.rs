@@ -232,7 +232,7 @@ fn strict_permit_of_an_abandoned_semaphore_is_an_error_that_holds_it() {
 }
 
 #[test]
-fn drop_releases_after_a_refused_release() {
+fn release_is_served_at_the_limit_of_waiting_calls() {
     run(async {
         let limits = Limits {
             calls_in_flight: 1,
@@ -244,7 +244,8 @@ fn drop_releases_after_a_refused_release() {
         let mut waiting = Box::pin(lock.acquire());
         assert!((&mut waiting).now_or_never().is_none());
         let limit = CallError::Fault(Fault::limit("calls in flight", 1));
-        assert_eq!(guard.release().await, Err(limit));
+        assert_eq!(lock.acquire().await.map(drop), Err(limit));
+        assert_eq!(guard.release().await, Ok(()));
         drop(waiting.await.unwrap());
         assert!(is_free(&lock).await);
     });

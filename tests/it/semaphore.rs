@@ -249,7 +249,7 @@ fn repeatedly_split_and_merged_permit_does_not_grow() {
 }
 
 #[test]
-fn drop_releases_after_a_refused_release() {
+fn release_is_served_at_the_limit_of_waiting_calls() {
     run(async {
         let limits = Limits {
             calls_in_flight: 1,
@@ -262,7 +262,8 @@ fn drop_releases_after_a_refused_release() {
         let mut waiting = [Box::pin(semaphore.acquire_many(2))];
         begin(&mut waiting);
         let limit = CallError::Fault(Fault::limit("calls in flight", 1));
-        assert_eq!(permit.release().await, Err(limit));
+        assert_eq!(semaphore.acquire_many(2).await.map(drop), Err(limit));
+        assert_eq!(permit.release().await, Ok(()));
         let [waiting] = waiting;
         drop(waiting.await.unwrap());
         assert_eq!(semaphore.status().await.unwrap(), status(2, 2));

@@ -14,7 +14,7 @@ use crate::{
     host::{
         deadlines::DeadlineHandle,
         freed::Freed,
-        input::{Input, Inputs, Mailbox, RawCall},
+        input::{CallAtLimit, Input, Inputs, Mailbox, RawCall},
         mailbox::{GoOn, HostTask, MailboxReceiver},
         openers::Openers,
         shell::Shell,
@@ -111,6 +111,7 @@ impl<P: Primitive> Host<P> {
         let serving = match &input {
             Input::Call(call) => Some(call.id),
             Input::CallBy(call, _) => Some(call.id),
+            Input::CallAtLimit(limited) => Some(limited.call.id),
             Input::Open(..)
             | Input::Withdraw(_)
             | Input::Expire(_)
@@ -178,6 +179,10 @@ impl<P: Primitive> Host<P> {
             Input::CallBy(call, caller) => {
                 self.note_caller(call.id, caller);
                 self.serve(now, &call)
+            }
+            Input::CallAtLimit(limited) => {
+                self.serve_at_limit(now, *limited);
+                None
             }
             Input::Withdraw(id) => {
                 self.undo(now, id, Fault::Withdrawn, P::withdraw);
@@ -263,6 +268,23 @@ impl<P: Primitive> Host<P> {
                 self.note_wait();
                 Some((call.id, timeout?))
             }
+        }
+    }
+
+    /// Serves a call, and undoes it if it would have to wait.
+    #[cold]
+    fn serve_at_limit(&mut self, now: Duration, limited: CallAtLimit) {
+        let CallAtLimit {
+            call,
+            caller,
+            fault,
+        } = limited;
+        if let Some(caller) = caller {
+            self.note_caller(call.id, caller);
+        }
+        self.serve(now, &call);
+        if self.primitive.is_some() && !self.shell.outbox().has_answered(call.id) {
+            self.undo(now, call.id, fault, P::withdraw);
         }
     }
 

@@ -29,6 +29,8 @@ pub enum Input {
     Call(RawCall),
     /// A call to serve, made by that caller of its session: a task or a thread.
     CallBy(Box<RawCall>, u64),
+    /// A call to serve, of a session that has as many waiting calls as it may have.
+    CallAtLimit(Box<CallAtLimit>),
     /// A call to undo.
     Withdraw(CallId),
     /// A call whose deadline has passed. It is a message of its own, so that all earlier answers are sent
@@ -42,6 +44,17 @@ pub enum Input {
     Survey(Inquiry),
     /// A call to end with a fault, if it still waits.
     Fail(CallId, Box<Fault>),
+}
+
+/// A call that is served only if it need not wait.
+#[derive(Debug)]
+pub struct CallAtLimit {
+    /// The call.
+    pub call: RawCall,
+    /// Its caller, if the session named one.
+    pub caller: Option<u64>,
+    /// The fault if it would have to wait.
+    pub fault: Fault,
 }
 
 /// The inputs of one message to a host: those that one read of a socket carried for it, in order. The shell

@@ -29,7 +29,7 @@ pub(crate) mod watch;
 pub use contended::ContendedObjects;
 pub use deadlines::Deadlines;
 pub use host::Host;
-pub use input::{Input, Inputs, Inquiry, Mailbox, RawCall, Report};
+pub use input::{CallAtLimit, Input, Inputs, Inquiry, Mailbox, RawCall, Report};
 pub use mailbox::MailboxReceiver;
 pub use replies::{encode_reply, encode_whole, keep_reply};
 pub use shell::{ReplySink, Shell};

@@ -275,6 +275,7 @@ impl Shell {
         let (id, is_call) = match input {
             Input::Call(call) => (call.id, !call.id.is_one_way()),
             Input::CallBy(call, _) => (call.id, !call.id.is_one_way()),
+            Input::CallAtLimit(limited) => (limited.call.id, true),
             Input::Withdraw(id) => (*id, false),
             Input::Open(..)
             | Input::Expire(_)

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use lockkeeper_actors::{Input, RawCall};
+use lockkeeper_actors::{CallAtLimit, Input, RawCall};
 use lockkeeper_protocol::{
     CallId, Fault,
     codec::{BlobRef, Payload},
@@ -19,6 +19,10 @@ use crate::{
         supervisor::supervisor::{Open, Remove},
     },
 };
+
+/// The most unanswered calls beyond the limit. They are on their way to objects that would answer them at
+/// once, so that a client at its limit can release. More of them are refused here, because each takes memory.
+const MOST_AT_LIMIT: usize = 1 << 16;
 
 impl Session {
     /// Serves a request, or returns it if the session cannot answer it alone.
@@ -158,11 +162,15 @@ impl Session {
     fn call(&mut self, seq: u64, object: u32, operation: u32, call: Input) {
         let most = self.context.limits.calls_in_flight;
         let in_flight = self.outgoing.in_flight.get();
-        if in_flight >= most {
-            self.outgoing
+        let call = if in_flight < most {
+            call
+        } else if in_flight - most < MOST_AT_LIMIT {
+            at_limit(call, most)
+        } else {
+            return self
+                .outgoing
                 .put_fault(seq, Fault::limit("calls in flight", most));
-            return;
-        }
+        };
         let allowed = self.check_right(object, operation);
         match allowed.and_then(|()| self.push(object, call)) {
             Ok(()) => self.outgoing.in_flight.set(in_flight + 1),
@@ -195,4 +203,27 @@ impl Session {
             Right::Use => self.objects.check_use(object, operation),
         }
     }
+}
+
+/// Turns a call into one that is served only if it need not wait.
+#[cold]
+fn at_limit(call: Input, most: usize) -> Input {
+    let (call, caller) = match call {
+        Input::Call(call) => (call, None),
+        Input::CallBy(call, caller) => (*call, Some(caller)),
+        Input::CallAtLimit(..)
+        | Input::Open(..)
+        | Input::Withdraw(_)
+        | Input::Expire(_)
+        | Input::HangUp(..)
+        | Input::Remove
+        | Input::Survey(_)
+        | Input::Fail(..) => return call,
+    };
+    let fault = Fault::limit("calls in flight", most);
+    Input::CallAtLimit(Box::new(CallAtLimit {
+        call,
+        caller,
+        fault,
+    }))
 }

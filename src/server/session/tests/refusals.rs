@@ -505,7 +505,7 @@ async fn a_removed_object_is_gone_for_all_and_its_name_is_free() {
 }
 
 #[actix_rt::test]
-async fn calls_above_the_limit_in_flight_are_refused_until_others_are_answered() {
+async fn calls_that_would_wait_above_the_limit_in_flight_are_refused_and_others_are_served() {
     let house = House::new(Limits {
         calls_in_flight: 2,
         ..Limits::default()
@@ -516,9 +516,22 @@ async fn calls_above_the_limit_in_flight_are_refused_until_others_are_answered()
     let lock = client.open_lock("jobs").await;
     let (number, arguments) = operation(&Acquire);
     let first = client.send(lock, number, None, &arguments).await;
+    let own = client.open_lock("own").await;
+    client.try_acquire(own).await.unwrap();
+    let held = Proof::Own(client.last_seq);
     client.send(lock, number, None, &arguments).await;
     let refused = Fault::limit("calls in flight", 2);
-    assert_eq!(client.try_acquire(lock).await, Err(refused));
+    for micros in [None, Some(1_000_000)] {
+        let waits: Result<(), Fault> = client.call(lock, number, micros, &arguments).await;
+        assert_eq!(waits, Err(refused.clone()));
+    }
+    assert_eq!(client.try_acquire(lock).await, Err(Fault::TimedOut));
+    assert_eq!(client.status(lock).await.waiting, 2);
+    let (release, grant) = operation(&Release { grant: held });
+    let released: Result<Result<(), Refusal>, Fault> =
+        client.call(own, release, None, &grant).await;
+    assert_eq!(released, Ok(Ok(())));
+    assert!(client.try_acquire(own).await.is_ok());
     // Other clients have limits of their own.
     assert!(holder.status(0).await.held);
     let withdraw = Request::Withdraw {
