@@ -16,7 +16,9 @@ use lockkeeper_protocol::{
     CallId, Fault, Fence, JobId, ManagerSecret, Proof, Question, Refusal, SECRET_BYTES, SessionId,
     Shard,
     codec::{self, BlobRef},
-    frame::{Capabilities, Capability, FIRST_FRAME_BYTES, Inbox, Request, Response},
+    frame::{
+        ANSWER_MARGIN_BYTES, Capabilities, Capability, FIRST_FRAME_BYTES, Inbox, Request, Response,
+    },
     operations::{
         Acquire, ForceUnlock, Get, GetBarrierStatus, GetLockStatus, GetSemaphoreStatus, Granted,
         Read, Release, Set,
@@ -429,6 +431,7 @@ fn the_limits_are_those_of_the_document() {
         [
             FIRST_FRAME_BYTES,
             limits.frame_bytes,
+            limits.frame_bytes - ANSWER_MARGIN_BYTES,
             limits.calls_in_flight,
             limits.sessions,
             limits.objects,

@@ -24,6 +24,11 @@ pub const VERSION: u32 = 1;
 /// The largest frame, in bytes, before the manager has sent its own limit.
 pub const FIRST_FRAME_BYTES: usize = 1 << 16;
 
+/// The difference between the limit of a message and that of a call's arguments and of a spec. What an object
+/// keeps of them therefore fits into an answer, with all that goes along with it, such as the peer that
+/// abandoned an item.
+pub const ANSWER_MARGIN_BYTES: usize = 1 << 10;
+
 /// A message of a client.
 #[derive(Debug, PartialEq)]
 pub enum Request<'a> {

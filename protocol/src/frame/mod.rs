@@ -21,7 +21,7 @@ pub(crate) mod reply;
 pub use capabilities::{Capabilities, Capability};
 pub use framing::{Encode, Named, append, frames};
 pub use inbox::{Inbox, Message};
-pub use messages::{FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};
+pub use messages::{ANSWER_MARGIN_BYTES, FIRST_FRAME_BYTES, MAGIC, Request, Response, VERSION};
 pub use misread::{Misread, faulted};
 pub use reply::append_reply;
 

@@ -9,7 +9,7 @@ use lockkeeper_actors::{CallAtLimit, Input, RawCall};
 use lockkeeper_protocol::{
     CallId, Fault,
     codec::{BlobRef, Payload},
-    frame::{Message, Misread, Request},
+    frame::{self, Message, Misread, Request},
 };
 
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
         supervisor::supervisor::{Open, Remove},
     },
 };
+
+/// The limit on the arguments of a call, in its fault.
+const ARGUMENTS: &str = "bytes of arguments";
 
 /// The most unanswered calls beyond the limit. They are on their way to objects that would answer them at
 /// once, so that a client at its limit can release. More of them are refused here, because each takes memory.
@@ -45,6 +48,10 @@ impl Session {
                 spec,
             } => {
                 self.number(seq)?;
+                let bytes = spec.map_or(0, |BlobRef(bytes)| bytes.len());
+                if !self.has_room(seq, frame.len(), bytes, "bytes of a spec") {
+                    return Ok(None);
+                }
                 let open = Open {
                     kind: kind.to_owned(),
                     name: name.map(str::to_owned),
@@ -67,7 +74,9 @@ impl Session {
                 let arguments = frame.keep(arguments.0);
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(seq, object, operation, Input::Call(call));
+                if self.has_room(seq, frame.len(), call.arguments.len(), ARGUMENTS) {
+                    self.call(seq, object, operation, Input::Call(call));
+                }
             }
             Request::CallBy {
                 seq,
@@ -81,12 +90,10 @@ impl Session {
                 let arguments = frame.keep(arguments.0);
                 let timeout = micros.map(Duration::from_micros);
                 let call = self.raw_call(seq, operation, timeout, arguments);
-                self.call(
-                    seq,
-                    object,
-                    operation,
-                    Input::CallBy(Box::new(call), caller),
-                );
+                if self.has_room(seq, frame.len(), call.arguments.len(), ARGUMENTS) {
+                    let call = Input::CallBy(Box::new(call), caller);
+                    self.call(seq, object, operation, call);
+                }
             }
             Request::ReportPipe {
                 seq,
@@ -104,7 +111,11 @@ impl Session {
                 object,
                 operation,
                 arguments,
-            } => self.cast(object, operation, frame.keep(arguments.0)),
+            } => {
+                if frame.len() <= self.most_bytes() || arguments.0.len() <= self.most_bytes() {
+                    self.cast(object, operation, frame.keep(arguments.0));
+                }
+            }
             Request::Withdraw { object, seq } => {
                 let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
             }
@@ -140,6 +151,24 @@ impl Session {
         }
         self.last_seq = seq;
         Ok(())
+    }
+
+    /// Refuses the arguments of a call or a spec that an answer could not carry back with what goes along
+    /// with them, such as an item that no taker could receive.
+    #[inline]
+    fn has_room(&self, seq: u64, frame: usize, bytes: usize, what: &str) -> bool {
+        let most = self.most_bytes();
+        if frame <= most || bytes <= most {
+            return true;
+        }
+        self.outgoing.put_fault(seq, Fault::limit(what, most));
+        false
+    }
+
+    /// The most bytes of a call's arguments, or of a spec.
+    fn most_bytes(&self) -> usize {
+        let limit = self.context.limits.frame_bytes;
+        limit.saturating_sub(frame::ANSWER_MARGIN_BYTES)
     }
 
     #[inline]

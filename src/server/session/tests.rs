@@ -6,6 +6,7 @@
 mod cut;
 mod endless;
 mod inspection;
+mod limit_of_items;
 mod misread;
 mod offences;
 mod refusals;

@@ -238,9 +238,12 @@ fn message_above_the_limit_is_refused_by_client_and_manager() {
         };
         let manager = limited(limits).await;
         let bytes = manager.open::<Bytes>(1).await.unwrap();
-        let below = "x".repeat(frame_bytes - 100);
+        let below = "x".repeat(frame_bytes - 1100);
         let reply = bytes.call(Swap(below.clone(), below.len())).await.unwrap();
         assert!(reply == below);
+        let outcome = bytes.call(Swap("x".repeat(frame_bytes - 100), 1)).await;
+        let limit = Fault::limit("bytes of arguments", frame_bytes - 1024);
+        assert_eq!(outcome, Err(CallError::Fault(limit)));
         let outcome = bytes.call(Swap("x".repeat(frame_bytes), 1)).await;
         let limit = Fault::limit("bytes in a call", frame_bytes);
         assert_eq!(

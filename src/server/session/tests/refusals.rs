@@ -8,7 +8,7 @@ use lockkeeper_actors::{
 use lockkeeper_protocol::{
     CallId, Fault, ObjectName, Proof, Question, Refusal, Shard,
     codec::{Blob, BlobRef},
-    frame::{Request, Response},
+    frame::{ANSWER_MARGIN_BYTES, Request, Response},
     operations::{
         Acquire, AcquireMany, Chunk, Finished, Granted, LatchSpec, OnDeath, Release, ReleaseBy,
         SemaphoreSpec, Submit, TaskQueueStatus,
@@ -564,29 +564,44 @@ async fn objects_above_the_limit_are_refused_until_others_are_removed() {
 }
 
 #[actix_rt::test]
-async fn an_answer_above_the_limit_becomes_the_fault_that_says_so() {
+async fn task_of_the_exact_limit_reaches_its_worker_and_a_larger_one_is_refused() {
     let limits = Limits {
         frame_bytes: 1 << 16,
         ..Limits::default()
     };
+    let most = limits.frame_bytes - ANSWER_MARGIN_BYTES;
     let house = House::new(limits);
     let mut client = house.welcome().await;
-    let too_large = Fault::limit("bytes in a message", limits.frame_bytes);
-    // A job is longer than its submission.
     let queue = client.open(TaskQueue::KIND, None, Some(NIL)).await.unwrap();
-    let submit = encoded(&Submit {
-        chunk: Chunk {
-            task: String::new(),
-            arguments: Blob::from(vec![7; limits.frame_bytes - 20]),
-        },
-        retries: 0,
-        series: None,
-    });
+    let submit = |bytes| {
+        encoded(&Submit {
+            chunk: Chunk {
+                task: String::new(),
+                arguments: Blob::from(vec![7; bytes]),
+            },
+            retries: 0,
+            series: None,
+        })
+    };
+    let around = submit(most - 100).len() - (most - 100);
     let number = number_of::<TaskQueue>("submit");
-    client.send(queue, number, None, &submit).await;
+    let larger = submit(most - around + 1);
+    let refused: Result<(), Fault> = client.call(queue, number, None, &larger).await;
+    assert_eq!(refused, Err(Fault::limit("bytes of arguments", most)));
+    // A job is longer than its submission.
+    let fits = submit(most - around);
+    assert_eq!(fits.len(), most);
+    client.send(queue, number, None, &fits).await;
     let number = number_of::<TaskQueue>("next");
-    let none: Result<(), Fault> = client.call(queue, number, None, &[0x92, 0xc0, 1]).await;
-    assert_eq!(none, Err(too_large));
+    let next = client.send(queue, number, None, &[0x92, 0xc0, 1]).await;
+    let Heard::Reply(answered, body) = client.hear().await else {
+        panic!("no job");
+    };
+    assert!(
+        answered == next && body.len() > most,
+        "{} bytes",
+        body.len()
+    );
     assert!(client.is_served().await);
 }
 
