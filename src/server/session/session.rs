@@ -190,10 +190,10 @@ impl Session {
             self.stall = None;
             return Ok(());
         }
-        let stall = self
-            .stall
-            .get_or_insert_with(|| Box::new(Stall::begin(&self.outgoing, self.context.limits)));
-        stall.check(written, &self.outgoing, task)
+        let (limits, now) = (self.context.limits, self.context.shell.now());
+        let begin = || Box::new(Stall::begin(&self.outgoing, limits, now));
+        let stall = self.stall.get_or_insert_with(begin);
+        stall.check(written, &self.outgoing, now, task)
     }
 
     /// Waits until the client has read enough answers, and then sends the inputs that were held back.

@@ -3,7 +3,7 @@
 use std::{future::Future, pin::Pin, task, time::Duration};
 
 use lockkeeper_actors::ReplySink;
-use tokio::time::{self, Instant, Sleep};
+use tokio::time::{self, Sleep};
 
 use crate::{
     limits::Limits,
@@ -15,13 +15,13 @@ pub(super) struct Stall {
     timer: Pin<Box<Sleep>>,
     limits: Limits,
     /// When the client last read something, or when its session became full. `None` if it is not full.
-    idle_since: Option<Instant>,
+    idle_since: Option<Duration>,
     period: Period,
 }
 
 /// A period in which the client has to read what was unread at its beginning, if other clients wait.
 struct Period {
-    end: Instant,
+    end: Duration,
     /// The number of unread bytes at its beginning.
     unread: usize,
     /// The number of bytes written since.
@@ -29,10 +29,10 @@ struct Period {
 }
 
 impl Stall {
-    pub(super) fn begin(outgoing: &Outgoing, limits: Limits) -> Self {
-        let period = Period::begin(outgoing, limits);
+    pub(super) fn begin(outgoing: &Outgoing, limits: Limits, now: Duration) -> Self {
+        let period = Period::begin(outgoing, limits, now);
         Self {
-            timer: Box::pin(time::sleep_until(period.end)),
+            timer: Box::pin(time::sleep(limits.unread_time)),
             limits,
             idle_since: None,
             period,
@@ -49,32 +49,29 @@ impl Stall {
         &mut self,
         written: usize,
         outgoing: &Outgoing,
+        now: Duration,
         task: &mut task::Context<'_>,
     ) -> Result<(), End> {
         self.period.written = self.period.written.saturating_add(written);
         if outgoing.unread() == 0 || !outgoing.is_full() {
             self.idle_since = None;
         } else if written > 0 || self.idle_since.is_none() {
-            let now = Instant::now();
             self.idle_since = Some(now);
-            let next = self.next(now);
-            self.timer.as_mut().reset(next);
+            self.sleep(now);
         }
         while self.timer.as_mut().poll(task).is_ready() {
-            let now = Instant::now();
             self.judge(outgoing, now)?;
-            let next = self.next(now);
-            self.timer.as_mut().reset(next);
+            self.sleep(now);
         }
         Ok(())
     }
 
     /// Judges the client at the end of its time, and begins the next period if this one is over.
-    fn judge(&mut self, outgoing: &Outgoing, now: Instant) -> Result<(), End> {
+    fn judge(&mut self, outgoing: &Outgoing, now: Duration) -> Result<(), End> {
         let time = self.limits.unread_time;
         if self
             .idle_since
-            .is_some_and(|since| now >= later(since, time))
+            .is_some_and(|since| now >= since.saturating_add(time))
         {
             let unread = outgoing.unread();
             return Err(End::Offence(format!(
@@ -90,33 +87,27 @@ impl Stall {
                     self.limits.unread_bytes
                 )));
             }
-            self.period = Period::begin(outgoing, self.limits);
+            self.period = Period::begin(outgoing, self.limits, now);
         }
         Ok(())
     }
 
-    /// When the client is to be judged next, but not before a millisecond has passed.
-    fn next(&self, now: Instant) -> Instant {
-        let idle = self
-            .idle_since
-            .map(|since| later(since, self.limits.unread_time));
+    /// Sleeps until the client is to be judged next, but for a millisecond at least.
+    fn sleep(&mut self, now: Duration) {
+        let time = self.limits.unread_time;
+        let idle = self.idle_since.map(|since| since.saturating_add(time));
         let next = idle.map_or(self.period.end, |idle| idle.min(self.period.end));
-        next.max(now + Duration::from_millis(1))
+        let left = next.saturating_sub(now).max(Duration::from_millis(1));
+        self.timer.set(time::sleep(left));
     }
 }
 
 impl Period {
-    fn begin(outgoing: &Outgoing, limits: Limits) -> Self {
+    fn begin(outgoing: &Outgoing, limits: Limits, now: Duration) -> Self {
         Self {
-            end: later(Instant::now(), limits.unread_time),
+            end: now.saturating_add(limits.unread_time),
             unread: outgoing.unread(),
             written: 0,
         }
     }
-}
-
-/// The instant after a time. Times that no clock reaches, such as `Duration::MAX`, end in thirty years.
-fn later(instant: Instant, time: Duration) -> Instant {
-    const THIRTY_YEARS: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-    instant + time.min(THIRTY_YEARS)
 }
