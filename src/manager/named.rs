@@ -313,7 +313,7 @@ impl WithSchema<'_> {
         let Self { named, schema } = self;
         let spec = |schema| QueueSpec {
             capacity: capacity.map(i128::from),
-            holds,
+            schema,
         };
         let shard = named.shard().await?;
         let opened = Typed::<data::Queue, T>::open(shard, named.name, schema, spec).await?;

@@ -12,7 +12,7 @@ fn bench(capacity: Option<u64>) -> Bench<Queue> {
     let schema = "u8".to_owned();
     Bench::new(QueueSpec {
         capacity: capacity.map(i128::from),
-        holds,
+        schema,
     })
     .unwrap()
 }

@@ -284,7 +284,12 @@ impl Subject for ValueSubject {
         let now = ask(bench, ONE, Read);
         let mut observed = vec![format!("{now:?}")];
         let since = now.version;
-        let waiting = bench.call(ONE, WaitChange { since: since.into() });
+        let waiting = bench.call(
+            ONE,
+            WaitChange {
+                since: since.into(),
+            },
+        );
         observed.push(format!("{:?}", ask(bench, OTHER, GetValueStatus)));
         let value = blob(9);
         observed.push(format!("{:?}", ask(bench, OTHER, Swap { value })));

@@ -353,7 +353,14 @@ impl<B: Bound> Subject for PermitSubject<B> {
         })
         .expect("the spec is valid");
         if let Some(permits) = self.added.checked_sub(self.forgotten) {
-            ask(&mut bench, ONE, AddPermits { permits: permits.into() }).expect("the sum is valid");
+            ask(
+                &mut bench,
+                ONE,
+                AddPermits {
+                    permits: permits.into(),
+                },
+            )
+            .expect("the sum is valid");
         } else {
             let permits = self.forgotten - self.added;
             let grant = bench.call(

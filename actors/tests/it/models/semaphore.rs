@@ -162,7 +162,7 @@ impl<B> Permits<B> {
         let hold = found.ok_or(Refusal::NotHeld)?;
         let all = hold.permits;
         if permits == 0 {
-            said.tally.note("release of none");
+            effects.tally.note("release of none");
             return Err(Refusal::Invalid(format!(
                 "the grant has {all} permits: take at least 1 of them, not 0"
             )));
