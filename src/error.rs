@@ -170,17 +170,9 @@ impl fmt::Display for CallError {
         match self {
             Self::TimedOut(subject) if subject.kind().is_none() => Fault::TimedOut.fmt(f),
             Self::Refused(refusal, subject) if subject.kind().is_none() => refusal.fmt(f),
-            Self::TimedOut(subject) => write!(
-                f,
-                "timed out: {subject} did not answer in time: wait longer, or see by inspect() who \
-                 holds it and who waits"
-            ),
-            Self::Refused(refusal, subject) => write!(f, "{subject} refused the call: {refusal}"),
-            Self::Gone(subject) => write!(
-                f,
-                "{subject} is gone: it was removed, or its code panicked: remove its name if that is \
-                 still taken, and open it anew"
-            ),
+            Self::TimedOut(subject) => subject.fmt_timeout(f),
+            Self::Refused(refusal, subject) => subject.fmt_refusal(refusal, f),
+            Self::Gone(subject) => subject.fmt_gone(f),
             Self::Undecoded(undecoded) => undecoded.fmt(f),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
             Self::Fault(fault) => fault.fmt(f),

@@ -1,8 +1,10 @@
-//! `Subject`: the object that an error is about.
+//! `Subject`: the object that an error is about, and what it was asked for.
+//!
+//! One table has the words for a timeout, by kind and operation.
 
 use std::{borrow::Cow, fmt};
 
-use lockkeeper_protocol::Printable;
+use lockkeeper_protocol::{Operation, Printable, Refusal, operations::ReleaseAny};
 use serde::{Deserialize, Serialize};
 
 /// The object that an error is about, if it is known: its kind and its name.
@@ -16,6 +18,22 @@ struct Known {
     kind: Cow<'static, str>,
     /// `None` for an anonymous object that was not created yet.
     name: Option<String>,
+    asked: Asked,
+}
+
+/// What the caller asked of the object.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Asked {
+    /// Something that the place of the error does not know.
+    Other,
+    /// To be opened by its name.
+    Open,
+    /// To serve this operation, and to wait if need be.
+    Call(String),
+    /// To serve this operation at once or not at all.
+    Try(String),
+    /// To be held while a future runs.
+    Hold,
 }
 
 impl Subject {
@@ -29,7 +47,17 @@ impl Subject {
     /// Makes the subject for an object that may have no name yet.
     pub(crate) fn of(kind: impl Into<Cow<'static, str>>, name: Option<&str>) -> Self {
         let (kind, name) = (kind.into(), name.map(str::to_owned));
-        Self(Some(Box::new(Known { kind, name })))
+        let asked = Asked::Other;
+        Self(Some(Box::new(Known { kind, name, asked })))
+    }
+
+    /// Adds what the object was asked for.
+    #[must_use]
+    pub(crate) fn asked(mut self, asked: Asked) -> Self {
+        if let Some(known) = &mut self.0 {
+            known.asked = asked;
+        }
+        self
     }
 
     /// Returns the kind of the object.
@@ -42,6 +70,168 @@ impl Subject {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.as_ref()?.name.as_deref()
+    }
+}
+
+/// The sentences of errors.
+impl Subject {
+    /// Writes that the time was over.
+    pub(crate) fn fmt_timeout(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = self.0.as_deref().map(|known| (&*known.kind, &known.asked));
+        let lack = match asked {
+            Some((kind, Asked::Call(operation) | Asked::Try(operation))) => {
+                Lack::of(kind, operation)
+            }
+            Some((_, Asked::Other | Asked::Open | Asked::Hold)) | None => &Lack::OTHER,
+        };
+        let Lack { what, remedy, .. } = lack;
+        match asked {
+            Some((_, Asked::Try(_))) => write!(
+                f,
+                "{self} {what}, and the call did not wait: wait, or {remedy}"
+            ),
+            Some((_, Asked::Other | Asked::Open | Asked::Call(_) | Asked::Hold)) | None => {
+                write!(
+                    f,
+                    "timed out: {self} {what} in time: wait longer, or {remedy}"
+                )
+            }
+        }
+    }
+
+    /// Writes that the object is gone.
+    pub(crate) fn fmt_gone(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_deref() {
+            Some(Known {
+                name: Some(name),
+                asked: Asked::Open,
+                ..
+            }) => write!(
+                f,
+                "{self} is gone: its code panicked, and its name stays taken: call remove({name:?}) of a \
+                 manager, and open it again"
+            ),
+            Some(_) | None => write!(
+                f,
+                "{self} is gone: it was removed, or its code panicked: remove its name if that is still \
+                 taken, and open it again"
+            ),
+        }
+    }
+
+    /// Writes that the object refused.
+    pub(crate) fn fmt_refusal(&self, refusal: &Refusal, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = self.0.as_deref().map(|known| &known.asked);
+        match asked {
+            Some(Asked::Hold) if *refusal == Refusal::NotHeld => write!(
+                f,
+                "{self}: the hold ended while it was used: it was taken away by force_unlock(), \
+                 release_any() or its ticket: acquire it again"
+            ),
+            Some(Asked::Call(operation))
+                if *refusal == Refusal::NotHeld && operation == ReleaseAny::NAME =>
+            {
+                write!(
+                    f,
+                    "{self} refused the call: nothing is held, so nothing was released"
+                )
+            }
+            Some(Asked::Other | Asked::Open | Asked::Call(_) | Asked::Try(_) | Asked::Hold)
+            | None => write!(f, "{self} refused the call: {refusal}"),
+        }
+    }
+}
+
+/// What a kind did not have for a call in its time.
+struct Lack {
+    kinds: &'static [&'static str],
+    operation: &'static str,
+    what: &'static str,
+    remedy: &'static str,
+}
+
+impl Lack {
+    const OTHER: Self = Self {
+        kinds: &[],
+        operation: "",
+        what: "did not answer",
+        remedy: "see by inspect() who holds it and who waits",
+    };
+
+    /// What the built-in kinds lack, by the kinds and operations of `lockkeeper_protocol::operations`.
+    const TABLE: &[Self] = &[
+        Self {
+            kinds: &[
+                "lock",
+                "reentrant_lock",
+                "keyed_lock",
+                "rw_lock",
+                "condition",
+            ],
+            operation: "acquire",
+            what: "was not free",
+            ..Self::OTHER
+        },
+        Self {
+            kinds: &["rw_lock"],
+            operation: "upgrade",
+            what: "was not free of other readers",
+            ..Self::OTHER
+        },
+        Self {
+            kinds: &["semaphore", "bounded_semaphore", "keyed_semaphore"],
+            operation: "acquire",
+            what: "had too few free permits",
+            remedy: "see by inspect() who holds them and who waits",
+        },
+        Self {
+            kinds: &["queue"],
+            operation: "get",
+            what: "had no item",
+            remedy: "see by inspect() who has taken items and who waits",
+        },
+        Self {
+            kinds: &["queue"],
+            operation: "put",
+            what: "had no room",
+            remedy: "make the queue with more room",
+        },
+        Self {
+            kinds: &["queue"],
+            operation: "join",
+            what: "had items that were not done",
+            remedy: "see by inspect() who has taken them",
+        },
+        Self {
+            kinds: &["event"],
+            operation: "wait",
+            what: "was not set",
+            remedy: "see by inspect() who waits",
+        },
+        Self {
+            kinds: &["latch"],
+            operation: "wait",
+            what: "did not reach zero",
+            remedy: "see by inspect() who waits",
+        },
+        Self {
+            kinds: &["barrier"],
+            operation: "wait",
+            what: "did not have all its parties",
+            remedy: "see by inspect() who waits",
+        },
+        Self {
+            kinds: &["value"],
+            operation: "wait_change",
+            what: "was not changed",
+            remedy: "see by inspect() who waits",
+        },
+    ];
+
+    fn of(kind: &str, operation: &str) -> &'static Self {
+        let mut rows = Self::TABLE.iter();
+        rows.find(|row| row.operation == operation && row.kinds.contains(&kind))
+            .unwrap_or(&Self::OTHER)
     }
 }
 
@@ -59,8 +249,11 @@ impl fmt::Display for Subject {
             Some(Known {
                 kind,
                 name: Some(name),
+                ..
             }) => write!(f, "{} {name:?}", Printable(kind)),
-            Some(Known { kind, name: None }) => write!(f, "a new {}", Printable(kind)),
+            Some(Known {
+                kind, name: None, ..
+            }) => write!(f, "a new {}", Printable(kind)),
             None => f.write_str("the object"),
         }
     }

@@ -23,7 +23,7 @@ use crate::{
         owner::Owner,
         wait::Wait,
     },
-    subject::Subject,
+    subject::{Asked, Subject},
 };
 
 /// A hosted object of any kind, called by the names of its operations. Clones refer to the same
@@ -58,7 +58,7 @@ impl Object {
         spec: &[u8],
     ) -> Result<Self, CallError> {
         let opened = connection.open(kind, name, Some(spec)).await;
-        let about = || Subject::of(kind.to_owned(), name);
+        let about = || Subject::of(kind.to_owned(), name).asked(Asked::Open);
         let object = opened.map_err(|error| error.about(about))?;
         let (address, opened_as) = (connection.address().clone(), object.name.clone());
         let bound = Bound {

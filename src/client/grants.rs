@@ -6,10 +6,13 @@ use std::{
     sync::Arc,
 };
 
-use lockkeeper_protocol::{CallId, SignedCall};
+use lockkeeper_protocol::{CallId, Refusal, SignedCall};
 use lockkeeper_sys::OnlyHere;
 
-use crate::client::{connection::Connection, wakers::WaiterCount};
+use crate::{
+    client::{connection::Connection, wakers::WaiterCount},
+    error::CallError,
+};
 
 impl Connection {
     /// Returns whether a grant is still valid, as far as this process knows.
@@ -28,6 +31,18 @@ impl Connection {
     pub(crate) fn is_gone(&self, object: u32) -> bool {
         self.lock()
             .is_none_or(|shared| shared.session.is_gone(object))
+    }
+
+    /// Returns why a grant of an object is no longer valid.
+    pub(crate) fn loss(&self, object: u32) -> CallError {
+        let Some(shared) = self.lock() else {
+            return self.forked();
+        };
+        match &shared.session.ended {
+            Some(why) => self.disconnected(why),
+            None if shared.session.is_gone(object) => CallError::gone(),
+            None => CallError::refused(Refusal::NotHeld),
+        }
     }
 
     /// Waits until a grant is no longer valid.

@@ -79,6 +79,14 @@ impl Object {
             .and_then(|place| u32::try_from(place).ok())
             .ok_or_else(|| Fault::UnknownOperation(name.to_owned()).into())
     }
+
+    /// Returns the name of the operation with that number, for errors.
+    pub(crate) fn operation_name(&self, number: u32) -> &str {
+        let place = usize::try_from(number).ok();
+        place
+            .and_then(|place| self.operations.get(place))
+            .map_or("", String::as_str)
+    }
 }
 
 /// A request whose caller has not taken its answer.

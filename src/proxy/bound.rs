@@ -6,6 +6,7 @@ use std::{
     future::{self, Future},
     pin::pin,
     sync::Arc,
+    time::Duration,
 };
 
 use lockkeeper_protocol::{
@@ -19,7 +20,7 @@ use crate::{
     client::{calls::SentCall, connection::Connection, deadline::Deadline, state::Object},
     error::CallError,
     proxy::owner::Owner,
-    subject::Subject,
+    subject::{Asked, Subject},
     telemetry::call::{self, Calling},
     undecoded::Undecoded,
 };
@@ -35,6 +36,10 @@ pub(crate) struct Receipt {
 /// A call that was sent, with its span and its caller.
 pub(crate) struct Sent {
     call: SentCall,
+    /// The number of the operation.
+    number: u32,
+    /// Whether the call does not wait.
+    is_try: bool,
     calling: Calling,
     caller: Option<Owner>,
 }
@@ -105,6 +110,8 @@ impl Bound {
         match sent {
             Ok(call) => Ok(Sent {
                 call,
+                number,
+                is_try: matches!(deadline, Deadline::Ends(Duration::ZERO)),
                 calling,
                 caller,
             }),
@@ -124,6 +131,8 @@ impl Bound {
     ) -> Result<(Receipt, T), CallError> {
         let Sent {
             call,
+            number,
+            is_try,
             calling,
             caller,
         } = sent;
@@ -136,7 +145,13 @@ impl Bound {
                 Ok((Receipt { call, _caller }, reply))
             }
             Err(error) => {
-                let error = error.about(|| self.subject());
+                let error = error.about(|| {
+                    let operation = self.object.operation_name(number).to_owned();
+                    self.subject().asked(match is_try {
+                        true => Asked::Try(operation),
+                        false => Asked::Call(operation),
+                    })
+                });
                 calling.ended(&error);
                 Err(error)
             }
@@ -146,6 +161,15 @@ impl Bound {
     /// Returns the incarnation of the manager that has opened it.
     pub(crate) fn incarnation(&self) -> u64 {
         self.connection.shard_of().incarnation
+    }
+
+    /// Makes an error that names the object of a refusal, and the operation that was refused.
+    pub(super) fn accepted_of<O, T>(&self, reply: Result<T, Refusal>) -> Result<T, CallError>
+    where
+        O: Operation,
+    {
+        let asked = || Asked::Call(O::NAME.to_owned());
+        reply.map_err(|refusal| CallError::from(refusal).about(|| self.subject().asked(asked())))
     }
 
     /// Makes an error that names the object of a refusal.

@@ -23,6 +23,9 @@ use crate::{
 /// [`RwLockUpgradableReadGuard`](crate::RwLockUpgradableReadGuard) and
 /// [`RwLockWriteGuard`](crate::RwLockWriteGuard).
 ///
+/// A guard belongs to its process and cannot be serialized. [`Self::into_ticket`] makes a [`Ticket`] of it, which
+/// another process can adopt or release; the guards of a readers-writer lock have none.
+///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -202,7 +205,9 @@ impl<P: Guarded> Guard<P> {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when the hold was lost before the future ended.
+    /// Returns the reason for the loss when the hold was lost before the future ended:
+    /// [`CallError::Disconnected`] without the session, [`CallError::Gone`] without the object, and
+    /// [`CallError::Refused`] with `NotHeld` when another process has ended the hold.
     ///
     /// # Cancel safety
     ///

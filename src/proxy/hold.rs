@@ -22,6 +22,7 @@ use crate::{
         token::Token,
         wait::Wait,
     },
+    subject::Asked,
 };
 
 /// A grant of one object, which a guard owns.
@@ -170,14 +171,15 @@ impl Hold {
         future: F,
     ) -> Result<F::Output, CallError> {
         match future::select(pin!(lost), pin!(future)).await {
-            Either::Left(((), _)) => self.accepted(Err(Refusal::NotHeld)),
+            Either::Left(((), _)) => Err(self.loss()),
             Either::Right((output, _)) => Ok(output),
         }
     }
 
-    /// Makes an error that names the object of a refusal.
-    pub(crate) fn accepted<T>(&self, reply: Result<T, Refusal>) -> Result<T, CallError> {
-        self.bound.accepted(reply)
+    /// Returns the reason why the grant is no longer valid.
+    fn loss(&self) -> CallError {
+        let loss = self.bound.connection.loss(self.bound.object.number);
+        loss.about(|| self.bound.subject().asked(Asked::Hold))
     }
 
     /// Calls the object for a new grant, and returns the new hold and the answer.

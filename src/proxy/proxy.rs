@@ -25,7 +25,7 @@ use crate::{
         token::Token,
         wait::Wait,
     },
-    subject::Subject,
+    subject::{Asked, Subject},
     telemetry::call,
 };
 
@@ -109,7 +109,7 @@ impl<P: Primitive> Proxy<P> {
         async move {
             let spec = spec?;
             let opened = connection.open(P::KIND, name, Some(&spec)).await;
-            let about = || Subject::of(P::KIND, name);
+            let about = || Subject::of(P::KIND, name).asked(Asked::Open);
             let object = opened.map_err(|error| error.about(about))?;
             let token = Token::new(connection.address().clone(), object.name.clone());
             let connection = Arc::clone(connection);
@@ -179,7 +179,9 @@ impl<P: Primitive> Proxy<P> {
         P: Serve<O>,
         T: 'static,
     {
-        self.start(operation, |bound, _, reply| bound.accepted(reply))
+        self.start(operation, |bound, _, reply| {
+            bound.accepted_of::<O, T>(reply)
+        })
     }
 
     /// Calls the object for a grant, and waits for it: for the guards of custom kinds.

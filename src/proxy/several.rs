@@ -7,13 +7,13 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use futures::future::join_all;
-use lockkeeper_protocol::{Printable, Refusal};
+use lockkeeper_protocol::{Operation, Printable, Refusal, operations::Acquire};
 
 use crate::{
     client::deadline::Deadline,
     error::CallError,
     proxy::{end::End, guard::Guard, lock::LockOf, lock_kind::LockKind, token::Token, wait::Wait},
-    subject::Subject,
+    subject::{Asked, Subject},
 };
 
 /// Waits for several locks, all or none of them, and returns their guards in the order of the
@@ -327,7 +327,10 @@ impl<G: Send> Walk<'_, G> {
     /// Returns the error for a caller that times out while the lock at a place is busy.
     fn timed_out(&self, busy: usize) -> CallError {
         let lock = self.locks.get(busy);
-        let subject = lock.map(|(_, lock)| Subject::new("lock", &lock.place.name));
+        let subject = lock.map(|(_, lock)| {
+            let asked = Asked::Call(Acquire::NAME.to_owned());
+            Subject::new("lock", &lock.place.name).asked(asked)
+        });
         subject.map_or_else(CallError::timed_out, CallError::TimedOut)
     }
 

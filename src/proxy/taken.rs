@@ -413,14 +413,7 @@ impl<T> fmt::Debug for PutError<T> {
 
 impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.error {
-            CallError::TimedOut(queue) => write!(
-                f,
-                "the item was not put: {queue} had no room for it in time: wait longer, or make the \
-                 queue with more room"
-            ),
-            error => write!(f, "the item was not put: {error}"),
-        }
+        write!(f, "the item was not put: {}", self.error)
     }
 }
 

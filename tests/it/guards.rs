@@ -250,8 +250,8 @@ fn guard_drops_without_an_error_on_a_runtime_without_io() {
 }
 
 /// Runs an endless future with the guard of a lock, whose hold is lost meanwhile. Checks that the future is
-/// dropped and that the error names the lock.
-async fn is_dropped_at<F: Future>(lock: &Lock, lost: F) {
+/// dropped, and returns the error.
+async fn is_dropped_at<F: Future>(lock: &Lock, lost: F) -> CallError {
     let guard = lock.acquire().await.unwrap();
     let kept = Arc::new(());
     let endless = {
@@ -264,20 +264,29 @@ async fn is_dropped_at<F: Future>(lock: &Lock, lost: F) {
     let runs = async { timeout(PATIENCE, guard.run(endless)).await };
     let (ran, _) = futures::join!(runs, lost);
     let error = ran.expect("the loss ends it").unwrap_err();
-    assert_eq!(error, CallError::refused(Refusal::NotHeld));
-    assert!(error.to_string().contains("the hut"), "{error}");
     assert_eq!(Arc::strong_count(&kept), 1, "the future is dropped");
+    error
 }
 
 #[test]
-fn future_that_a_guard_runs_is_dropped_when_the_hold_is_lost() {
+fn future_that_a_guard_runs_is_dropped_when_the_hold_is_lost_and_the_error_says_how() {
     run(async {
         let manager = Manager::spawn().await.unwrap();
         let open = async || manager.named("the hut").lock().await.unwrap();
         let lock = open().await;
-        is_dropped_at(&lock, async { lock.force_unlock().await.unwrap() }).await;
-        is_dropped_at(&lock, async { manager.remove("the hut").await.unwrap() }).await;
-        is_dropped_at(&open().await, async { kill(pid_of(&manager).await) }).await;
+        let error = is_dropped_at(&lock, async { lock.force_unlock().await.unwrap() }).await;
+        assert_eq!(error, CallError::refused(Refusal::NotHeld));
+        let words = "lock \"the hut\": the hold ended while it was used";
+        assert!(error.to_string().starts_with(words), "{error}");
+
+        let removed = async { manager.remove("the hut").await.unwrap() };
+        let error = is_dropped_at(&lock, removed).await;
+        assert_eq!(error, CallError::gone());
+        assert!(error.to_string().contains("the hut"), "{error}");
+
+        let killed = async { kill(pid_of(&manager).await) };
+        let error = is_dropped_at(&open().await, killed).await;
+        assert!(matches!(error, CallError::Disconnected { .. }), "{error}");
     });
 }
 

@@ -36,6 +36,7 @@ mod resources;
 mod runtimes;
 mod rw_lock;
 mod semaphore;
+mod sentences;
 mod signals;
 mod trust;
 mod undecoded;

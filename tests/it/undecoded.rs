@@ -201,7 +201,7 @@ fn main_that_returns_an_error_prints_a_sentence() {
     run(async {
         let mut child = Role::start("undecoded::failing_main", &());
         let printed = child.next_report();
-        let words = "Error: timed out: lock \"jobs\" did not answer in time";
+        let words = "Error: lock \"jobs\" was not free, and the call did not wait";
         assert!(printed.starts_with(words), "{printed}");
     });
 }

@@ -1,0 +1,81 @@
+//! Sentences of errors that fit the kind and the call.
+
+use std::{fmt::Display, time::Duration};
+
+use lockkeeper::{Manager, ReleaseBy};
+
+use crate::run;
+
+const SHORT: Duration = Duration::from_millis(5);
+
+#[track_caller]
+fn says<T>(outcome: Result<T, impl Display>, words: &str) {
+    let error = outcome.err().expect("it is an error").to_string();
+    assert!(error.contains(words), "{error:?} does not say {words:?}");
+}
+
+#[test]
+fn timeout_says_what_the_object_did_not_have() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.named("x").lock().await.unwrap();
+        let _guard = lock.acquire().await.unwrap();
+        let late = lock.acquire().timeout(SHORT).await;
+        says(
+            late,
+            "timed out: lock \"x\" was not free in time: wait longer",
+        );
+        let late = lock.acquire().timeout(Duration::ZERO).await;
+        says(late, "lock \"x\" was not free, and the call did not wait");
+
+        let rw_lock = manager.rw_lock().await.unwrap();
+        let _reader = rw_lock.read().await.unwrap();
+        says(rw_lock.write().timeout(SHORT).await, "was not free in time");
+        let upgradable = rw_lock.upgradable_read().await.unwrap();
+        let late = upgradable.upgrade().timeout(SHORT).await;
+        says(late, "was not free of other readers in time");
+
+        let semaphore = manager.semaphore(1).await.unwrap();
+        let late = semaphore.acquire_many(2).timeout(SHORT).await;
+        says(late, "had too few free permits in time");
+
+        let queue = manager.queue::<u64>(1).await.unwrap();
+        says(queue.get().timeout(SHORT).await, "had no item in time");
+        queue.put(1).await.unwrap();
+        says(queue.put(2).timeout(SHORT).await, "had no room in time");
+        says(
+            queue.try_put(2).await,
+            "had no room, and the call did not wait",
+        );
+        says(
+            queue.join().timeout(SHORT).await,
+            "had items that were not done in time",
+        );
+
+        let event = manager.event().await.unwrap();
+        says(event.wait().timeout(SHORT).await, "was not set in time");
+        let latch = manager.latch(1).await.unwrap();
+        says(
+            latch.wait().timeout(SHORT).await,
+            "did not reach zero in time",
+        );
+        let barrier = manager.barrier(2).await.unwrap();
+        says(
+            barrier.wait().timeout(SHORT).await,
+            "did not have all its parties in time",
+        );
+    });
+}
+
+#[test]
+fn release_of_a_free_object_says_that_nothing_is_held() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let anyone = || manager.release_by(ReleaseBy::Anyone);
+        let nothing = "nothing is held, so nothing was released";
+        let lock = anyone().lock().await.unwrap();
+        says(lock.release_any().await, nothing);
+        let keys = anyone().keyed_lock().await.unwrap();
+        says(keys.release_any("k").await, nothing);
+    });
+}
