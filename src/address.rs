@@ -235,6 +235,9 @@ impl FromStr for Address {
             Some((UNIX, "")) => return refuse(AddressErrorKind::Empty),
             Some((UNIX, pinned)) => {
                 let (path, owner) = split_owner(pinned);
+                if owner.is_none() && has_owner(pinned) {
+                    return refuse(AddressErrorKind::NotAUser);
+                }
                 return Self::of_path(text, path, owner);
             }
             Some((scheme, place)) if is_scheme(scheme) => {
@@ -245,6 +248,9 @@ impl FromStr for Address {
                 return refuse(AddressErrorKind::Network);
             }
             Some(_) | None => {}
+        }
+        if !text.contains('/') && has_owner(text) {
+            return refuse(AddressErrorKind::UserOfAName);
         }
         if is_network(text) {
             return refuse(AddressErrorKind::Network);
@@ -392,6 +398,12 @@ fn split_owner(pinned: &str) -> (&str, Option<u32>) {
     owned.map_or((pinned, None), |(path, uid)| (path, Some(uid)))
 }
 
+/// Returns whether a text ends with what should be a user.
+fn has_owner(text: &str) -> bool {
+    let split = text.rsplit_once(OWNER);
+    split.is_some_and(|(_, user)| !user.contains('/'))
+}
+
 fn is_port(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -444,7 +456,7 @@ mod tests {
         for (text, parts) in [
             ("unix:/tmp/socket", ("unix", "/tmp/socket")),
             ("unix:/tmp/socket#uid:12", ("unix", "/tmp/socket")),
-            ("unix:/tmp/socket#uid:x", ("unix", "/tmp/socket#uid:x")),
+            ("unix:/tmp/a#uid:x/b", ("unix", "/tmp/a#uid:x/b")),
             ("/tmp/tcp:1", ("unix", "/tmp/tcp:1")),
             ("memory:jobs", ("memory", "jobs")),
             ("memory:7", ("memory", "7")),
@@ -517,6 +529,11 @@ mod tests {
         for (text, why) in [
             ("", AddressErrorKind::Empty),
             ("unix:", AddressErrorKind::Empty),
+            ("unix:/tmp/socket#uid:bob", AddressErrorKind::NotAUser),
+            ("unix:/tmp/socket#uid:", AddressErrorKind::NotAUser),
+            ("unix:/tmp/socket#uid:-1", AddressErrorKind::NotAUser),
+            ("jobs#uid:1", AddressErrorKind::UserOfAName),
+            ("jobs#uid:bob", AddressErrorKind::UserOfAName),
             (".", AddressErrorKind::NotAFile),
             ("..", AddressErrorKind::NotAFile),
             ("/", AddressErrorKind::NotAFile),

@@ -27,6 +27,10 @@ pub enum AddressErrorKind {
     Empty,
     /// It is a network address, such as `127.0.0.1:7000`.
     Network,
+    /// What follows `#uid:` is not the number of a user.
+    NotAUser,
+    /// It is a name with a user, and a name belongs to the user of this process.
+    UserOfAName,
     /// It has a control character, such as a newline.
     ControlCharacter,
     /// It is not UTF-8, or it is relative and the path of the current folder is not UTF-8.
@@ -85,6 +89,13 @@ impl fmt::Display for AddressErrorKind {
             Self::Network => f.write_str(
                 "it is a network address, and those are not served yet (they will have the form \
                  tls://host:port): give a name, or the path of a socket with a slash in it",
+            ),
+            Self::NotAUser => f.write_str(
+                "what follows #uid: is not the number of a user: give the number that `id -u` prints",
+            ),
+            Self::UserOfAName => f.write_str(
+                "a name belongs to the user of this process, so it has no #uid: give the path of the socket, \
+                 as in unix:/srv/locks.sock#uid:1000",
             ),
             Self::ControlCharacter => f.write_str("it has a control character: leave it out"),
             Self::NotText => f.write_str(
