@@ -63,6 +63,8 @@ pub enum Fault {
     Refused(Refusal),
     /// The reply could not be encoded.
     Unencodable(String),
+    /// The kind of the object, which this names, dropped the call without an answer.
+    Unanswered(String),
     /// A limit of the manager is reached.
     Limit {
         /// The limited quantity.
@@ -109,6 +111,7 @@ impl Fault {
             | Self::Refused(_)
             | Self::WrongShard { .. }
             | Self::Unencodable(_)
+            | Self::Unanswered(_)
             | Self::Limit { .. }
             | Self::NotAllowed(_)
             | Self::ShuttingDown => FaultClass::Failed,
@@ -143,11 +146,17 @@ impl fmt::Display for Fault {
             Self::UnknownKind(kind) => {
                 write!(
                     f,
-                    "the manager hosts no kind {kind:?}: register it where the manager starts"
+                    "the manager hosts no kind {kind:?}: register it where the manager starts, by .register::<K>() of \
+                     Manager::builder() for start(), or by program().register::<K>() for spawn()"
                 )
             }
             Self::UnknownOperation(name) => {
-                write!(f, "the kind has no operation {}", Printable(name))
+                write!(
+                    f,
+                    "the kind has no operation {}: its `operations` may lack .on::<Op>(), or the manager's \
+                     program has another version of the kind",
+                    Printable(name)
+                )
             }
             Self::WrongKind { name, is, asked } => {
                 let (is, asked) = (Printable(is), Printable(asked));
@@ -184,6 +193,10 @@ impl fmt::Display for Fault {
             Self::Unencodable(why) => {
                 write!(f, "the reply could not be encoded: {}", PrintableText(why))
             }
+            Self::Unanswered(kind) => write!(
+                f,
+                "the code of kind {kind:?} dropped the call without an answer: let it end each call by reply or fail"
+            ),
             Self::Limit { what, most } => write!(
                 f,
                 "limit reached: at most {most} {}, as the limits of the manager say",

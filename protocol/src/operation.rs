@@ -16,6 +16,11 @@ use serde::{Serialize, de::DeserializeOwned};
 ///     type Reply = i64;
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not an operation of a kind",
+    label = "this is not an `Operation`",
+    note = "implement `lockkeeper::kind::Operation` for `{Self}`, with `#[derive(Serialize, Deserialize)]`"
+)]
 pub trait Operation: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire: stable, and unique within a kind.
     const NAME: &'static str;

@@ -102,6 +102,27 @@ impl Operation for Wait {
     type Reply = u32;
 }
 
+/// Has the object drop calls: this one, or those that wait.
+#[derive(Debug, Serialize, Deserialize)]
+enum Forget {
+    This,
+    Waiting,
+}
+
+impl Operation for Forget {
+    const NAME: &'static str = "forget";
+    type Reply = ();
+}
+
+/// Has the object's code panic.
+#[derive(Debug, Serialize, Deserialize)]
+struct Panic;
+
+impl Operation for Panic {
+    const NAME: &'static str = "panic";
+    type Reply = ();
+}
+
 struct Counter {
     calls: u32,
     waiting: Vec<Call<u32>>,
@@ -121,7 +142,9 @@ impl Primitive for Counter {
             .on::<Send>()
             .on::<Ask>()
             .on::<Count>()
-            .on::<Wait>();
+            .on::<Wait>()
+            .on::<Forget>()
+            .on::<Panic>();
     }
 }
 
@@ -152,6 +175,24 @@ impl Serve<Count> for Counter {
 impl Serve<Wait> for Counter {
     fn serve(&mut self, _: Wait, call: Call<u32>) {
         self.waiting.push(call);
+    }
+}
+
+impl Serve<Forget> for Counter {
+    fn serve(&mut self, forget: Forget, call: Call<()>) {
+        match forget {
+            Forget::This => drop(call),
+            Forget::Waiting => {
+                self.waiting.clear();
+                call.reply(());
+            }
+        }
+    }
+}
+
+impl Serve<Panic> for Counter {
+    fn serve(&mut self, _: Panic, _call: Call<()>) {
+        panic!("the counter broke");
     }
 }
 
@@ -285,6 +326,51 @@ fn custom_kind_without_a_survey_shows_dashes() {
         );
         assert!(cells("latch").iter().any(|cell| cell == "0"), "{snapshot}");
         let info = counter.info().await.unwrap().to_string();
-        assert!(info.contains("own_code::counter  -  -  -  -  -"), "{info}");
+        let cells: Vec<_> = info.lines().last().unwrap().split_whitespace().collect();
+        assert_eq!(cells[1..], ["own_code::counter", "-", "-", "-", "-", "-"]);
+    });
+}
+
+#[test]
+fn call_that_a_living_object_drops_unanswered_is_a_fault_of_its_kind() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let counter: Proxy<Counter> = manager.open(()).await.unwrap();
+        let unanswered = Fault::Unanswered("own_code::counter".to_owned());
+        let error = counter.call(Forget::This).await.unwrap_err();
+        assert_eq!(error, CallError::Fault(unanswered.clone()));
+        says(&error, &["own_code::counter", "without an answer"]);
+
+        let waiting = counter.call(Wait);
+        let forget = async { counter.call(Forget::Waiting).await.unwrap() };
+        let (waited, ()) = tokio::join!(waiting, forget);
+        assert_eq!(waited, Err(CallError::Fault(unanswered)));
+        assert_eq!(counter.call(Count).await, Ok(1), "the object lives");
+
+        // The calls of an object that panics or is removed are gone with it.
+        let waiting = counter.call(Wait);
+        let (waited, panicked) = tokio::join!(waiting, counter.call(Panic));
+        assert_eq!(waited, Err(CallError::gone()));
+        assert_eq!(panicked, Err(CallError::gone()));
+    });
+}
+
+#[test]
+fn name_of_an_object_that_panicked_is_gone_until_it_is_removed() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let open = async || manager.named("counter").open::<Counter>(()).await;
+        let counter = open().await.unwrap();
+        let sent = counter.token().clone();
+        assert_eq!(counter.call(Panic).await, Err(CallError::gone()));
+
+        let error = open().await.unwrap_err();
+        assert_eq!(error, CallError::gone());
+        says(&error, &["\"counter\" is gone", "call remove(\"counter\")"]);
+        let error = Proxy::from(sent).call(Count).await.unwrap_err();
+        assert_eq!(error, CallError::gone());
+
+        manager.remove("counter").await.unwrap();
+        assert_eq!(open().await.unwrap().call(Count).await, Ok(1));
     });
 }

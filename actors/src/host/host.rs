@@ -206,6 +206,8 @@ impl<P: Primitive> Host<P> {
                 if self.primitive.is_some() {
                     self.watch.removed();
                 }
+                let number = self.watch.number();
+                self.shell.failed().borrow_mut().remove(&number);
                 self.end();
                 None
             }
@@ -228,6 +230,7 @@ impl<P: Primitive> Host<P> {
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
         let outbox = self.shell.outbox();
         outbox.begin(now, P::FORM, None);
+        outbox.expect_answers(Some(P::KIND));
         self.watch.called(call, |session| self.shell.peer(session));
         let Some(primitive) = self.primitive.as_mut() else {
             outbox.call::<()>(call.id).fail(Fault::Gone);
@@ -305,6 +308,7 @@ impl<P: Primitive> Host<P> {
     /// Undoes a call. If the primitive drops it, the answer is `fault`.
     fn undo(&mut self, now: Duration, id: CallId, fault: Fault, undo: fn(&mut P, CallId)) {
         self.begin(now, Some((id, fault)));
+        self.shell.outbox().expect_answers(Some(P::KIND));
         self.run(|primitive| undo(primitive, id));
     }
 
@@ -327,12 +331,15 @@ impl<P: Primitive> Host<P> {
     #[cold]
     fn fail(&mut self, why: &str) {
         self.watch.failed(why);
+        let number = self.watch.number();
+        self.shell.failed().borrow_mut().insert(number);
         self.end();
     }
 
     /// Drops the primitive, which answers its parked calls, and notifies the sessions that opened it.
     fn end(&mut self) {
         if let Some(primitive) = self.primitive.take() {
+            self.shell.outbox().expect_answers(None);
             // A panic in a destructor is ignored: the calls are answered as they are dropped.
             let _ = caught(|| drop(primitive));
             self.deliver();

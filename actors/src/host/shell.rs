@@ -13,7 +13,7 @@ use std::{
 };
 
 use lockkeeper_protocol::{ManagerSecret, Peer, SessionId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::Instant;
 
 use crate::{
@@ -76,6 +76,8 @@ pub struct Shell {
     /// Unused buffers for inputs: short and long ones.
     spare: RefCell<[Vec<Vec<Input>>; 2]>,
     tallies: Tallies,
+    /// The numbers of objects whose code has panicked, until they are removed.
+    failed: RefCell<FxHashSet<u64>>,
     freed: FreedBlocks,
 }
 
@@ -120,6 +122,7 @@ impl Shell {
             full_sinks: Rc::default(),
             spare: RefCell::default(),
             tallies: Tallies::default(),
+            failed: RefCell::default(),
             freed: FreedBlocks::default(),
         })
     }
@@ -128,6 +131,17 @@ impl Shell {
     #[must_use]
     pub const fn tallies(&self) -> &Tallies {
         &self.tallies
+    }
+
+    /// Returns whether the code of the object with a number has panicked, and the object was not removed since.
+    #[must_use]
+    pub fn has_failed(&self, number: u64) -> bool {
+        self.failed.borrow().contains(&number)
+    }
+
+    /// The numbers of objects whose code has panicked.
+    pub(crate) const fn failed(&self) -> &RefCell<FxHashSet<u64>> {
+        &self.failed
     }
 
     /// Returns the outbox of all hosts.

@@ -27,6 +27,7 @@ use serde::Serialize;
 use crate::kind::{
     answer::{Answer, Outcome, Parcel},
     budget::{Account, CALL_BYTES, HeldBytes, Share, StoredBudget, StoredBytes},
+    dropped::DroppedCalls,
     large_reply::LargeReply,
     object_stats::ObjectStats,
 };
@@ -38,8 +39,8 @@ fn nanoseconds(time: Duration) -> u64 {
 
 /// A call that must be answered. A primitive stores it while the caller waits.
 ///
-/// Dropping it answers with a fault: `Withdrawn` or `TimedOut` if this turn removes the call, and
-/// `Gone` otherwise.
+/// Dropping it answers with a fault: `Withdrawn` or `TimedOut` if this turn removes the call, `Gone` if the
+/// object ends or hangs up a session, and `Unanswered` otherwise.
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
     id: CallId,
@@ -179,8 +180,7 @@ struct Turn {
     has_large: bool,
     /// Whether this turn has answered a one-way call.
     has_answered_one_way: bool,
-    /// The call that this turn removes, and the fault that its drop answers with.
-    undoing: Option<(CallId, Fault)>,
+    dropped: DroppedCalls,
     /// The wait times of calls that were answered with a reply, in nanoseconds.
     waits: Vec<u64>,
     /// The number of fences that were drawn.
@@ -214,7 +214,7 @@ impl Outbox {
             bodies: Vec::new(),
             has_large: false,
             has_answered_one_way: false,
-            undoing: None,
+            dropped: DroppedCalls::default(),
             waits: Vec::new(),
             granted: 0,
             object_stats: None,
@@ -325,12 +325,15 @@ impl Outbox {
         let mut turn = self.0.turn.borrow_mut();
         turn.now = nanoseconds(now);
         turn.form = form;
-        // The assignment drops the previous fault, and few turns remove a call.
-        if turn.undoing.is_some() || undoing.is_some() {
-            turn.undoing = undoing;
-        }
+        turn.dropped.begin(undoing);
         turn.begun = turn.parcels.len();
         turn.has_answered_one_way = false;
+    }
+
+    /// Sets the kind that has to answer all calls that it drops in this turn; none if the object ends.
+    #[inline]
+    pub(crate) fn expect_answers(&self, kind: Option<&'static str>) {
+        self.0.turn.borrow_mut().dropped.expect_answers(kind);
     }
 
     /// Returns whether this turn has answered call `id`.
@@ -393,9 +396,7 @@ impl Outbox {
     /// Drains the outbox in order. `each` must not use the outbox, which is borrowed meanwhile.
     pub(crate) fn drain(&self, mut each: impl FnMut(Answer<'_>)) {
         let turn = &mut *self.0.turn.borrow_mut();
-        if turn.undoing.is_some() {
-            turn.undoing = None;
-        }
+        turn.dropped.end();
         turn.begun = 0;
         turn.has_large = false;
         if turn.parcels.is_empty() && turn.bodies.is_empty() {
@@ -448,11 +449,7 @@ impl Outbox {
     }
 
     fn put_dropped(&self, id: CallId, since: u64) {
-        let undoing = self.0.turn.borrow().undoing.clone();
-        let fault = match undoing {
-            Some((undone, fault)) if undone == id => fault,
-            Some(_) | None => Fault::Gone,
-        };
+        let fault = self.0.turn.borrow().dropped.fault(id);
         self.note_end_of_wait(id, since, Some(&fault));
         self.put(id, Parcel::Fault(fault));
     }

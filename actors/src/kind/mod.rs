@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | `primitive` | the traits [`Primitive`] and [`Serve`], and the operation table of a kind |
 //! | `call` | [`Call`], which must be answered, and [`Outbox`], which collects the answers |
-//! | `answer` | an entry of an outbox |
+//! | `answer`, `dropped` | an entry of an outbox, and the fault of a call that is dropped |
 //! | `large_reply` | a reply that is encoded when its session has room for it |
 //! | `budget` | [`StoredBytes`]: bytes that an object stores, counted against the limit of its manager |
 //! | `survey` | [`Survey`]: the holders and waiters of an object at one moment |
@@ -16,6 +16,7 @@
 pub(crate) mod answer;
 pub(crate) mod budget;
 pub(crate) mod call;
+mod dropped;
 pub(crate) mod hang_up;
 pub(crate) mod hold_timer;
 pub(crate) mod large_reply;

@@ -48,36 +48,44 @@ pub trait Primitive: Sized + Unpin + 'static {
 
     /// Undoes call `id`, which still waits, or was answered without its caller seeing the answer.
     ///
-    /// What the call held goes to the next call in line. The default suits a kind that parks no call and
-    /// grants nothing.
+    /// What the call held goes to the next call in line. The default does nothing, which suits a kind that parks
+    /// no call and grants nothing.
     fn withdraw(&mut self, id: CallId) {
         let _ = id;
     }
 
-    /// Ends call `id`, which still waits, because its deadline has passed.
+    /// Ends call `id`, which still waits, because its deadline has passed. The default calls
+    /// [`Self::withdraw`], and a call that this drops is answered with `TimedOut`.
     fn expire(&mut self, id: CallId) {
         self.withdraw(id);
     }
 
     /// Forgets all waiting calls of an ended session, and then releases all that it holds. See
-    /// [`HangUp::continue_next_turn`] for sessions that hold or wait for more than one turn should handle.
+    /// [`HangUp::continue_next_turn`] for sessions that hold or wait for more than one turn should handle. The default does
+    /// nothing, which suits a kind that parks no call and grants nothing.
     ///
     /// The host may call it again for a session that it has hung up before. There is nothing left to do then.
     fn hang_up(&mut self, session: &HangUp) {
         let _ = session;
     }
 
-    /// Returns the holders and waiters of the object. It is called rarely, so it may visit each of them.
+    /// Returns the holders and waiters of the object. It is called rarely, so it may visit each of them. The default
+    /// reports none, and `inspect` prints `-`.
     fn survey(&self) -> Survey {
         Survey::default()
     }
 }
 
 /// A primitive that serves one operation.
+#[diagnostic::on_unimplemented(
+    message = "the kind `{Self}` does not serve the operation `{O}`",
+    label = "`{Self}` has no such operation",
+    note = "a kind of your own needs `impl Serve<{O}> for {Self}`, and `.on::<{O}>()` in its `operations`"
+)]
 pub trait Serve<O: Operation>: Primitive {
     /// Answers the call, or stores it to answer it later.
     ///
-    /// A call that is dropped without an answer fails with [`Fault::Gone`](crate::Fault::Gone).
+    /// A call that is dropped without an answer fails with [`Fault::Unanswered`](crate::Fault::Unanswered).
     fn serve(&mut self, operation: O, call: Call<O::Reply>);
 }
 

@@ -311,7 +311,8 @@ impl fmt::Display for TaskFault {
             }
             Self::NotRegistered(name) => write!(
                 f,
-                "no task named {name:?} is registered: add .task::<..>() where the program starts"
+                "no task named {name:?} is registered: add .task::<..>() where the program starts, and \
+                 .task::<Plain<..>>() for a PlainTask"
             ),
             Self::Unreadable(why) => {
                 write!(

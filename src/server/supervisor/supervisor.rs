@@ -2,7 +2,7 @@
 //! it.
 //!
 //! Invariant: an object is never restarted, because a fresh lock under an old name would be granted
-//! twice. The name of a failed object stays taken until the object is removed.
+//! twice. The name of a failed object stays taken until the object is removed, and opening it returns `Gone`.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -210,6 +210,9 @@ impl Supervisor {
                 is: describe(&child.make.spec),
                 asked: describe(spec),
             });
+        }
+        if self.shell.has_failed(number) {
+            return Err(Fault::Gone);
         }
         Ok(opened)
     }

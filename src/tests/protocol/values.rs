@@ -204,6 +204,7 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Fault::BadArguments(why()))
         .show(&Fault::Refused(Refusal::Invalid(why())))
         .show(&Fault::Unencodable(why()))
+        .show(&Fault::Unanswered("votes".to_owned()))
         .show(&Fault::limit("calls in flight", 1 << 20))
         .show(&Fault::NotAllowed(why()))
         .show(&Fault::ShuttingDown)
