@@ -158,7 +158,7 @@ pub mod builders {
             client::ClientBuilder,
             named::{Named, WithReleaseBy, WithSchema},
         },
-        pool::pool::PoolBuilder,
+        pool::{initializer::InitializerOutput, pool::PoolBuilder},
         program::Program,
     };
 }

@@ -5,6 +5,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
+//! | `initializer` | the task that runs first in each worker |
 //! | `pool`, `status`, `thread` | the handle, the state of a pool, and the thread of its manager |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `forked` | the errors of a parent's pool in a forked child |
@@ -17,6 +18,7 @@ pub(crate) mod chunk;
 mod deaths;
 mod forked;
 pub(crate) mod handle;
+pub(crate) mod initializer;
 pub(crate) mod job_buffer;
 mod limited;
 mod place;

@@ -15,8 +15,14 @@ use tokio::{sync::oneshot, time};
 
 use crate::{
     error::{CallError, StartError, lack},
-    pool::worker::{Config, ROLE},
-    process::child::{Child, END_PATIENCE, Ending, NotReady},
+    pool::{
+        initializer::Initializer,
+        worker::{Config, ROLE},
+    },
+    process::{
+        child::{Child, END_PATIENCE, Ending},
+        not_ready::NotReady,
+    },
     proxy::proxy::Proxy,
     transport::handed::{ChildEnds, connect_child},
 };
@@ -90,7 +96,8 @@ impl Handler<Fill> for Worker {
         match start(&self.config) {
             Ok(child) => {
                 supervisor.do_send(NewsFrom(place, News::Started(child.pid())));
-                actix_rt::spawn(watch_over(child, killed, move |news| {
+                let initializer = self.config.initializer.clone();
+                actix_rt::spawn(watch_over(child, initializer, killed, move |news| {
                     supervisor.do_send(NewsFrom(place, news));
                 }));
             }
@@ -147,12 +154,22 @@ fn start(config: &Config) -> Result<Child, StartError> {
 }
 
 /// Follows one process from its start to its end.
-async fn watch_over(mut child: Child, killed: oneshot::Receiver<After>, tell: impl Fn(News)) {
+async fn watch_over(
+    mut child: Child,
+    initializer: Option<Initializer>,
+    killed: oneshot::Receiver<After>,
+    tell: impl Fn(News),
+) {
     let live = async {
         match child.ready().await {
             Ok(()) => {
                 tell(News::Ready);
                 News::Ended(child.ended().await)
+            }
+            Err(NotReady::Refused(output)) => {
+                let why = initializer.map(|initializer| initializer.error(&output.0));
+                let why = StartError::Child(why.unwrap_or_default());
+                News::NotReady(NotReady::Cannot(why))
             }
             Err(error) => News::NotReady(error),
         }

@@ -13,7 +13,7 @@ use std::{
 
 use actix::Addr;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
-use lockkeeper_protocol::operations::{Chunk, CloseTasks, GetTaskQueueStatus};
+use lockkeeper_protocol::operations::{CloseTasks, GetTaskQueueStatus};
 use lockkeeper_sys::{OnlyHere, Origin};
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,10 +26,11 @@ use crate::{
     limits::Limits,
     pool::{
         ahead::{Order, Window, ahead},
-        chunk::{self, MOST_TASKS, Outcome},
+        chunk::{MOST_TASKS, Outcome},
         deaths::Deaths,
         forked::{forked, outcomes_here},
         handle::TaskHandle,
+        initializer::{Initializer, InitializerOutput},
         limited::LimitedSeries,
         room::{Room, Share, USUAL_BYTES},
         series::series,
@@ -87,14 +88,15 @@ pub struct PoolBuilder {
     stored_bytes: usize,
     retries: u32,
     max_tasks_per_child: Option<u32>,
-    initializer: Result<Option<Chunk>, StartError>,
+    initializer: Result<Option<Initializer>, StartError>,
 }
 
 impl PoolBuilder {
     /// Sets how many tasks the stream methods, such as `map`, pass to a worker at a time: 1 by default, and
     /// about a million at most. 0 means 1.
     ///
-    /// If a worker dies, its whole chunk fails, so use chunks for many short tasks.
+    /// The tasks of a chunk run one after the other, so none may wait for a later one. If a worker dies, its whole
+    /// chunk fails, so use chunks for many short tasks.
     #[doc(alias = "chunksize")]
     #[must_use]
     pub fn chunk_size(mut self, tasks: usize) -> Self {
@@ -130,13 +132,12 @@ impl PoolBuilder {
         self
     }
 
-    /// Runs a registered task in each worker before its first task. If it panics, the pool does not start.
+    /// Runs a registered task in each worker before its first task. If it panics or returns an error, the pool
+    /// does not start.
     #[must_use]
-    pub fn initializer<T: Task>(mut self, task: T) -> Self {
-        self.initializer = match chunk::pack(&[task]) {
-            Ok(chunk) => Ok(Some(chunk)),
-            Err(fault) => Err(StartError::Unusable(format!("the initializer: {fault}"))),
-        };
+    pub fn initializer<T: Task<Output: InitializerOutput>>(mut self, task: T) -> Self {
+        let unusable = |fault| StartError::Unusable(format!("the initializer: {fault}"));
+        self.initializer = Initializer::new(task).map(Some).map_err(unusable);
         self
     }
 
@@ -146,7 +147,7 @@ impl PoolBuilder {
     ///
     /// Returns [`StartError::Unusable`] for a pool without workers, [`StartError::NotAProgram`] unless
     /// [`program`](crate::program) was called at the start of main, and [`StartError::Child`] when a worker
-    /// does not get ready.
+    /// does not get ready, with the error of an initializer that fails.
     ///
     /// # Cancel safety
     ///
@@ -234,7 +235,8 @@ impl Pool {
         Self::builder(workers).start().await
     }
 
-    /// Creates the builder of a pool with `workers` worker processes.
+    /// Creates the builder of a pool with `workers` worker processes. Each runs one task at a time, so tasks that wait
+    /// for one another, as at a barrier, need a worker each.
     #[must_use]
     pub const fn builder(workers: usize) -> PoolBuilder {
         PoolBuilder {

@@ -23,7 +23,7 @@ use crate::{
         place::{After, Fill, Kill, Leave, News, NewsFrom, Worker, all_done, exit},
         worker::Config,
     },
-    process::child::{MOST_SIGNALLED, NotReady},
+    process::{child::MOST_SIGNALLED, not_ready::NotReady},
     proxy::proxy::Proxy,
     telemetry::pool,
 };
@@ -196,7 +196,7 @@ impl Handler<NewsFrom> for PoolSupervisor {
                         pool::worker_not_ready(number, error);
                         return self.refill(number);
                     }
-                    NotReady::Cannot(_) => place.refusals += 1,
+                    NotReady::Cannot(_) | NotReady::Refused(_) => place.refusals += 1,
                     NotReady::NotNow(_) | NotReady::Signalled(_) => place.refusals = 0,
                 }
                 place.failures = place.failures.saturating_add(1);

@@ -27,6 +27,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a task that a pool can run",
+    label = "this is not a `Task`",
+    note = "implement `lockkeeper::Task` for `{Self}`, with `#[derive(Serialize, Deserialize)]`",
+    note = "a `BlockingTask` is submitted as `Blocking(task)`, and registered by `.task::<Blocking<{Self}>>()`"
+)]
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire, unique within the program.
     const NAME: &'static str;
@@ -148,7 +154,7 @@ mod tests {
 
     fn outcome<T: Task>(task: &T) -> Result<(), TaskFault> {
         let chunk = pack(std::slice::from_ref(task)).unwrap();
-        block_on(tasks::<T>().run_one(&chunk))
+        block_on(tasks::<T>().run_one(&chunk)).map(drop)
     }
 
     fn tasks<T: Task>() -> Tasks {

@@ -7,6 +7,7 @@ use futures::stream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    client::connection::Connection,
     error::{StartError, lack},
     pool::{
         deaths::Deaths,
@@ -24,8 +25,9 @@ pub(super) async fn launch(
     let (stop, stopped) = oneshot::channel();
     let (tell_supervisor, told_supervisor) = oneshot::channel();
     let runtime = ServerRuntime::new()?;
+    let address = server.claim.address().clone();
     let live = move || {
-        server.run(runtime, async {
+        server.run(runtime, async move {
             let supervisor = PoolSupervisor::create(|context: &mut Context<PoolSupervisor>| {
                 let next = |mut ended: mpsc::UnboundedReceiver<u32>| async {
                     Some((ended.recv().await?, ended))
@@ -38,6 +40,7 @@ pub(super) async fn launch(
             // When the pool is stopped or dropped, the workers end before the server does.
             let _ = stopped.await;
             let _ = supervisor.send(Terminate).await;
+            Connection::expect_end(&address);
         });
     };
     let thread = thread::Builder::new()

@@ -3,7 +3,10 @@
 use std::{mem, os::fd::OwnedFd, process};
 
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Chunk, Finished, TaskFault};
+use lockkeeper_protocol::{
+    codec::Blob,
+    operations::{Chunk, Finished, TaskFault},
+};
 use lockkeeper_sys::{Origin, Private};
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
@@ -14,6 +17,7 @@ use crate::{
     error::{CallError, lack},
     pool::{
         forked::forked,
+        initializer::{Initializer, is_error},
         job_buffer::{JobBuffer, Pace},
         tasks::{self, Tasks},
     },
@@ -32,7 +36,7 @@ const EXIT_ORPHAN: i32 = 71;
 pub(crate) struct Config {
     pub(crate) queue: Proxy<TaskQueue>,
     /// The task that runs before all others.
-    pub(crate) initializer: Option<Chunk>,
+    pub(crate) initializer: Option<Initializer>,
     /// The number of tasks after which the worker ends to be replaced.
     pub(crate) max_tasks: Option<u32>,
 }
@@ -70,8 +74,10 @@ pub(crate) fn work(mut role: Role) {
             return role.lifeline.lacking(error.to_string());
         }
         drop(connection);
-        if let Err(fault) = initialize(&config, &tasks).await {
-            return role.lifeline.failed(format!("the initializer: {fault}"));
+        match initialize(&config, &tasks, &mut role.lifeline).await {
+            Ok(Some(output)) if is_error(&output) => return role.lifeline.refused(output),
+            Ok(_) => {}
+            Err(fault) => return role.lifeline.failed(format!("the initializer: {fault}")),
         }
         role.lifeline.ready();
         let served = serve(&config, reports, &tasks, &mut role.lifeline).await;
@@ -80,11 +86,18 @@ pub(crate) fn work(mut role: Role) {
     });
 }
 
-/// Runs the initializer, if there is one.
-async fn initialize(config: &Config, tasks: &Tasks) -> Result<(), TaskFault> {
+/// Runs the initializer, if there is one, and returns its outcome.
+async fn initialize(
+    config: &Config,
+    tasks: &Tasks,
+    lifeline: &mut Lifeline,
+) -> Result<Option<Blob>, TaskFault> {
     match &config.initializer {
-        Some(initializer) => tasks.run_one(initializer).await,
-        None => Ok(()),
+        Some(initializer) => {
+            lifeline.begun("the initializer");
+            tasks.run_one(&initializer.task).await.map(Some)
+        }
+        None => Ok(None),
     }
 }
 

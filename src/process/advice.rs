@@ -24,6 +24,11 @@ pub(super) fn missed_in_test(test: &str, is_missing: bool) -> String {
     format!("does the test {test:?} call lockkeeper::program(), and is it not ignored?")
 }
 
+/// Returns the advice about a child that ended in a step of its work.
+pub(super) fn in_step(step: &str) -> String {
+    format!("it was in {step}, whose code may have ended it: see its standard error")
+}
+
 /// Returns whether the child may have run something other than its role: it exited, and not with the code of an error
 /// that it printed.
 pub(super) fn may_have_run_main(status: ExitStatus) -> bool {

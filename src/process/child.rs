@@ -12,7 +12,7 @@ use std::{
     io,
     os::{
         fd::{BorrowedFd, OwnedFd},
-        unix::{net::UnixStream, process::ExitStatusExt},
+        unix::net::UnixStream,
     },
     pin::pin,
     process::{ExitStatus, Stdio},
@@ -28,7 +28,7 @@ use lockkeeper_protocol::{
     frame::{self, Inbox},
 };
 use lockkeeper_sys::{Private, without_forks};
-use rustix::{fs::fstat, process::Signal};
+use rustix::fs::fstat;
 use serde::Serialize;
 use tokio::{io::Interest, process};
 
@@ -39,12 +39,13 @@ use crate::{
         advice,
         executable::{Build, Executable},
         lifeline::{Assignment, MOST_BYTES, Report, send_first},
+        not_ready::NotReady,
     },
 };
 
-/// The prefix of a child's first argument. The inode of the socket at the child's standard input
-/// follows, so the argument alone does not make a process a child.
-pub(super) const MARKER: &str = "lockkeeper:child:";
+/// The prefix of a child's first argument. The role follows, for `ps`, and the inode of the socket at the child's
+/// standard input, so the argument alone does not make a process a child.
+pub(super) const MARKER: &str = "lockkeeper:";
 
 /// The time limit from the start of a child until it is ready.
 pub(super) const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -94,42 +95,6 @@ struct Reports {
     inbox: Inbox,
     /// The part of the first message that was not written yet.
     unsent: Bytes,
-}
-
-/// The reason why a child did not get ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum NotReady {
-    /// The child reported that it cannot do its work.
-    Cannot(StartError),
-    /// The child lacked a resource, or ended. Another child may get ready later.
-    NotNow(StartError),
-    /// SIGINT or SIGTERM ended the child before it had its handlers. Another child may get ready at once.
-    Signalled(StartError),
-}
-
-impl NotReady {
-    const fn not_now(why: String) -> Self {
-        Self::NotNow(StartError::Child(why))
-    }
-
-    /// Returns the reason for a child that ended by itself.
-    fn of_ended(status: io::Result<ExitStatus>, advice: &str) -> Self {
-        let signal = status.as_ref().ok().and_then(ExitStatus::signal);
-        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let why = StartError::Child(format!("it ended before it was ready ({status}): {advice}"));
-        match signal.and_then(Signal::from_named_raw) {
-            Some(Signal::INT | Signal::TERM) => Self::Signalled(why),
-            Some(_) | None => Self::NotNow(why),
-        }
-    }
-}
-
-impl From<NotReady> for StartError {
-    fn from(not_ready: NotReady) -> Self {
-        match not_ready {
-            NotReady::Cannot(error) | NotReady::NotNow(error) | NotReady::Signalled(error) => error,
-        }
-    }
 }
 
 /// How a child ended.
@@ -203,7 +168,7 @@ impl Child {
             let ours = tokio::net::UnixStream::from_std(ours)?;
             Ok((ours, OwnedFd::from(theirs)))
         })?;
-        let marker = format!("{MARKER}{}", fstat(&theirs)?.st_ino);
+        let marker = format!("{MARKER}{role}:{}", fstat(&theirs)?.st_ino);
         let executable = Executable::of_this_process();
         let process = executable.start(|path| {
             let mut command = process::Command::new(path);
@@ -263,31 +228,44 @@ impl Child {
     }
 
     async fn first_report(&mut self) -> Result<(), NotReady> {
+        let mut step = None;
+        let report = loop {
+            match self.next_report().await {
+                Ok(Some(Report::Begun(begun))) => step = Some(begun),
+                other => break other,
+            }
+        };
+        match report {
+            Ok(Some(Report::Ready | Report::Done)) => Ok(()),
+            Ok(Some(Report::Failed(why))) => Err(NotReady::Cannot(StartError::Child(why))),
+            Ok(Some(Report::Refused(why))) => Err(NotReady::Refused(why)),
+            Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
+            Ok(Some(Report::Begun(_)) | None) => {
+                let status = self.process.wait().await;
+                let advice = match (&status, step) {
+                    (_, Some(step)) => advice::in_step(&step),
+                    (Ok(status), None) if !advice::may_have_run_main(*status) => {
+                        advice::of(*status).to_owned()
+                    }
+                    (Ok(_) | Err(_), None) => self.missed_call().await,
+                };
+                Err(NotReady::of_ended(status, &advice))
+            }
+            Err(error) => Err(NotReady::not_now(error.to_string())),
+        }
+    }
+
+    /// Waits for the next report of a child that is not ready yet; `None` if it has ended.
+    async fn next_report(&mut self) -> io::Result<Option<Report>> {
         // Another process may hold the child's end of the lifeline open, so this also waits for the end of the
         // child, after its reports.
-        let report = tokio::select! {
+        tokio::select! {
             biased;
             report = self.reports.next() => report,
             _ = self.process.wait() => {
                 let last = within(LAST_WORDS_PATIENCE, self.reports.next());
                 last.await.unwrap_or(Ok(None))
             }
-        };
-        match report {
-            Ok(Some(Report::Ready | Report::Done)) => Ok(()),
-            Ok(Some(Report::Failed(why))) => Err(NotReady::Cannot(StartError::Child(why))),
-            Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
-            Ok(None) => {
-                let status = self.process.wait().await;
-                let advice = match &status {
-                    Ok(status) if !advice::may_have_run_main(*status) => {
-                        advice::of(*status).to_owned()
-                    }
-                    Ok(_) | Err(_) => self.missed_call().await,
-                };
-                Err(NotReady::of_ended(status, &advice))
-            }
-            Err(error) => Err(NotReady::not_now(error.to_string())),
         }
     }
 

@@ -41,10 +41,14 @@ pub(super) struct Assignment {
 /// A message from the child.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Report {
+    /// The child begins a step before its work, of this name, whose code may end the process.
+    Begun(String),
     /// The child begins its work.
     Ready,
     /// The child cannot do its work, and another child could not either.
     Failed(String),
+    /// The child may not do its work. The role's owner in the parent reads the reason.
+    Refused(Blob),
     /// The child lacks a resource of the system. Another child may get it later.
     Lacking(String),
     /// The child has done its work.
@@ -61,6 +65,11 @@ impl Lifeline {
         Private::open(|| Ok(io::stdin().as_fd().try_clone_to_owned()?.into())).map(Self)
     }
 
+    /// Reports that a step before the work begins, such as the initializer.
+    pub(crate) fn begun(&mut self, step: &str) {
+        self.tell(&Report::Begun(step.to_owned()));
+    }
+
     /// Reports that the work begins.
     pub(crate) fn ready(&mut self) {
         self.tell(&Report::Ready);
@@ -69,6 +78,11 @@ impl Lifeline {
     /// Reports that the child cannot do its work.
     pub(crate) fn failed(&mut self, why: String) {
         self.tell(&Report::Failed(why));
+    }
+
+    /// Reports that the work may not begin, with what the parent reads as the reason.
+    pub(crate) fn refused(&mut self, why: Blob) {
+        self.tell(&Report::Refused(why));
     }
 
     /// Reports that the work needs a resource that the system lacks.

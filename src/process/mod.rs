@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `executable` | the path that children are started from, and the build |
 //! | `lifeline` | the socket between parent and child, and its frames |
+//! | `not_ready` | the reason why a child did not get ready |
 //! | `child` | the parent's handle of a child |
 //! | `role` | the child's side: its role |
 
@@ -13,6 +14,7 @@ pub(crate) mod advice;
 pub(crate) mod child;
 mod executable;
 pub(crate) mod lifeline;
+pub(crate) mod not_ready;
 pub(crate) mod role;
 
 #[cfg(test)]

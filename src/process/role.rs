@@ -130,9 +130,10 @@ fn leave_signals_to_parent() -> io::Result<()> {
 /// a child.
 fn lifeline() -> io::Result<Option<Lifeline>> {
     let marker = env::args_os().nth(1);
-    let inode = marker
+    let marked = marker
         .as_ref()
         .and_then(|marker| marker.to_str()?.strip_prefix(MARKER));
+    let inode = marked.and_then(|marked| Some(marked.split_once(':')?.1));
     let Some(inode) = inode.and_then(|inode| inode.parse::<u64>().ok()) else {
         return Ok(None);
     };

@@ -23,9 +23,10 @@ use rustix::process::{Signal, getpid, kill_process};
 use crate::{
     error::StartError,
     process::{
-        child::{Child, Launch, MARKER, NotReady, READY_PATIENCE},
+        child::{Child, Launch, MARKER, READY_PATIENCE},
         executable::Build,
         lifeline::{Lifeline, MOST_BYTES, outlast, read_frames},
+        not_ready::NotReady,
         role::Role,
     },
 };

@@ -197,9 +197,10 @@ fn arguments(argument: &str) -> [Vec<&str>; 2] {
 #[test]
 fn argument_like_a_childs_does_not_make_a_child() {
     let looks = [
-        "lockkeeper:child",
-        "lockkeeper:child:1",
-        "lockkeeper:child:",
+        "lockkeeper:worker",
+        "lockkeeper:worker:1",
+        "lockkeeper:worker:",
+        "lockkeeper::1",
     ];
     for arguments in looks.iter().flat_map(|look| arguments(look)) {
         for (input, stdio) in inputs() {

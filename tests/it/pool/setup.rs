@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeSet, sync::OnceLock};
 
-use lockkeeper::{Pool, StartError, Task, TaskError, builders::Program, errors::TaskFault};
+use lockkeeper::{
+    CallError, Pool, StartError, Task, TaskError,
+    builders::Program,
+    errors::{Refusal, TaskFault},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{pool::Square, run};
@@ -23,6 +27,26 @@ impl Task for SetUp {
         SET_UP
             .set(self.0)
             .expect("the initializer runs once in a process");
+    }
+}
+
+/// An initializer that does not let the worker begin.
+#[derive(Debug, Serialize, Deserialize)]
+enum Unfit {
+    Error(String),
+    Exit(i32),
+}
+
+impl Task for Unfit {
+    const NAME: &'static str = "unfit";
+    type Output = Result<(), CallError>;
+
+    async fn run(self) -> Self::Output {
+        match self {
+            Self::Error(why) if why.is_empty() => Ok(()),
+            Self::Error(why) => Err(CallError::refused(Refusal::Invalid(why))),
+            Self::Exit(code) => std::process::exit(code),
+        }
     }
 }
 
@@ -67,7 +91,11 @@ impl Task for Unregistered {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<SetUp>().task::<Who>().task::<Nested>()
+    program
+        .task::<SetUp>()
+        .task::<Unfit>()
+        .task::<Who>()
+        .task::<Nested>()
 }
 
 #[test]
@@ -124,6 +152,28 @@ fn pool_does_not_start_if_the_initializer_fails() {
             Err(StartError::Child(why)) => assert!(why.contains("stranger"), "{why}"),
             other => panic!("{other:?}"),
         }
+    });
+}
+
+#[test]
+fn error_that_an_initializer_returns_keeps_the_pool_from_starting() {
+    run(async {
+        let start = async |unfit| match Pool::builder(2).initializer(unfit).start().await {
+            Err(StartError::Child(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        let why = start(Unfit::Error("no such table".to_owned())).await;
+        assert_eq!(
+            why,
+            "the initializer \"unfit\" returned an error: invalid: no such table"
+        );
+        for code in [0, 7] {
+            let why = start(Unfit::Exit(code)).await;
+            assert!(why.contains("it was in the initializer"), "{why}");
+            assert!(why.contains(&format!("exit status: {code}")), "{why}");
+        }
+        let fit = Pool::builder(2).initializer(Unfit::Error(String::new()));
+        assert_eq!(fit.start().await.unwrap().apply(Square(3)).await, Ok(9));
     });
 }
 
