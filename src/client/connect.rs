@@ -96,6 +96,17 @@ impl Connection {
         outcome
     }
 
+    /// Records that this process ends the manager at an address, so the ends of its connections are no news.
+    pub(crate) fn expect_end(manager: &Address) {
+        let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
+        for connection in connections.values().filter_map(Weak::upgrade) {
+            let shard = connection.shard_of.shard;
+            if connection.address.of_manager(shard).as_ref() == Some(manager) {
+                connection.ends_here.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Returns the number of sessions that the shard had before this one.
     pub(crate) fn sessions_before(&self) -> u64 {
         self.shard_of.sessions_before(self.session.number())
@@ -334,6 +345,7 @@ impl Connection {
             spin: Spin::new(settings.spin),
             settings,
             has_ended: AtomicBool::new(false),
+            ends_here: AtomicBool::new(false),
             changed: Notify::new(),
         }))
     }

@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     pub(super) settings: Arc<Settings>,
     /// Whether it has ended, readable without the lock.
     pub(super) has_ended: AtomicBool,
+    /// Whether this process ends the manager.
+    pub(super) ends_here: AtomicBool,
     /// Notified when grants are revoked, objects are removed, or the connection ends.
     pub(super) changed: Notify,
 }
@@ -321,7 +323,11 @@ impl Connection {
         drop(shared);
         drop(replaced);
         if let Some(why) = ended {
-            client::disconnected(&self.address, self.session, &why);
+            if self.ends_here.load(Ordering::Relaxed) {
+                client::ended_here(&self.address, self.session, &why);
+            } else {
+                client::disconnected(&self.address, self.session, &why);
+            }
             if let Some(stream) = self.stream.get() {
                 stream.shutdown();
             }

@@ -261,7 +261,7 @@ impl ManagerBuilder {
         let shards = self.checked_shards()?;
         let address = self.checked_address(Address::unused)?;
         let shards = Shards::start(self.into_inside().bind(&address, shards)?)?;
-        let owned = Owned::new(Owner::Threads(shards.run_on_thread()?));
+        let owned = Owned::new(Owner::Threads(shards.run_on_thread()?), &address);
         Manager::own(&address, owned).await
     }
 
@@ -314,7 +314,7 @@ impl ManagerBuilder {
         let spawned = async {
             let child = Child::start_until_ready(ROLE, &config, &[handed.as_fd()]).await?;
             drop(handed);
-            let owned = Owned::new(Owner::Process(Box::new(child)));
+            let owned = Owned::new(Owner::Process(Box::new(child)), &address);
             let connection = Connection::over(own, &address).await?;
             Ok(Manager {
                 reach: Arc::new(Reach::over(connection)),
@@ -404,7 +404,7 @@ impl ManagerBuilder {
         let servers = self.into_inside().bind(&address, shards)?;
         let hosted = async {
             let tasks = Tasks::start(servers);
-            let owned = Owned::new(Owner::Tasks(tasks.clone()));
+            let owned = Owned::new(Owner::Tasks(tasks.clone()), &address);
             let manager = Manager::own(&address, owned).await?;
             let outcome = test(manager).await;
             tasks.end().await;

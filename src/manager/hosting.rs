@@ -17,6 +17,7 @@ use crate::{
     access::Access,
     address::Address,
     background::drop_elsewhere,
+    client::connection::Connection,
     error::{StartError, lack},
     limits::Limits,
     process::{
@@ -79,7 +80,10 @@ impl Inside {
 
 /// The running manager that a handle owns, until it was ended. A forked child owns none.
 #[derive(Debug)]
-pub(super) struct Owned(OnlyHere<Mutex<Option<Owner>>>);
+pub(super) struct Owned {
+    owner: OnlyHere<Mutex<Option<Owner>>>,
+    address: Address,
+}
 
 #[derive(Debug)]
 pub(super) enum Owner {
@@ -134,8 +138,20 @@ impl Tasks {
 }
 
 impl Owned {
-    pub(super) fn new(owner: Owner) -> Self {
-        Self(OnlyHere::new(Mutex::new(Some(owner))))
+    pub(super) fn new(owner: Owner, address: &Address) -> Self {
+        Self {
+            owner: OnlyHere::new(Mutex::new(Some(owner))),
+            address: address.clone(),
+        }
+    }
+
+    /// The id of the process of the manager, if that is a child of this process that was not seen to end.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let owner = self.owner.get()?.lock();
+        match owner.unwrap_or_else(PoisonError::into_inner).as_ref()? {
+            Owner::Process(child) => child.pid(),
+            Owner::Threads(_) | Owner::Tasks(_) => None,
+        }
     }
 
     /// Ends the manager and waits until it is gone. A thread finishes its current turn first, and a process
@@ -159,15 +175,17 @@ impl Owned {
             Some(Owner::Tasks(tasks)) => tasks.end().await,
             Some(owner) => {
                 // The drop ends the manager, which blocks, so it runs on another thread.
-                drop_elsewhere(Self::new(owner)).await;
+                drop_elsewhere(Self::new(owner, &self.address)).await;
             }
             None => {}
         }
     }
 
     fn take(&self) -> Option<Owner> {
-        let owner = self.0.get()?.lock();
-        owner.unwrap_or_else(PoisonError::into_inner).take()
+        let owner = self.owner.get()?.lock();
+        let owner = owner.unwrap_or_else(PoisonError::into_inner).take()?;
+        Connection::expect_end(&self.address);
+        Some(owner)
     }
 }
 

@@ -74,6 +74,14 @@ impl Manager {
         self.reach.address()
     }
 
+    /// Returns the id of the process that hosts the manager, if this program has [spawned](Self::spawn) it and
+    /// the process still runs. A manager on threads of this program has this process's id, and the events and
+    /// `ps` show the process of a manager that this handle has connected to.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.owned.as_ref()?.pid()
+    }
+
     /// Removes the object with that name. All its waiters get [`CallError::Gone`], all its guards are lost,
     /// and the name becomes free. The token of an anonymous object contains its name.
     ///

@@ -264,7 +264,14 @@ pub struct WithSchema<'a> {
     schema: Option<&'a str>,
 }
 
-impl WithSchema<'_> {
+impl<'a> WithSchema<'a> {
+    /// Sets the name, as [`Manager::named`] does: `manager.schema("job/2").named("jobs").queue::<Job>(100)`.
+    #[must_use]
+    pub const fn named(mut self, name: &'a str) -> Self {
+        self.named.name = Some(name);
+        self
+    }
+
     /// Opens a queue with room for `capacity` items.
     ///
     /// # Errors
@@ -348,7 +355,14 @@ pub struct WithReleaseBy<'a> {
     release_by: ReleaseBy,
 }
 
-impl WithReleaseBy<'_> {
+impl<'a> WithReleaseBy<'a> {
+    /// Sets the name, as [`Manager::named`] does: `manager.release_by(ReleaseBy::Anyone).named("jobs").lock()`.
+    #[must_use]
+    pub const fn named(mut self, name: &'a str) -> Self {
+        self.named.name = Some(name);
+        self
+    }
+
     /// Opens a lock.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ use crate::{
         supervisor::supervisor::Supervisor,
     },
     telemetry::{
-        manager::{self, ManagerSpan},
+        manager::{self, ManagerSpan, Serves},
         metrics::Numbers,
     },
     transport::{
@@ -133,7 +133,12 @@ impl Server {
             Err(error) => return manager::listen_failed(&error),
         };
         let shard_of = claim.shard_of();
-        let span = ManagerSpan::begin(claim.address(), shard_of);
+        // Only a pool asks for the ends of sessions.
+        let serves = match ended {
+            Some(_) => Serves::Pool,
+            None => Serves::Clients,
+        };
+        let span = ManagerSpan::begin(claim.address(), shard_of, serves);
         // Fences ascend for each object: an object always belongs to the same shard.
         let fences = Arc::new(AtomicU64::new(shard_of.incarnation));
         let secret = claim.secret();

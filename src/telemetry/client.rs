@@ -27,6 +27,13 @@ pub(crate) fn disconnected(address: &Address, session: SessionId, why: &str) {
     tracing::warn!(target: target::CLIENT, %address, session, why, "disconnected");
 }
 
+/// Records that this process has ended the manager of its session.
+pub(crate) fn ended_here(address: &Address, session: SessionId, why: &str) {
+    metrics::counter!(names::DISCONNECTS).increment(1);
+    let session = session.number();
+    tracing::debug!(target: target::CLIENT, %address, session, why, "disconnected");
+}
+
 /// Records that this process has ended its session, because no proxy or guard uses it any more.
 pub(crate) fn parted(address: &Address, session: SessionId) {
     let session = session.number();

@@ -8,23 +8,48 @@ use crate::{address::Address, telemetry::target};
 
 /// The lifetime of a manager, from its start to its end.
 #[derive(Debug)]
-pub(crate) struct ManagerSpan(Address);
+pub(crate) struct ManagerSpan {
+    address: Address,
+    serves: Serves,
+}
+
+/// Whom a manager serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serves {
+    /// The clients at its address.
+    Clients,
+    /// One pool of this process.
+    Pool,
+}
 
 impl ManagerSpan {
     /// Records that a manager serves at an address. Only the first of several shards does so.
-    pub(crate) fn begin(address: &Address, shard_of: ShardOf) -> Option<Self> {
+    pub(crate) fn begin(address: &Address, shard_of: ShardOf, serves: Serves) -> Option<Self> {
         let ShardOf { incarnation, shard } = shard_of;
         let shards = shard.of();
         (shard.index() == 0).then(|| {
-            tracing::info!(target: target::MANAGER, %address, incarnation, shards, "manager started");
-            Self(address.clone())
+            let pid = std::process::id();
+            match serves {
+                Serves::Clients => tracing::info!(
+                    target: target::MANAGER, %address, pid, incarnation, shards, "manager started"
+                ),
+                Serves::Pool => tracing::debug!(
+                    target: target::MANAGER, %address, pid, incarnation, shards, "manager started"
+                ),
+            }
+            let address = address.clone();
+            Self { address, serves }
         })
     }
 }
 
 impl Drop for ManagerSpan {
     fn drop(&mut self) {
-        tracing::info!(target: target::MANAGER, address = %self.0, "manager ended");
+        let address = &self.address;
+        match self.serves {
+            Serves::Clients => tracing::info!(target: target::MANAGER, %address, "manager ended"),
+            Serves::Pool => tracing::debug!(target: target::MANAGER, %address, "manager ended"),
+        }
     }
 }
 

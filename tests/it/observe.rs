@@ -23,7 +23,7 @@ use lockkeeper::{
     errors::Refusal,
     kind::{Call, Operation, Operations, Primitive, Serve},
 };
-use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
+use lockkeeper_test_support::{Role, Roles, in_own_process, kill, report, until};
 use serde::{Deserialize, Serialize};
 use tracing::Level;
 
@@ -151,6 +151,7 @@ fn begin_and_end_of_a_manager_and_its_client_are_recorded() {
             let started = recorded_once("manager started", &is_there).await;
             assert_is(&started, Level::INFO, "lockkeeper::manager");
             assert!(started.number("incarnation") > 0);
+            assert_eq!(started.number("pid"), u64::from(process::id()));
 
             let connected = recorded_once("connected", &is_there).await;
             assert_is(&connected, Level::DEBUG, "lockkeeper::client");
@@ -177,7 +178,8 @@ fn begin_and_end_of_a_manager_and_its_client_are_recorded() {
 
             let lost = lock.acquire().await.unwrap_err();
             let shown = recorded_once("disconnected", &is_there).await;
-            assert_is(&shown, Level::WARN, "lockkeeper::client");
+            // This process has ended the manager itself.
+            assert_is(&shown, Level::DEBUG, "lockkeeper::client");
             assert!(lost.to_string().contains(shown.field("why")), "{lost}");
             assert_eq!(shown.field("session"), session);
             Manager::connect(lock.token().address().clone())
@@ -186,6 +188,38 @@ fn begin_and_end_of_a_manager_and_its_client_are_recorded() {
             let not = recorded_once("not connected", &is_there).await;
             assert_is(&not, Level::DEBUG, "lockkeeper::client");
             assert!(not.field("why").starts_with("no manager at"), "{not:?}");
+        });
+    });
+}
+
+#[test]
+fn end_of_a_manager_is_a_warning_to_a_process_that_did_not_end_it() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::spawn().await.unwrap();
+            let is_there = at(&manager);
+            let lock = manager.lock().await.unwrap();
+            kill(manager.pid().unwrap());
+            lock.acquire().await.unwrap_err();
+            let shown = recorded_once("disconnected", &is_there).await;
+            assert_is(&shown, Level::WARN, "lockkeeper::client");
+        });
+    });
+}
+
+#[test]
+fn manager_of_a_pool_begins_and_ends_at_debug() {
+    in_own_process(|| {
+        run(async {
+            let pool = Pool::new(1).await.unwrap();
+            pool.join().await.unwrap();
+            let started = recorded_once("manager started", |_| true).await;
+            assert_is(&started, Level::DEBUG, "lockkeeper::manager");
+            let ended = recorded_once("manager ended", |_| true).await;
+            assert_is(&ended, Level::DEBUG, "lockkeeper::manager");
+            for shown in recorded("disconnected", |_| true) {
+                assert_is(&shown, Level::DEBUG, "lockkeeper::client");
+            }
         });
     });
 }

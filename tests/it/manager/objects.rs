@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, Limits, Manager, StartError,
+    CallError, Limits, Manager, ReleaseBy, StartError,
     builders::Program,
     errors::{Fault, Refusal},
     kind::{Call, Operation, Operations, Primitive, Serve},
@@ -334,5 +334,21 @@ fn kinds_of_the_builder_cannot_be_used_in_another_process() {
             matches!(refused, Err(StartError::Unusable(_))),
             "{refused:?}"
         );
+    });
+}
+
+#[test]
+fn name_and_choice_of_an_object_may_come_in_either_order() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let anyone = manager.release_by(ReleaseBy::Anyone);
+        let lock = anyone.named("jobs").lock().await.unwrap();
+        let same = manager.named("jobs").release_by(ReleaseBy::Anyone);
+        assert_eq!(same.lock().await.unwrap().token(), lock.token());
+
+        let queue = manager.schema("job/2").named("items").queue::<u8>(1);
+        queue.await.unwrap().put(7).await.unwrap();
+        let same = manager.named("items").schema("job/2").queue::<u64>(1);
+        assert_eq!(*same.await.unwrap().get().await.unwrap(), 7);
     });
 }

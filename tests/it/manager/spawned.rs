@@ -14,7 +14,7 @@ use lockkeeper_test_support::{Role, Roles, Watchdog, is_running, kill, report, u
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Builder;
 
-use crate::{program, run};
+use crate::{manager::process::pid_of, program, run};
 
 /// A kind with an operation that blocks its manager.
 struct Blocker;
@@ -123,5 +123,21 @@ fn spawned_manager_ends_with_its_parent_even_during_a_blocking_operation() {
         kill(owner.pid());
         until("the manager has ended", || async { !is_running(pid) }).await;
         block.await.unwrap().unwrap_err();
+    });
+}
+
+#[test]
+fn process_of_a_spawned_manager_is_told_and_shows_what_it_is() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let pid = manager.pid().unwrap();
+        assert_eq!(pid, pid_of(&manager).await);
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap();
+        let mark = command.split(|byte| *byte == 0).nth(1).unwrap();
+        assert!(mark.starts_with(b"lockkeeper:manager:"), "{mark:?}");
+
+        let elsewhere = Manager::connect(manager.address().clone()).await.unwrap();
+        assert_eq!(elsewhere.pid(), None);
+        assert_eq!(Manager::start().await.unwrap().pid(), None);
     });
 }
