@@ -15,7 +15,16 @@ use crate::{
 
 /// The objects of a manager at one moment, with their holders and waiters.
 ///
-/// Its `Display` is a table for people.
+/// Its `Display` is a table for people, with a line for each object and lines for its holders and waiters below:
+///
+/// | column | contents |
+/// | --- | --- |
+/// | `NAME`, `KIND` | the name, which begins with `#` if the object was made without one, and the kind |
+/// | `STATE` | what the kind reports in a few words |
+/// | `HELD` | the calls that hold something: a semaphore of which one call holds two permits has 1 |
+/// | `WAITING` | the calls that wait now |
+/// | `WAITED` | the calls that had to wait so far; `-` if none had to |
+/// | `P50 / P99` | the median and the 99th percentile of the waits that ended with an answer |
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -73,7 +82,7 @@ pub struct PartInfo {
     pub held: u64,
     /// The number of calls that wait.
     pub waiting: u64,
-    /// The holders, at most 1,000 per object.
+    /// The holders, the longest hold first, at most 1,000 per object.
     pub holders: Vec<CallInfo>,
     /// The waiters in the order in which they are granted, at most 1,000 per object.
     pub waiters: Vec<CallInfo>,
@@ -153,31 +162,36 @@ impl ObjectInfo {
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows: Vec<_> = self.objects.iter().map(ObjectInfo::row).collect();
-        let widths: [usize; 7] = std::array::from_fn(|column| {
-            let cells = rows.iter().filter_map(|row| row.get(column));
-            let widths = cells.map(|cell| cell.chars().count());
-            let head = HEAD.get(column).map_or(0, |head| head.len());
-            widths.fold(head, usize::max)
-        });
-        line(f, &HEAD, &widths)?;
-        for (object, row) in self.objects.iter().zip(&rows) {
-            line(f, &row.each_ref().map(String::as_str), &widths)?;
-            for part in &object.parts {
-                part.tell(f)?;
-            }
-        }
-        Ok(())
+        table(f, self.objects.iter())
     }
 }
 
+/// The same table as that of a [`Snapshot`], of one object.
 impl fmt::Display for ObjectInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let row = self.row();
-        let widths = row.each_ref().map(|cell| cell.chars().count());
-        line(f, &row.each_ref().map(String::as_str), &widths)?;
-        self.parts.iter().try_for_each(|part| part.tell(f))
+        table(f, std::iter::once(self))
     }
+}
+
+fn table<'a>(
+    f: &mut fmt::Formatter<'_>,
+    objects: impl Iterator<Item = &'a ObjectInfo> + Clone,
+) -> fmt::Result {
+    let rows: Vec<_> = objects.clone().map(ObjectInfo::row).collect();
+    let widths: [usize; 7] = std::array::from_fn(|column| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        let widths = cells.map(|cell| cell.chars().count());
+        let head = HEAD.get(column).map_or(0, |head| head.len());
+        widths.fold(head, usize::max)
+    });
+    line(f, &HEAD, &widths)?;
+    for (object, row) in objects.zip(&rows) {
+        line(f, &row.each_ref().map(String::as_str), &widths)?;
+        for part in &object.parts {
+            part.tell(f)?;
+        }
+    }
+    Ok(())
 }
 
 fn line(f: &mut fmt::Formatter<'_>, cells: &[&str; 7], widths: &[usize; 7]) -> fmt::Result {
@@ -210,6 +224,24 @@ impl PartInfo {
     }
 }
 
+/// The words for a mode of a built-in kind. A kind of a program's own has its own words.
+fn words(mode: &str) -> &str {
+    match mode {
+        "read" => "to read",
+        "write" => "to write",
+        "put" => "to put",
+        "get" => "to get",
+        "take" => "an item",
+        "join" => "until all items are done",
+        "set" => "until it is set",
+        "open" => "until it is zero",
+        "change" => "for a change",
+        "others" => "for the other parties",
+        "action" => "in the action",
+        other => other,
+    }
+}
+
 impl fmt::Display for CallInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.process)?;
@@ -221,7 +253,7 @@ impl fmt::Display for CallInfo {
             write!(f, ", {} units", self.units)?;
         }
         if !self.mode.is_empty() {
-            write!(f, ", {}", Printable(&self.mode))?;
+            write!(f, ", {}", Printable(words(&self.mode)))?;
         }
         if let Some(fence) = self.fence {
             write!(f, ", fence {fence}")?;
@@ -346,7 +378,7 @@ mod tests {
             objects: vec![locks, event],
             moments: 1,
         };
-        let waits = "    waits [\"k\"] process 7 (demo), caller 3 for 1.5s, 2 units, read\n";
+        let waits = "    waits [\"k\"] process 7 (demo), caller 3 for 1.5s, 2 units, to read\n";
         let expected = [
             "NAME  KIND   STATE                  HELD  WAITING  WAITED  P50 / P99\n",
             "jobs  lock   held                   1     8        31      -\n",
@@ -356,5 +388,7 @@ mod tests {
             "\u{e9}t\u{e9}   event  not set, generation 0  0     0        -       -\n",
         ];
         assert_eq!(snapshot.to_string(), expected.concat());
+        let alone = snapshot.objects[1].to_string();
+        assert!(alone.starts_with("NAME  KIND   STATE "), "{alone}");
     }
 }

@@ -218,7 +218,9 @@ impl Inspector<'_> {
                 // If there are too many keys, the report lists the contended ones.
                 survey.parts.sort_by_key(|part| part.waiters.is_empty());
             }
-            for part in survey.parts {
+            for mut part in survey.parts {
+                // The longest hold first: it is the one that others wait for.
+                part.holders.sort_by_key(|holder| holder.since);
                 if most == 0 {
                     rest.held += count(part.holders.len()) + part.more_holders;
                     rest.waiting += count(part.waiters.len()) + part.more_waiters;

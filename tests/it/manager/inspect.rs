@@ -422,3 +422,40 @@ fn contended_keys_are_listed_and_the_others_counted_if_there_are_too_many() {
         waiting.await.unwrap().unwrap();
     });
 }
+
+#[test]
+fn holders_are_listed_from_the_longest_hold_to_the_shortest() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.rw_lock().await.unwrap();
+        let reader = lock.read().await.unwrap();
+        let _upgradable = lock.upgradable_read().await.unwrap();
+        let modes = async || {
+            let info = lock.info().await.unwrap();
+            let holders = info.parts[0].holders.iter();
+            holders.map(|call| call.mode.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(modes().await, ["read", "upgradable"]);
+        let _later = lock.read().await.unwrap();
+        drop(reader);
+        assert_eq!(modes().await, ["upgradable", "read"]);
+    });
+}
+
+#[test]
+fn info_of_an_object_has_the_titles_of_its_columns() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.named("jobs").lock().await.unwrap();
+        let told = lock.info().await.unwrap().to_string();
+        let mut lines = told.lines();
+        assert!(
+            lines.next().unwrap().starts_with("NAME  KIND  STATE"),
+            "{told}"
+        );
+        assert!(
+            lines.next().unwrap().starts_with("jobs  lock  free"),
+            "{told}"
+        );
+    });
+}
