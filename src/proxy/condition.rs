@@ -183,7 +183,8 @@ impl LockOf<sync::Condition> {
     /// [`Guard::timed_out`] is true only if the predicate was still true then. With a timeout of zero the call
     /// does not sleep, and returns the guard that it was given. Python: `condition.wait_for(.., timeout)`.
     ///
-    /// The predicate must not call `blocking`. A program that awaits something between two sleeps calls
+    /// The call owns its predicate, so a closure moves what it uses: `move || !ready.load(Ordering::Acquire)` with an
+    /// `Arc<AtomicBool>`. The predicate must not call `blocking`. A program that awaits something between two sleeps calls
     /// [`Self::wait`] in a loop.
     #[doc(alias = "wait_for")]
     pub fn wait_while(

@@ -127,6 +127,9 @@ impl<P: Serve<ReleaseAny>> Proxy<P> {
     /// lock. The guard of that hold is lost. Python: `lock.release()` and `semaphore.release()` by another
     /// process than the one that acquired.
     ///
+    /// Only locks, conditions and semaphores have this method. The pages of other proxies list it because they
+    /// dereference to a [`Proxy`].
+    ///
     /// # Errors
     ///
     /// Returns [`CallError::Refused`](crate::CallError::Refused) with `NotHeld` when the object is free,
@@ -144,6 +147,9 @@ impl<P: Serve<ReleaseAny>> Proxy<P> {
 impl<P: Serve<ForceUnlock>> Proxy<P> {
     /// Ends all holds, whose guards are then lost, and grants the lock to the next waiter with a higher
     /// fence. Returns whether it was held.
+    ///
+    /// Only locks and conditions have this method. The pages of other proxies list it because they dereference to a
+    /// [`Proxy`].
     ///
     /// It is for administrators: the holder may be in its critical section, and the next holder gets no
     /// mark.
