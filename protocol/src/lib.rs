@@ -41,7 +41,7 @@ pub use fault::{BreakReason, Fault, FaultClass, Refusal};
 pub use ids::{CallId, Fence, JobId, ObjectName, SessionId};
 pub use inspection::{CallInfo, ObjectInfo, Page, PartInfo, Question, Snapshot, Stats, Times};
 pub use operation::Operation;
-pub use panics::{caught, is_unwinding, panic_message};
+pub use panics::{caught, panic_message};
 pub use peer::{Abandoned, Peer, cut};
 pub use printable::{Printable, PrintableText};
 pub use proof::{ManagerSecret, Proof, SECRET_BYTES, SessionSecret, SignedCall};

@@ -18,12 +18,6 @@ pub fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(panic_message)
 }
 
-/// Returns whether a panic drops the values of this thread at the moment.
-#[must_use]
-pub fn is_unwinding() -> bool {
-    std::thread::panicking()
-}
-
 /// Returns the message of a panic, at most 1,000 characters of it. Drops its payload, whose drop may
 /// panic as well.
 #[must_use]

@@ -9,7 +9,10 @@ use lockkeeper_protocol::{
     codec::{self, Blob},
     operations::{Chunk, TaskFault},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Serialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 
 use crate::pool::{chunk, task::Task};
 
@@ -71,7 +74,6 @@ fn read<O: InitializerOutput + DeserializeOwned>(output: &[u8]) -> Option<String
 
 /// Returns whether an encoded output is an error.
 pub(super) fn is_error(output: &Blob) -> bool {
-    use serde::de::IgnoredAny;
     type Output = Result<Result<IgnoredAny, IgnoredAny>, TaskFault>;
     matches!(codec::decode::<Output>(&output.0), Ok(Ok(Err(_))))
 }

@@ -100,16 +100,13 @@ impl Tasks {
     /// Runs the only task of a chunk, and returns its encoded outcome.
     pub(crate) async fn run_one(&self, chunk: &Chunk) -> Result<Blob, TaskFault> {
         let row = self.run(&chunk.task, &chunk.arguments, &mut 0).await?.0;
-        let first = frame::frames(&row).next().and_then(Result::ok);
-        let first = first.map(|bytes| Blob::from(bytes.to_vec()));
-        let outcome = frame::frames(&row).next();
-        let outcome =
-            outcome.map(|frame| frame.and_then(codec::decode::<Result<IgnoredAny, TaskFault>>));
-        match outcome {
-            Some(Ok(outcome)) => outcome.map(|_| first.unwrap_or_default()),
-            Some(Err(error)) => Err(TaskFault::Unreadable(error.to_string())),
-            None => Err(TaskFault::Unreadable("there is no task".to_owned())),
-        }
+        let unreadable = |error: CodecError| TaskFault::Unreadable(error.to_string());
+        let Some(outcome) = frame::frames(&row).next() else {
+            return Err(TaskFault::Unreadable("there is no task".to_owned()));
+        };
+        let outcome = outcome.map_err(unreadable)?;
+        codec::decode::<Result<IgnoredAny, TaskFault>>(outcome).map_err(unreadable)??;
+        Ok(outcome.to_vec().into())
     }
 }
 

@@ -99,7 +99,7 @@ impl<P: HasStatus> Proxy<P> {
 
 impl<P: Ticketed + Serve<Release>> Proxy<P> {
     /// Releases the hold of the ticket, from any process. Python: `lock.release()` by another process
-    /// than the one that acquired.
+    /// than the one that acquired. Only locks and conditions have tickets.
     ///
     /// # Errors
     ///

@@ -229,8 +229,7 @@ impl<P: Primitive> Host<P> {
 
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
         let outbox = self.shell.outbox();
-        outbox.begin(now, P::FORM, None);
-        outbox.expect_answers(Some(P::KIND));
+        outbox.begin(now, P::FORM, Some(P::KIND), None);
         self.watch.called(call, |session| self.shell.peer(session));
         let Some(primitive) = self.primitive.as_mut() else {
             outbox.call::<()>(call.id).fail(Fault::Gone);
@@ -308,13 +307,15 @@ impl<P: Primitive> Host<P> {
     /// Undoes a call. If the primitive drops it, the answer is `fault`.
     fn undo(&mut self, now: Duration, id: CallId, fault: Fault, undo: fn(&mut P, CallId)) {
         self.begin(now, Some((id, fault)));
-        self.shell.outbox().expect_answers(Some(P::KIND));
         self.run(|primitive| undo(primitive, id));
     }
 
     #[inline]
     fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
-        self.shell.outbox().begin(now, P::FORM, undoing);
+        // Only a hang-up and the end of an object may drop calls without an answer.
+        let answering = undoing.is_some().then_some(P::KIND);
+        let outbox = self.shell.outbox();
+        outbox.begin(now, P::FORM, answering, undoing);
     }
 
     /// Runs the primitive's code, and catches its panics.
@@ -339,7 +340,7 @@ impl<P: Primitive> Host<P> {
     /// Drops the primitive, which answers its parked calls, and notifies the sessions that opened it.
     fn end(&mut self) {
         if let Some(primitive) = self.primitive.take() {
-            self.shell.outbox().expect_answers(None);
+            self.shell.outbox().note_end_of_object();
             // A panic in a destructor is ignored: the calls are answered as they are dropped.
             let _ = caught(|| drop(primitive));
             self.deliver();

@@ -29,13 +29,8 @@ use crate::kind::{
     budget::{Account, CALL_BYTES, HeldBytes, Share, StoredBudget, StoredBytes},
     dropped::DroppedCalls,
     large_reply::LargeReply,
-    object_stats::ObjectStats,
+    object_stats::{ObjectStats, nanoseconds},
 };
-
-/// A time in nanoseconds: half the size of a `Duration`, and sufficient for centuries.
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
 
 /// A call that must be answered. A primitive stores it while the caller waits.
 ///
@@ -321,19 +316,26 @@ impl Outbox {
 
     /// Begins a turn of a kind that encodes its replies in this form.
     #[inline]
-    pub(crate) fn begin(&self, now: Duration, form: Form, undoing: Option<(CallId, Fault)>) {
+    pub(crate) fn begin(
+        &self,
+        now: Duration,
+        form: Form,
+        answering: Option<&'static str>,
+        undoing: Option<(CallId, Fault)>,
+    ) {
         let mut turn = self.0.turn.borrow_mut();
         turn.now = nanoseconds(now);
         turn.form = form;
-        turn.dropped.begin(undoing);
+        turn.dropped.begin(answering, undoing);
         turn.begun = turn.parcels.len();
         turn.has_answered_one_way = false;
     }
 
-    /// Sets the kind that has to answer all calls that it drops in this turn; none if the object ends.
-    #[inline]
-    pub(crate) fn expect_answers(&self, kind: Option<&'static str>) {
-        self.0.turn.borrow_mut().dropped.expect_answers(kind);
+    /// Records that the object ends in this turn, so the calls that it drops are gone.
+    pub(crate) fn note_end_of_object(&self) {
+        let turn = &mut *self.0.turn.borrow_mut();
+        let answers = turn.parcels.get_mut(turn.begun..).unwrap_or_default();
+        turn.dropped.end_object(answers);
     }
 
     /// Returns whether this turn has answered call `id`.

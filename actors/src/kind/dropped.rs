@@ -1,6 +1,8 @@
 //! `DroppedCalls`: the fault of a call that a primitive drops without an answer.
 
-use lockkeeper_protocol::{CallId, Fault, is_unwinding};
+use lockkeeper_protocol::{CallId, Fault};
+
+use crate::kind::answer::Parcel;
 
 /// What the drop of a call means in the current turn.
 #[derive(Debug, Default)]
@@ -12,20 +14,18 @@ pub(super) struct DroppedCalls {
 }
 
 impl DroppedCalls {
-    /// Begins a turn, which may remove a call.
+    /// Begins a turn, which may remove a call, and in which the kind may have to answer all calls.
     #[inline]
-    pub(super) fn begin(&mut self, undoing: Option<(CallId, Fault)>) {
-        self.answering = None;
+    pub(super) fn begin(
+        &mut self,
+        answering: Option<&'static str>,
+        undoing: Option<(CallId, Fault)>,
+    ) {
+        self.answering = answering;
         // The assignment drops the previous fault, and few turns remove a call.
         if self.undoing.is_some() || undoing.is_some() {
             self.undoing = undoing;
         }
-    }
-
-    /// Sets the kind that has to answer its calls, or none because the object ends.
-    #[inline]
-    pub(super) const fn expect_answers(&mut self, kind: Option<&'static str>) {
-        self.answering = kind;
     }
 
     /// Ends the turns whose answers are delivered.
@@ -35,13 +35,22 @@ impl DroppedCalls {
         }
     }
 
+    /// Ends the object: all calls that it drops in this turn are gone. A panic may have dropped some already.
+    pub(super) fn end_object(&mut self, answers: &mut [(CallId, Parcel)]) {
+        self.answering = None;
+        for (_, answer) in answers {
+            if matches!(answer, Parcel::Fault(Fault::Unanswered(_))) {
+                *answer = Parcel::Fault(Fault::Gone);
+            }
+        }
+    }
+
     /// Returns the fault of a call that is dropped now.
     pub(super) fn fault(&self, id: CallId) -> Fault {
         match (&self.undoing, self.answering) {
             (Some((undone, fault)), _) if *undone == id => fault.clone(),
-            // A panic ends the object.
-            (_, Some(kind)) if !is_unwinding() => Fault::Unanswered(kind.to_owned()),
-            (_, Some(_) | None) => Fault::Gone,
+            (_, Some(kind)) => Fault::Unanswered(kind.to_owned()),
+            (_, None) => Fault::Gone,
         }
     }
 }
