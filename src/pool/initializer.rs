@@ -40,12 +40,15 @@ impl<E: Display> InitializerOutput for Result<(), E> {
     }
 }
 
+/// Returns the text of the error in an encoded output, if it has one.
+type ReadError = fn(&[u8]) -> Option<String>;
+
 /// The task, and how the parent reads an output that says that it has failed.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Initializer {
     pub(super) task: Chunk,
     #[serde(skip)]
-    read: Option<fn(&[u8]) -> Option<String>>,
+    read: Option<ReadError>,
 }
 
 impl Initializer {
