@@ -4,13 +4,13 @@ use std::{
     error::Error,
     fmt, io,
     os::fd::AsRawFd,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use lockkeeper_protocol::caught;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::{self, Handle},
@@ -32,7 +32,7 @@ pub(super) fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<Asyn
         reason = "the successor is unsafe, for types whose descriptor may change; those here own theirs"
     )]
     let register = || AsyncFd::with_interest(io, interest);
-    caught(register).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(register)).unwrap_or_else(|_| {
         WITHOUT_IO.add(runtime);
         Err(io::Error::other(NoIo))
     })

@@ -98,6 +98,7 @@ const WORDS: &[Row<'_>] = &[
             "protocol/src/panics.rs",
             "src/pool/handle.rs",
             "src/pool/tasks.rs",
+            "src/transport/register.rs",
         ],
         "let it panic: the host ends the object and the worker fails the task",
     ),

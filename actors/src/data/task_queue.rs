@@ -312,20 +312,8 @@ impl Serve<Submit> for TaskQueue {
         };
         let series = series.map(|series| CallId::new(call.id().session(), series));
         let place = series.and_then(|series| self.series.submit(series, 1));
-        let job = Pending {
-            id: call.id().into(),
-            submitter: Submitter::Caller {
-                call,
-                series: series.filter(|_| place.is_some()),
-            },
-            place: place.unwrap_or_default(),
-            task: chunk.task.into(),
-            row: Row::of_one(chunk.arguments),
-            stored,
-            retries,
-            deaths: 0,
-        };
-        self.submit(job);
+        let place = series.zip(place);
+        self.submit(Pending::chunk(chunk, retries, call, place, stored));
     }
 }
 

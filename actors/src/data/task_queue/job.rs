@@ -5,7 +5,7 @@
 
 use lockkeeper_protocol::{
     CallId, JobId,
-    operations::{ChunkOutcome, Row, TaskName},
+    operations::{Chunk, ChunkOutcome, Row, TaskName},
 };
 
 use crate::{
@@ -52,6 +52,27 @@ pub(super) const fn bytes_of(task: &str, arguments: usize) -> usize {
 }
 
 impl Pending {
+    /// A chunk, with its place in a series that has a limit.
+    pub(super) fn chunk(
+        chunk: Chunk,
+        retries: u32,
+        call: Call<ChunkOutcome>,
+        place: Option<(CallId, u64)>,
+        stored: StoredBytes,
+    ) -> Self {
+        let (series, place) = place.unzip();
+        Self {
+            id: call.id().into(),
+            submitter: Submitter::Caller { call, series },
+            task: chunk.task.into(),
+            row: Row::of_one(chunk.arguments),
+            stored,
+            retries,
+            deaths: 0,
+            place: place.unwrap_or_default(),
+        }
+    }
+
     pub(super) fn call(&self) -> Option<&Call<ChunkOutcome>> {
         match &self.submitter {
             Submitter::Caller { call, .. } => Some(call),
