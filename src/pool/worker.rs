@@ -5,7 +5,7 @@ use std::{mem, os::fd::OwnedFd, process};
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::{
     codec::Blob,
-    operations::{Chunk, Finished, TaskFault},
+    operations::{Finished, TaskFault},
 };
 use lockkeeper_sys::{Origin, Private};
 use serde::{Deserialize, Serialize};

@@ -339,7 +339,7 @@ fn call_that_a_living_object_drops_unanswered_is_a_fault_of_its_kind() {
         let unanswered = Fault::Unanswered("own_code::counter".to_owned());
         let error = counter.call(Forget::This).await.unwrap_err();
         assert_eq!(error, CallError::Fault(unanswered.clone()));
-        says(&error, &["own_code::counter", "without an answer"]);
+        assert_message(&error, &["own_code::counter", "without an answer"]);
 
         let waiting = counter.call(Wait);
         let forget = async { counter.call(Forget::Waiting).await.unwrap() };
@@ -366,7 +366,7 @@ fn name_of_an_object_that_panicked_is_gone_until_it_is_removed() {
 
         let error = open().await.unwrap_err();
         assert_eq!(error, CallError::gone());
-        says(&error, &["\"counter\" is gone", "call remove(\"counter\")"]);
+        assert_message(&error, &["\"counter\" is gone", "call remove(\"counter\")"]);
         let error = Proxy::from(sent).call(Count).await.unwrap_err();
         assert_eq!(error, CallError::gone());
 
