@@ -2,8 +2,7 @@
 //!
 //! A pool hosts a manager on a thread of its own. The manager has no path: the pool gives it the streams to
 //! its workers. [`TaskQueue`] is the protocol between the pool and its workers. Each submitted chunk is a
-//! call, so dropping the future withdraws it, and the end of a worker's session returns the chunks that the
-//! worker took.
+//! call, so dropping its future withdraws it. The end of a worker's session returns the worker's chunks.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

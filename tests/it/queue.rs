@@ -319,8 +319,8 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         let spec = CallError::Fault(Fault::WrongSpec {
             name: "jobs".to_owned(),
             kind: "queue".to_owned(),
-            is: r#"{capacity: 7, holds: "u32"}"#.to_owned(),
-            asked: r#"{capacity: 8, holds: "u32"}"#.to_owned(),
+            is: r#"{capacity: 7, schema: "u32"}"#.to_owned(),
+            asked: r#"{capacity: 8, schema: "u32"}"#.to_owned(),
         });
         assert_eq!(wrong, Err(spec));
         let unnamed = jobs.schema("").queue::<u32>(7).await.map(drop);

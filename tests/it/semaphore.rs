@@ -408,7 +408,7 @@ fn future_that_a_permit_runs_ends_by_itself_or_with_one_of_the_permits() {
         assert!(permit.is_valid());
         let remove = async { manager.remove(semaphore.token().name()).await.unwrap() };
         let (ran, ()) = futures::join!(permit.run(pending::<()>()), remove);
-        assert_eq!(ran, Err(CallError::refused(Refusal::NotHeld)));
+        assert!(ran.unwrap_err().is_gone());
     });
 }
 

@@ -466,7 +466,8 @@ fn refused_release_names_the_release_rule() {
         let named = manager.named("jobs");
         let wrong = named.release_by(ReleaseBy::Anyone).lock().await;
         let wrong = wrong.unwrap_err().to_string();
-        assert!(wrong.contains("who may release it"), "{wrong}");
+        assert!(wrong.contains("{release_by: Holder}"), "{wrong}");
+        assert!(wrong.contains("{release_by: Anyone}"), "{wrong}");
     });
 }
 

@@ -236,7 +236,7 @@ impl Primitive for Queue {
     type Spec = QueueSpec;
 
     fn create(QueueSpec { capacity, schema }: QueueSpec) -> Result<Self, Refusal> {
-        let capacity = capacity.unwrap_or(MOST.into());
+        let capacity = capacity.unwrap_or_else(|| MOST.into());
         let allowed = u64::try_from(capacity).ok();
         let allowed = allowed.filter(|capacity| (1..=MOST).contains(capacity));
         let capacity = allowed.ok_or_else(|| {

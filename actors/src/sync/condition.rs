@@ -158,6 +158,10 @@ impl Primitive for Condition {
     const FORM: Form = Form::Compact;
     type Spec = ReleaseBy;
 
+    fn describe(release_by: &ReleaseBy) -> String {
+        release_by.describe()
+    }
+
     fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {
         Ok(Self {
             lock: Exclusion::new(release_by),

@@ -91,6 +91,10 @@ impl Primitive for ReentrantLock {
     const FORM: Form = Form::Compact;
     type Spec = ReleaseBy;
 
+    fn describe(release_by: &ReleaseBy) -> String {
+        release_by.describe()
+    }
+
     fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {
         Ok(Self(Exclusion::new(release_by)))
     }

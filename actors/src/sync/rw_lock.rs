@@ -131,6 +131,10 @@ impl Primitive for RwLock {
     const FORM: Form = Form::Compact;
     type Spec = ReleaseBy;
 
+    fn describe(release_by: &ReleaseBy) -> String {
+        release_by.describe()
+    }
+
     fn create(release_by: ReleaseBy) -> Result<Self, Refusal> {
         Ok(Self {
             inside: Inside::new(release_by),

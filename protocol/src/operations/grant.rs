@@ -59,6 +59,12 @@ pub enum ReleaseBy {
 }
 
 impl ReleaseBy {
+    /// Returns the text of a spec that has no other field, for errors.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!("{{release_by: {self:?}}}")
+    }
+
     /// Checks that a release without a proof is permitted.
     ///
     /// # Errors

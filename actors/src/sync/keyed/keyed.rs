@@ -11,7 +11,7 @@ use std::{fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, Refusal,
-    codec::Form,
+    codec::{self, Form},
     operations::{
         AdoptKey, AdoptedKey, ForceUnlockKey, GetKeyStatus, GetKeyedStatus, Granted, Key, ListKeys,
         MarkConsistent, Release, ReleaseAnyKey, ReleaseBy,
@@ -220,6 +220,10 @@ impl<F: KeyedVariant> Primitive for Keyed<F> {
     const KIND: &'static str = F::KIND;
     const FORM: Form = Form::Compact;
     type Spec = F::Spec;
+
+    fn describe(spec: &F::Spec) -> String {
+        F::describe(spec)
+    }
 
     fn create(spec: F::Spec) -> Result<Self, Refusal> {
         let (permits, release_by) = F::read(spec)?;
@@ -442,6 +446,12 @@ pub trait KeyedVariant: fmt::Debug + Send + Sync + Unpin + Sized + 'static {
     ///
     /// Returns [`Refusal::Invalid`] with the valid range.
     fn read(spec: Self::Spec) -> Result<(NonZeroU32, ReleaseBy), Refusal>;
+
+    /// Returns the text of a spec, for errors.
+    #[must_use]
+    fn describe(spec: &Self::Spec) -> String {
+        codec::text_of(spec)
+    }
 
     /// Adds the operations that acquire a key.
     fn acquire(operations: &mut Operations<Keyed<Self>>);

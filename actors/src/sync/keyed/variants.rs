@@ -49,6 +49,10 @@ impl KeyedVariant for SinglePermit {
     const KIND: &'static str = "keyed_lock";
     type Spec = ReleaseBy;
 
+    fn describe(release_by: &ReleaseBy) -> String {
+        release_by.describe()
+    }
+
     fn read(release_by: ReleaseBy) -> Result<(NonZeroU32, ReleaseBy), Refusal> {
         Ok((NonZeroU32::MIN, release_by))
     }

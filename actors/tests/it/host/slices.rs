@@ -29,7 +29,7 @@ fn key(number: u64) -> AcquireKey {
 
 fn permits(permits: u64) -> SemaphoreSpec {
     SemaphoreSpec {
-        permits: permits.try_into().expect("few"),
+        permits: permits.into(),
         release_by: ReleaseBy::Holder,
     }
 }
@@ -131,7 +131,7 @@ fn permits_go_to_the_next_waiter_once_all_are_released() {
         .map(|_| bench.call(ENDS, AcquireMany { permits: 1 }))
         .collect();
     let all = AcquireMany {
-        permits: MANY.try_into().unwrap(),
+        permits: MANY.into(),
     };
     let other = bench.call(OTHER, all);
     end(&mut bench, &theirs, &[other]);
