@@ -110,6 +110,7 @@ mod want;
 mod tests;
 
 pub use address::Address;
+pub use client::owner::Owner;
 pub use client::thread::block_on;
 pub use error::{CallError, StartError, TaskError};
 pub use fence_file::FenceFile;
@@ -133,7 +134,6 @@ pub use proxy::{
     },
     latch::Latch,
     lock::{Lock, LockGuard},
-    owner::Owner,
     permit::Permit,
     proxy::Proxy,
     queue::Queue,

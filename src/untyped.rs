@@ -14,13 +14,12 @@ use serde::Serialize;
 
 use crate::{
     address::Address,
-    client::{connection::Connection, deadline::Deadline},
+    client::{connection::Connection, deadline::Deadline, owner::Owner},
     error::CallError,
     proxy::{
         binding::{Bind, Binding, Current},
         bound::{Bound, Receipt, Sent},
         hold,
-        owner::Owner,
         wait::Wait,
     },
     subject::{Asked, Subject},

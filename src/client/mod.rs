@@ -10,7 +10,7 @@
 //! | `connect` | one connection per address: hello and welcome |
 //! | `thread`, `driver` | the readers of a connection: a plain thread, or the driver task of a runtime |
 //! | `pending` | a request in flight, which withdraws its call when it is dropped |
-//! | `calls`, `grants`, `side_channel` | the functions that proxies use |
+//! | `calls`, `grants`, `side_channel`, `owner` | the functions that proxies use; the identity of a caller |
 
 mod advice;
 pub(crate) mod calls;
@@ -19,6 +19,7 @@ pub(crate) mod connection;
 pub(crate) mod deadline;
 mod driver;
 mod grants;
+pub(crate) mod owner;
 mod pending;
 pub(crate) mod settings;
 pub(crate) mod side_channel;

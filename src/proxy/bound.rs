@@ -17,9 +17,9 @@ use lockkeeper_protocol::{
 use serde::Serialize;
 
 use crate::{
+    client::owner::Owner,
     client::{calls::SentCall, connection::Connection, deadline::Deadline, state::Object},
     error::CallError,
-    proxy::owner::Owner,
     subject::{Asked, Subject},
     telemetry::call::{self, Calling},
     undecoded::Undecoded,

@@ -9,8 +9,9 @@ use lockkeeper_protocol::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    client::owner::Owner,
     error::CallError,
-    proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, owner::Owner, wait::Wait},
+    proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, wait::Wait},
 };
 
 /// A guard of a lock. Dropping the guard releases the lock: the drop sends a one-way message, and never

@@ -6,7 +6,7 @@ use lockkeeper_actors::{Serve, sync::Exclusive};
 use lockkeeper_protocol::{Operation, Proof, Refusal, operations::Granted};
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::proxy::owner::Owner;
+use crate::client::owner::Owner;
 
 /// The differences between the kinds with one holder at a time.
 pub trait LockKind: Exclusive + Serve<Self::Acquire> + Serve<Self::Adopt> {

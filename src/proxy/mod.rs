@@ -16,7 +16,6 @@ pub(crate) mod keyed;
 pub(crate) mod latch;
 pub(crate) mod lock;
 pub(crate) mod lock_kind;
-pub(crate) mod owner;
 pub(crate) mod permit;
 pub(crate) mod proxy;
 pub(crate) mod queue;

@@ -87,7 +87,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     ///
     /// As [`Self::put`], with [`CallError::TimedOut`] when there is no room:
-    /// [`PutError::is_timeout`].
+    /// [`CallError::is_timeout`].
     #[doc(alias = "put_nowait")]
     #[doc(alias = "try_send")]
     pub fn try_put(&self, item: T) -> Wait<(), PutError<T>>

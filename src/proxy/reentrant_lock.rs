@@ -7,7 +7,10 @@ use lockkeeper_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::proxy::{guard::Guard, lock::LockOf, lock_kind::LockKind, owner::Owner};
+use crate::{
+    client::owner::Owner,
+    proxy::{guard::Guard, lock::LockOf, lock_kind::LockKind},
+};
 
 /// A lock that processes share and that its owner may acquire again while it is held.
 ///

@@ -366,6 +366,9 @@ impl From<GetError> for CallError {
 
 /// The error of a put, with the item.
 ///
+/// [`CallError::is_timeout`] of [`error`](Self::error) is true when the queue had no room in time (Python:
+/// `queue.Full`), and [`CallError::is_closed`] when it was closed.
+///
 /// In a function that returns [`CallError`], `?` converts it and drops the item.
 ///
 /// ```
@@ -375,7 +378,7 @@ impl From<GetError> for CallError {
 /// let jobs = manager.queue(1).await?;
 /// jobs.put("first".to_owned()).await?;
 /// let refused = jobs.try_put("second".to_owned()).await.unwrap_err();
-/// assert!(refused.is_timeout());
+/// assert!(refused.error.is_timeout());
 /// assert_eq!(refused.item, "second");
 /// # Ok(())
 /// # }
@@ -388,21 +391,6 @@ pub struct PutError<T> {
     pub item: T,
     /// The reason. With [`CallError::Disconnected`] the item may have been put.
     pub error: CallError,
-}
-
-impl<T> PutError<T> {
-    /// Returns whether the queue had no room in time. Python: `queue.Full`.
-    #[doc(alias = "full")]
-    #[must_use]
-    pub const fn is_timeout(&self) -> bool {
-        self.error.is_timeout()
-    }
-
-    /// Returns whether the queue was closed.
-    #[must_use]
-    pub const fn is_closed(&self) -> bool {
-        self.error.is_closed()
-    }
 }
 
 impl<T> fmt::Debug for PutError<T> {

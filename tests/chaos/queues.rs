@@ -76,7 +76,7 @@ async fn put(runner: &mut Runner, named: &Named<Queue<u64>>) {
     };
     match outcome {
         Some(Ok(())) => note(&runner.notes, named, item, ItemEvent::Put),
-        Some(Err(put)) if put.is_timeout() && put.item == item => {
+        Some(Err(put)) if put.error.is_timeout() && put.item == item => {
             // A stopped manager has not answered that there is no room.
             let was_told = begun.elapsed() < LATE_ANSWER;
             let event = if was_told {

@@ -99,7 +99,7 @@ fn puts_wait_for_room_in_order_of_arrival_and_a_try_never_overtakes() {
         begin(&mut puts);
         let full = queue.try_put(4).await.unwrap_err();
         assert!(
-            full.is_timeout() && !full.is_closed() && full.item == 4,
+            full.error.is_timeout() && !full.error.is_closed() && full.item == 4,
             "{full}"
         );
         assert!(full.to_string().contains("no room"), "{full}");
