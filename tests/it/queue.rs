@@ -211,7 +211,7 @@ fn closed_queue_delivers_its_items_and_then_refuses() {
         let [put] = puts;
         assert_eq!(put.await, closed(2));
         let late = queue.put(3).await;
-        assert!(late.as_ref().is_err_and(PutError::is_closed));
+        assert!(late.as_ref().is_err_and(|put| put.error.is_closed()));
         assert_eq!(late, closed(3));
         assert_eq!(queue.try_put(4).await, closed(4));
         let first = queue.get().await.unwrap();
@@ -428,7 +428,7 @@ fn plain_threads_put_take_and_join() {
     block_on(queue.close()).unwrap();
     assert_eq!(taker.join().unwrap(), 51 * 52 / 2);
     let error = queue.try_put(1).blocking().unwrap_err();
-    assert!(error.is_closed());
+    assert!(error.error.is_closed());
     let brief = Duration::from_millis(1);
     let outcome = describe(queue.get().timeout(brief).blocking());
     assert_eq!(outcome, refused(Refusal::Closed));
