@@ -1,78 +1,75 @@
-//! `Initializer`: the task that each worker runs before its first one, and the error that it may return.
+//! The initializer: the task that each worker runs before its first one, and the error that it may return.
 //!
 //! The worker knows only the names of tasks, so it hands the output of one that has failed back to the
 //! parent, which knows the type and so has the text of the error.
+//!
+//! Invariant: users' code in the parent, such as the `Display` of an error, runs guarded. Its panic is
+//! part of the text and ends no task of the pool.
 
-use std::fmt::{self, Display};
+use std::fmt::{Display, Write};
 
 use lockkeeper_protocol::{
-    codec::{self, Blob},
+    codec::{self, Blob, CodecError, guarded},
     operations::{Chunk, TaskFault},
 };
-use serde::{
-    Deserialize, Serialize,
-    de::{DeserializeOwned, IgnoredAny},
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::{
+    error::StartError,
+    pool::{chunk, task::Task},
+    process::not_ready::NotReady,
 };
 
-use crate::pool::{chunk, task::Task};
-
 /// The output of a pool's [initializer](crate::builders::PoolBuilder::initializer): `()`, or a `Result<(), E>`
-/// whose error keeps the pool from starting.
+/// whose error keeps the pool from starting. Other types cannot implement it.
 #[diagnostic::on_unimplemented(
     message = "a task with the output `{Self}` cannot be the initializer of a pool",
     note = "its `Output` has to be `()` or `Result<(), E>` with an `E` that has `Display`"
 )]
-pub trait InitializerOutput {
-    /// Returns why the worker may not start.
-    #[doc(hidden)]
-    fn error(self) -> Option<String>;
-}
+pub trait InitializerOutput: sealed::Output {}
 
-impl InitializerOutput for () {
-    fn error(self) -> Option<String> {
-        None
+impl InitializerOutput for () {}
+
+impl<E: Display> InitializerOutput for Result<(), E> where Self: DeserializeOwned {}
+
+mod sealed {
+    use super::{DeserializeOwned, Display, ReadError, read};
+
+    #[expect(unnameable_types, reason = "other crates must not implement the trait")]
+    pub trait Output {
+        /// Returns the text of the error in an encoded output; `None` if there are no errors.
+        const READ_ERROR: Option<ReadError>;
+    }
+
+    impl Output for () {
+        const READ_ERROR: Option<ReadError> = None;
+    }
+
+    impl<E: Display> Output for Result<(), E>
+    where
+        Self: DeserializeOwned,
+    {
+        const READ_ERROR: Option<ReadError> = Some(read::<E>);
     }
 }
 
-impl<E: Display> InitializerOutput for Result<(), E> {
-    fn error(self) -> Option<String> {
-        self.err().map(|error| error.to_string())
-    }
-}
+/// Returns the text of the error in an encoded output.
+pub(crate) type ReadError = fn(&[u8]) -> Result<String, CodecError>;
 
-/// Returns the text of the error in an encoded output, if it has one.
-type ReadError = fn(&[u8]) -> Option<String>;
-
-/// The task, and how the parent reads an output that says that it has failed.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Initializer {
+/// The initializer of a pool: its task, and how the parent reads its error, if it can return one.
+#[derive(Clone, Debug)]
+pub(super) struct Initializer {
     pub(super) task: Chunk,
-    #[serde(skip)]
-    read: Option<ReadError>,
+    pub(super) read_error: Option<ReadError>,
 }
 
 impl Initializer {
     pub(super) fn new<T: Task<Output: InitializerOutput>>(task: T) -> Result<Self, TaskFault> {
         Ok(Self {
             task: chunk::pack(&[task])?,
-            read: Some(read::<T::Output>),
+            read_error: <T::Output as sealed::Output>::READ_ERROR,
         })
     }
-
-    /// Returns the sentence for an output of a worker that refused its work.
-    pub(super) fn error(&self, output: &[u8]) -> String {
-        let error = self.read.and_then(|read| read(output));
-        let error = error.unwrap_or_else(|| "it failed".to_owned());
-        format!(
-            "the initializer {:?} returned an error: {error}",
-            self.task.task
-        )
-    }
-}
-
-fn read<O: InitializerOutput + DeserializeOwned>(output: &[u8]) -> Option<String> {
-    let output = codec::guarded(|| codec::decode::<Result<O, TaskFault>>(output));
-    output.ok()?.ok()?.error()
 }
 
 /// Returns whether an encoded output is an error.
@@ -81,8 +78,96 @@ pub(super) fn is_error(output: &Blob) -> bool {
     matches!(codec::decode::<Output>(&output.0), Ok(Ok(Err(_))))
 }
 
-impl fmt::Debug for Initializer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Initializer").field(&self.task.task).finish()
+/// Returns the sentence of a worker whose initializer has returned an error. [`explain`] completes it.
+pub(super) fn refusal(initializer: &Chunk) -> String {
+    format!("the initializer {:?} returned an error", initializer.task)
+}
+
+/// Adds the text of the initializer's error to the reason of a worker that did not get ready.
+pub(super) fn explain(mut not_ready: NotReady, read_error: ReadError) -> NotReady {
+    if let NotReady::Cannot(StartError::Child(why), Some(output)) = &mut not_ready {
+        why.push_str(&match read_error(&output.0) {
+            Ok(text) => format!(": {text}"),
+            Err(error) => format!(", whose text cannot be read: {error}"),
+        });
+    }
+    not_ready
+}
+
+fn read<E: Display>(output: &[u8]) -> Result<String, CodecError>
+where
+    Result<(), E>: DeserializeOwned,
+{
+    let output = guarded(|| codec::decode::<Result<Result<(), E>, TaskFault>>(output))?;
+    let Ok(Err(error)) = output else {
+        return Err(CodecError::new("it is no error".to_owned()));
+    };
+    let text = guarded(|| {
+        let mut text = String::new();
+        let failed = |_| CodecError::new("its Display returned an error".to_owned());
+        write!(text, "{error}").map_err(failed)?;
+        Ok(text)
+    });
+    // The drop has a guard of its own: a second panic while the first unwinds would end the process.
+    let dropped = guarded(|| {
+        drop(error);
+        Ok(())
+    });
+    dropped.and(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    /// An error whose `Display` or drop misbehaves.
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Odd {
+        Panics,
+        Fails,
+        PanicsTwice,
+        PanicsOnDrop,
+    }
+
+    impl Display for Odd {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self {
+                Self::Panics | Self::PanicsTwice => panic!("no text"),
+                Self::Fails => Err(fmt::Error),
+                Self::PanicsOnDrop => f.write_str("odd"),
+            }
+        }
+    }
+
+    impl Drop for Odd {
+        fn drop(&mut self) {
+            if matches!(self, Self::PanicsTwice | Self::PanicsOnDrop) {
+                panic!("no drop");
+            }
+        }
+    }
+
+    fn explained(variant: &str) -> String {
+        let output = codec::encode(&Ok::<_, TaskFault>(Err::<(), _>(variant))).unwrap();
+        assert!(is_error(&Blob::from(output.clone())));
+        let cannot = NotReady::Cannot(StartError::Child("it".to_owned()), Some(output.into()));
+        StartError::from(explain(cannot, read::<Odd>)).to_string()
+    }
+
+    #[test]
+    fn panic_of_an_error_is_part_of_the_reason() {
+        for (variant, expected) in [
+            ("Panics", "its code panicked: no text"),
+            ("Fails", "its Display returned an error"),
+            ("PanicsTwice", "its code panicked: no drop"),
+            ("PanicsOnDrop", "its code panicked: no drop"),
+        ] {
+            let told = explained(variant);
+            assert!(told.contains(expected), "{variant}: {told}");
+        }
     }
 }

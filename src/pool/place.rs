@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time};
 use crate::{
     error::{CallError, StartError, lack},
     pool::{
-        initializer::Initializer,
+        initializer::{ReadError, explain},
         worker::{Config, ROLE},
     },
     process::{
@@ -50,6 +50,7 @@ pub(super) struct Worker {
     pub(super) supervisor: Recipient<NewsFrom>,
     pub(super) place: usize,
     pub(super) config: Config,
+    pub(super) read_error: Option<ReadError>,
     /// Kills the current process.
     pub(super) kill: Option<oneshot::Sender<After>>,
 }
@@ -96,10 +97,8 @@ impl Handler<Fill> for Worker {
         match start(&self.config) {
             Ok(child) => {
                 supervisor.do_send(NewsFrom(place, News::Started(child.pid())));
-                let initializer = self.config.initializer.clone();
-                actix_rt::spawn(watch_over(child, initializer, killed, move |news| {
-                    supervisor.do_send(NewsFrom(place, news));
-                }));
+                let watch = Watch::new(move |news| supervisor.do_send(NewsFrom(place, news)));
+                actix_rt::spawn(watch_over(child, self.read_error, killed, watch));
             }
             Err(error) => {
                 let not_ready = NotReady::NotNow(error);
@@ -156,22 +155,20 @@ fn start(config: &Config) -> Result<Child, StartError> {
 /// Follows one process from its start to its end.
 async fn watch_over(
     mut child: Child,
-    initializer: Option<Initializer>,
+    read_error: Option<ReadError>,
     killed: oneshot::Receiver<After>,
-    tell: impl Fn(News),
+    mut watch: Watch<impl Fn(News)>,
 ) {
     let live = async {
         match child.ready().await {
             Ok(()) => {
-                tell(News::Ready);
+                watch.ready();
                 News::Ended(child.ended().await)
             }
-            Err(NotReady::Refused(output)) => {
-                let why = initializer.map(|initializer| initializer.error(&output.0));
-                let why = StartError::Child(why.unwrap_or_default());
-                News::NotReady(NotReady::Cannot(why))
-            }
-            Err(error) => News::NotReady(error),
+            Err(not_ready) => News::NotReady(match read_error {
+                Some(read_error) => explain(not_ready, read_error),
+                None => not_ready,
+            }),
         }
     };
     let last = tokio::select! {
@@ -188,7 +185,53 @@ async fn watch_over(
             })
         }
     };
-    tell(last);
+    watch.end(last);
+}
+
+/// The reports about one process. Its drop without a last one reports the end of the process, which is
+/// killed then: the supervisor waits for a last report of each process.
+struct Watch<T: Fn(News)> {
+    tell: T,
+    is_ready: bool,
+    has_ended: bool,
+}
+
+impl<T: Fn(News)> Watch<T> {
+    const fn new(tell: T) -> Self {
+        Self {
+            tell,
+            is_ready: false,
+            has_ended: false,
+        }
+    }
+
+    fn ready(&mut self) {
+        self.is_ready = true;
+        (self.tell)(News::Ready);
+    }
+
+    fn end(mut self, last: News) {
+        self.has_ended = true;
+        (self.tell)(last);
+    }
+}
+
+impl<T: Fn(News)> Drop for Watch<T> {
+    fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
+        let why = "its supervision has ended early";
+        (self.tell)(match self.is_ready {
+            true => News::Ended(Ending {
+                is_done: false,
+                is_well: false,
+                exit: None,
+                status: why.to_owned(),
+            }),
+            false => News::NotReady(NotReady::NotNow(StartError::Child(why.to_owned()))),
+        });
+    }
 }
 
 /// The interval at which a joined pool checks whether its tasks are done.
@@ -205,4 +248,39 @@ pub(super) async fn all_done(queue: &Proxy<TaskQueue>) -> Result<(), CallError> 
     }
     time::sleep(END_PATIENCE).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// Returns the reports of a watch that `used` drops or ends.
+    fn reports(used: impl FnOnce(Watch<&dyn Fn(News)>)) -> Vec<News> {
+        let reports = RefCell::new(Vec::new());
+        used(Watch::new(&|news| reports.borrow_mut().push(news)));
+        reports.into_inner()
+    }
+
+    #[test]
+    fn supervision_that_ends_early_reports_the_end_of_its_process() {
+        let told = reports(|watch| drop(watch));
+        assert!(matches!(told[..], [News::NotReady(NotReady::NotNow(_))]));
+        let told = reports(|mut watch| watch.ready());
+        let [News::Ready, News::Ended(ending)] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert!(!ending.is_done);
+    }
+
+    #[test]
+    fn supervision_reports_one_end() {
+        let not_ready = || NotReady::NotNow(StartError::Child("late".to_owned()));
+        let told = reports(|watch| watch.end(News::NotReady(not_ready())));
+        assert!(
+            matches!(&told[..], [News::NotReady(why)] if *why == not_ready()),
+            "{told:?}"
+        );
+    }
 }

@@ -163,6 +163,7 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer?;
+        let read_error = initializer.as_ref().and_then(|it| it.read_error);
         let (claim, listener) = Claim::acquire(&Address::unused_in_memory())?;
         let address = claim.address().clone();
         let limits = Limits {
@@ -204,12 +205,14 @@ impl PoolBuilder {
         };
         let config = worker::Config {
             queue,
-            initializer,
+            initializer: initializer.map(|it| it.task),
             max_tasks: self.max_tasks_per_child,
         };
+        let workers = self.workers;
         let start = Start {
             config,
-            workers: self.workers,
+            read_error,
+            workers,
         };
         let started = pool.supervisor()?.send(start).await;
         started.map_err(|_| StartError::System(CREW_ENDED.to_owned()))??;

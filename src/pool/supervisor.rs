@@ -20,6 +20,7 @@ use crate::{
     error::StartError,
     pool::{
         deaths::Deaths,
+        initializer::ReadError,
         place::{After, Fill, Kill, Leave, News, NewsFrom, Worker, all_done, exit},
         worker::Config,
     },
@@ -82,6 +83,7 @@ struct Place {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) config: Config,
+    pub(crate) read_error: Option<ReadError>,
     pub(crate) workers: usize,
 }
 
@@ -138,7 +140,11 @@ impl Handler<Start> for PoolSupervisor {
 
     fn handle(&mut self, start: Start, context: &mut Context<Self>) -> Self::Result {
         let (tell, told) = oneshot::channel();
-        let Start { config, workers } = start;
+        let Start {
+            config,
+            read_error,
+            workers,
+        } = start;
         self.starting = Some((workers, tell));
         self.filled.send_replace(workers);
         self.places = (0..workers)
@@ -147,6 +153,7 @@ impl Handler<Start> for PoolSupervisor {
                     supervisor: context.address().recipient(),
                     place,
                     config: config.clone(),
+                    read_error,
                     kill: None,
                 };
                 Place {
@@ -196,7 +203,7 @@ impl Handler<NewsFrom> for PoolSupervisor {
                         pool::worker_not_ready(number, error);
                         return self.refill(number);
                     }
-                    NotReady::Cannot(_) | NotReady::Refused(_) => place.refusals += 1,
+                    NotReady::Cannot(_, _) => place.refusals += 1,
                     NotReady::NotNow(_) | NotReady::Signalled(_) => place.refusals = 0,
                 }
                 place.failures = place.failures.saturating_add(1);

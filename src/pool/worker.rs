@@ -3,10 +3,7 @@
 use std::{mem, os::fd::OwnedFd, process};
 
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::{
-    codec::Blob,
-    operations::{Finished, TaskFault},
-};
+use lockkeeper_protocol::operations::{Chunk, Finished};
 use lockkeeper_sys::{Origin, Private};
 use serde::{Deserialize, Serialize};
 use tokio::runtime;
@@ -17,7 +14,7 @@ use crate::{
     error::{CallError, lack},
     pool::{
         forked::forked,
-        initializer::{Initializer, is_error},
+        initializer::{is_error, refusal},
         job_buffer::{JobBuffer, Pace},
         tasks::{self, Tasks},
     },
@@ -36,7 +33,7 @@ const EXIT_ORPHAN: i32 = 71;
 pub(crate) struct Config {
     pub(crate) queue: Proxy<TaskQueue>,
     /// The task that runs before all others.
-    pub(crate) initializer: Option<Initializer>,
+    pub(crate) initializer: Option<Chunk>,
     /// The number of tasks after which the worker ends to be replaced.
     pub(crate) max_tasks: Option<u32>,
 }
@@ -74,31 +71,21 @@ pub(crate) fn work(mut role: Role) {
             return role.lifeline.lacking(error.to_string());
         }
         drop(connection);
-        match initialize(&config, &tasks, &mut role.lifeline).await {
-            Ok(Some(output)) if is_error(&output) => return role.lifeline.refused(output),
-            Ok(_) => {}
-            Err(fault) => return role.lifeline.failed(format!("the initializer: {fault}")),
+        if let Some(initializer) = &config.initializer {
+            role.lifeline.begun("the initializer");
+            match tasks.run_one(initializer).await {
+                Ok(output) if is_error(&output) => {
+                    return role.lifeline.failed_with(refusal(initializer), output);
+                }
+                Ok(_) => {}
+                Err(fault) => return role.lifeline.failed(format!("the initializer: {fault}")),
+            }
         }
         role.lifeline.ready();
         let served = serve(&config, reports, &tasks, &mut role.lifeline).await;
         // A shutdown of the runtime would wait for everything that a task left on a blocking thread.
         process::exit(if served.is_ok() { 0 } else { EXIT_ORPHAN });
     });
-}
-
-/// Runs the initializer, if there is one, and returns its outcome.
-async fn initialize(
-    config: &Config,
-    tasks: &Tasks,
-    lifeline: &mut Lifeline,
-) -> Result<Option<Blob>, TaskFault> {
-    match &config.initializer {
-        Some(initializer) => {
-            lifeline.begun("the initializer");
-            tasks.run_one(&initializer.task).await.map(Some)
-        }
-        None => Ok(None),
-    }
 }
 
 /// Runs tasks until there are no more, or until it has run `max_tasks`.

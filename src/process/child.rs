@@ -237,8 +237,9 @@ impl Child {
         };
         match report {
             Ok(Some(Report::Ready | Report::Done)) => Ok(()),
-            Ok(Some(Report::Failed(why))) => Err(NotReady::Cannot(StartError::Child(why))),
-            Ok(Some(Report::Refused(why))) => Err(NotReady::Refused(why)),
+            Ok(Some(Report::Failed(why, detail))) => {
+                Err(NotReady::Cannot(StartError::Child(why), detail))
+            }
             Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
             Ok(Some(Report::Begun(_)) | None) => {
                 let status = self.process.wait().await;

@@ -45,10 +45,9 @@ pub(super) enum Report {
     Begun(String),
     /// The child begins its work.
     Ready,
-    /// The child cannot do its work, and another child could not either.
-    Failed(String),
-    /// The child may not do its work. The role's owner in the parent reads the reason.
-    Refused(Blob),
+    /// The child cannot do its work, and another child could not either. The role's owner in the parent may
+    /// be able to read more from the bytes.
+    Failed(String, Option<Blob>),
     /// The child lacks a resource of the system. Another child may get it later.
     Lacking(String),
     /// The child has done its work.
@@ -77,12 +76,12 @@ impl Lifeline {
 
     /// Reports that the child cannot do its work.
     pub(crate) fn failed(&mut self, why: String) {
-        self.tell(&Report::Failed(why));
+        self.tell(&Report::Failed(why, None));
     }
 
-    /// Reports that the work may not begin, with what the parent reads as the reason.
-    pub(crate) fn refused(&mut self, why: Blob) {
-        self.tell(&Report::Refused(why));
+    /// Reports that the child cannot do its work, with bytes from which the role's owner reads more.
+    pub(crate) fn failed_with(&mut self, why: String, detail: Blob) {
+        self.tell(&Report::Failed(why, Some(detail)));
     }
 
     /// Reports that the work needs a resource that the system lacks.

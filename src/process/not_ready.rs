@@ -10,10 +10,8 @@ use crate::error::StartError;
 /// The reason why a child did not get ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotReady {
-    /// The child reported that it cannot do its work.
-    Cannot(StartError),
-    /// The child reported that it may not do its work. The role's owner reads the reason.
-    Refused(Blob),
+    /// The child reported that it cannot do its work, perhaps with bytes from which the role's owner reads more.
+    Cannot(StartError, Option<Blob>),
     /// The child lacked a resource, or ended. Another child may get ready later.
     NotNow(StartError),
     /// SIGINT or SIGTERM ended the child before it had its handlers. Another child may get ready at once.
@@ -40,8 +38,9 @@ impl NotReady {
 impl From<NotReady> for StartError {
     fn from(not_ready: NotReady) -> Self {
         match not_ready {
-            NotReady::Cannot(error) | NotReady::NotNow(error) | NotReady::Signalled(error) => error,
-            NotReady::Refused(_) => Self::Child("it refused its work".to_owned()),
+            NotReady::Cannot(error, _) | NotReady::NotNow(error) | NotReady::Signalled(error) => {
+                error
+            }
         }
     }
 }

@@ -134,14 +134,14 @@ fn start_does_not_wait_for_a_child_that_does_not_read() {
 fn child_is_told_more_than_its_socket_takes_at_once() {
     let told = block_on(start("attentive_child").ready());
     let why = format!("{MANY_BYTES} bytes");
-    assert_eq!(told, Err(NotReady::Cannot(StartError::Child(why))));
+    assert_eq!(told, Err(NotReady::Cannot(StartError::Child(why), None)));
 }
 
 #[test]
 fn child_is_heard_before_it_has_read_what_it_is_told() {
     let told = block_on(start("hasty_child").ready());
     let why = StartError::Child("in haste".to_owned());
-    assert_eq!(told, Err(NotReady::Cannot(why)));
+    assert_eq!(told, Err(NotReady::Cannot(why, None)));
 }
 
 #[test]
@@ -161,7 +161,7 @@ fn child_of_another_build_takes_no_role_and_says_why() {
         Build { image: None, ..own },
     ] {
         match block_on(start_of_build("obedient_child", &build).ready()) {
-            Err(NotReady::Cannot(StartError::Child(why))) => {
+            Err(NotReady::Cannot(StartError::Child(why), None)) => {
                 assert!(why.contains("another build"), "{why}");
             }
             other => panic!("{other:?}"),
@@ -255,7 +255,7 @@ fn end_of_a_child_whose_lifeline_is_held_open_is_noticed() {
     let why = StartError::Child("no luck".to_owned());
     assert_eq!(
         told_at_once("bequeathing_child_that_fails"),
-        NotReady::Cannot(why)
+        NotReady::Cannot(why, None)
     );
 }
 

@@ -1,6 +1,6 @@
 //! The setup of a pool: its initializer, the lifetime of its workers, and refused settings.
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::{collections::BTreeSet, fmt, sync::OnceLock};
 
 use lockkeeper::{
     CallError, Pool, StartError, Task, TaskError,
@@ -50,6 +50,31 @@ impl Task for Unfit {
     }
 }
 
+/// An initializer whose error is itself, which has no text.
+#[derive(Debug, Serialize, Deserialize)]
+enum Mute {
+    Panics,
+    Fails,
+}
+
+impl Task for Mute {
+    const NAME: &'static str = "mute";
+    type Output = Result<(), Self>;
+
+    async fn run(self) -> Self::Output {
+        Err(self)
+    }
+}
+
+impl fmt::Display for Mute {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Panics => panic!("no text"),
+            Self::Fails => Err(fmt::Error),
+        }
+    }
+}
+
 /// Returns the worker's process id and the initializer's value.
 #[derive(Debug, Serialize, Deserialize)]
 struct Who;
@@ -94,6 +119,7 @@ pub(crate) fn register(program: Program) -> Program {
     program
         .task::<SetUp>()
         .task::<Unfit>()
+        .task::<Mute>()
         .task::<Who>()
         .task::<Nested>()
 }
@@ -174,6 +200,26 @@ fn error_that_an_initializer_returns_keeps_the_pool_from_starting() {
         }
         let fit = Pool::builder(2).initializer(Unfit::Error(String::new()));
         assert_eq!(fit.start().await.unwrap().apply(Square(3)).await, Ok(9));
+    });
+}
+
+#[test]
+fn error_of_an_initializer_without_a_text_keeps_the_pool_from_starting() {
+    run(async {
+        for (mute, expected) in [
+            (Mute::Panics, "its code panicked: no text"),
+            (Mute::Fails, "its Display returned an error"),
+        ] {
+            match Pool::builder(2).initializer(mute).start().await {
+                Err(StartError::Child(why)) => assert_eq!(
+                    why,
+                    format!(
+                        "the initializer \"mute\" returned an error, whose text cannot be read: {expected}"
+                    )
+                ),
+                other => panic!("{other:?}"),
+            }
+        }
     });
 }
 
