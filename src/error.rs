@@ -79,8 +79,6 @@ pub enum CallError {
         /// Where the manager is.
         address: Address,
     },
-    /// The caller's tokio runtime cannot wait for a manager, for that reason. The call was not sent.
-    Runtime(String),
     /// The manager's answer does not fit the call.
     Protocol(String),
     /// This process was forked after the called value was made, so the value belongs to its parent. The
@@ -156,7 +154,6 @@ impl CallError {
             | Self::Address(_)
             | Self::NoManager { .. }
             | Self::NoObject { .. }
-            | Self::Runtime(_)
             | Self::Disconnected { .. }
             | Self::Protocol(_)
             | Self::Forked { .. } => {}
@@ -201,7 +198,6 @@ impl fmt::Display for CallError {
                 "no object named {name:?} is at the manager at {address}: it was removed, or never made there: \
                  make it by its name, or connect to the manager that has it"
             ),
-            Self::Runtime(why) => PrintableText(why).fmt(f),
             Self::Protocol(why) => write!(
                 f,
                 "the manager broke the protocol: {}: use the same version of lockkeeper on both sides",

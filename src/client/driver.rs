@@ -23,7 +23,6 @@ use crate::{
         wakers::{Reader, WaiterCount},
     },
     error::CallError,
-    transport::register::NoIo,
 };
 
 /// A new caller, which is counted, has a reader, and holds the lock.
@@ -73,14 +72,12 @@ impl Connection {
 
     /// Returns the reader of the caller's runtime, which is attached first if needed.
     pub(super) fn attach(self: &Arc<Self>) -> Result<Arc<Reader>, CallError> {
-        let attached = match background::current() {
-            Some(handle) => self.attach_to(&handle),
-            None => return self.attach_to(background()),
-        };
-        match attached {
-            Err(error @ CallError::Runtime(_)) => Err(error),
-            // A runtime that is shutting down cannot attach.
-            attached => attached.or_else(|_| self.attach_to(background())),
+        match background::current() {
+            // A runtime that is shutting down, or has no I/O, cannot attach.
+            Some(handle) => self
+                .attach_to(&handle)
+                .or_else(|_| self.attach_to(background())),
+            None => self.attach_to(background()),
         }
     }
 
@@ -94,10 +91,7 @@ impl Connection {
             let _runtime = handle.enter();
             self.stream().and_then(|stream| Arc::clone(stream).attach())
         };
-        let attached = attached.map_err(|error| match NoIo::is(&error) {
-            true => CallError::Runtime(error.to_string()),
-            false => self.disconnected(&error.to_string()),
-        })?;
+        let attached = attached.map_err(|error| self.disconnected(&error.to_string()))?;
         let reader = Arc::new(Reader::new(runtime, attached, &self.waiters));
         shared.readers.push(Arc::clone(&reader));
         drop(shared);

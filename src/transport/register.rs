@@ -1,8 +1,8 @@
 //! The registration of descriptors with a runtime.
 
 use std::{
-    error::Error,
-    fmt, io,
+    collections::VecDeque,
+    io,
     os::fd::AsRawFd,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -20,12 +20,13 @@ use tokio::{
 ///
 /// # Errors
 ///
-/// Returns [`NoIo`] for a runtime without I/O. tokio panics then, and has no function that tells such a runtime
-/// from others.
+/// Returns an error for a runtime that is shutting down, and for one without I/O. tokio panics for the latter,
+/// and has no function that tells such a runtime from others. The panic is caught, so it has no effect but the
+/// line of the panic hook; a program that is built with `panic = "abort"` ends with that line.
 pub(super) fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<AsyncFd<T>> {
     let runtime = Handle::try_current().map_err(io::Error::other)?.id();
     if WITHOUT_IO.has(runtime) {
-        return Err(io::Error::other(NoIo));
+        return Err(io::ErrorKind::Unsupported.into());
     }
     #[expect(
         deprecated,
@@ -34,54 +35,72 @@ pub(super) fn register<T: AsRawFd>(io: T, interest: Interest) -> io::Result<Asyn
     let register = || AsyncFd::with_interest(io, interest);
     catch_unwind(AssertUnwindSafe(register)).unwrap_or_else(|_| {
         WITHOUT_IO.add(runtime);
-        Err(io::Error::other(NoIo))
+        Err(io::ErrorKind::Unsupported.into())
     })
 }
 
 /// The runtimes that are known to have no I/O, so that each one panics once.
 static WITHOUT_IO: Runtimes = Runtimes {
     has_any: AtomicBool::new(false),
-    all: Mutex::new(Vec::new()),
+    latest: Mutex::new(VecDeque::new()),
 };
+
+/// The most runtimes that are known at a time. A program may make runtimes without end, and an earlier one
+/// that registers again only panics again.
+const MOST_RUNTIMES: usize = 64;
 
 struct Runtimes {
     has_any: AtomicBool,
-    all: Mutex<Vec<runtime::Id>>,
+    latest: Mutex<VecDeque<runtime::Id>>,
 }
 
 impl Runtimes {
     fn has(&self, runtime: runtime::Id) -> bool {
         self.has_any.load(Ordering::Acquire)
             && self
-                .all
+                .latest
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .contains(&runtime)
     }
 
     fn add(&self, runtime: runtime::Id) {
-        let all = self.all.lock();
-        all.unwrap_or_else(PoisonError::into_inner).push(runtime);
+        let latest = self.latest.lock();
+        let mut latest = latest.unwrap_or_else(PoisonError::into_inner);
+        if latest.len() >= MOST_RUNTIMES {
+            latest.pop_front();
+        }
+        latest.push_back(runtime);
+        drop(latest);
         self.has_any.store(true, Ordering::Release);
     }
 }
 
-/// The error that the caller's runtime has no I/O.
-#[derive(Debug)]
-pub(crate) struct NoIo;
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
 
-impl NoIo {
-    pub(crate) fn is(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|error| error.is::<Self>())
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    #[test]
+    fn runtimes_without_io_are_known_up_to_a_limit() {
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let kind = |runtime: &Runtime| {
+            let _entered = runtime.enter();
+            let registered = register(socket.try_clone().unwrap(), Interest::READABLE);
+            registered.map(drop).unwrap_err().kind()
+        };
+        for _ in 0..=MOST_RUNTIMES {
+            let bare = Builder::new_current_thread().build().unwrap();
+            for _ in 0..2 {
+                assert_eq!(kind(&bare), io::ErrorKind::Unsupported);
+            }
+            assert!(WITHOUT_IO.has(bare.handle().id()));
+        }
+        let known = WITHOUT_IO.latest.lock();
+        let known = known.unwrap_or_else(PoisonError::into_inner).len();
+        assert_eq!(known, MOST_RUNTIMES);
     }
 }
-
-impl fmt::Display for NoIo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "the tokio runtime of this task has no I/O: build it with enable_all(), or with enable_io()",
-        )
-    }
-}
-
-impl Error for NoIo {}
