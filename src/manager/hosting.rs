@@ -145,11 +145,11 @@ impl Owned {
         }
     }
 
-    /// The id of the process of the manager, if that is a child of this process that was not seen to end.
+    /// The id of the process of the manager, if that is a child of this process that still runs.
     pub(super) fn pid(&self) -> Option<u32> {
         let owner = self.owner.get()?.lock();
-        match owner.unwrap_or_else(PoisonError::into_inner).as_ref()? {
-            Owner::Process(child) => child.pid(),
+        match owner.unwrap_or_else(PoisonError::into_inner).as_mut()? {
+            Owner::Process(child) => child.running_pid(),
             Owner::Threads(_) | Owner::Tasks(_) => None,
         }
     }

@@ -75,7 +75,7 @@ impl Manager {
     }
 
     /// Returns the id of the process that hosts the manager, if this program has [spawned](Self::spawn) it and
-    /// the process still runs. A manager on threads of this program has this process's id, and the events and
+    /// the process still runs when this is called. A manager on threads of this program has this process's id, and the events and
     /// `ps` show the process of a manager that this handle has connected to.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {

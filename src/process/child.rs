@@ -215,6 +215,13 @@ impl Child {
         self.process.id()
     }
 
+    /// Returns the process id while the process runs.
+    pub(crate) fn running_pid(&mut self) -> Option<u32> {
+        // After it, the id of a process that has ended is gone. An error leaves the id as it is.
+        let _ = self.process.try_wait();
+        self.process.id()
+    }
+
     /// Waits until the child is ready.
     ///
     /// # Errors

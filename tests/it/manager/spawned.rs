@@ -139,5 +139,11 @@ fn process_of_a_spawned_manager_is_told_and_shows_what_it_is() {
         let elsewhere = Manager::connect(manager.address().clone()).await.unwrap();
         assert_eq!(elsewhere.pid(), None);
         assert_eq!(Manager::start().await.unwrap().pid(), None);
+
+        kill(pid);
+        until("the handle knows the end", || async {
+            manager.pid().is_none()
+        })
+        .await;
     });
 }
