@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs, future, io,
+    fs, future, io, mem,
     os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, Weak,
@@ -99,7 +99,10 @@ impl Connection {
     /// Records that this process ends the manager at an address, so the ends of its connections are no news.
     pub(crate) fn expect_end(manager: &Address) {
         let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
-        for connection in connections.values().filter_map(Weak::upgrade) {
+        let all: Vec<_> = connections.values().filter_map(Weak::upgrade).collect();
+        // The loop runs with the map unlocked: its handles may be the last ones, whose drop ends a stream.
+        drop(connections);
+        for connection in all {
             let shard = connection.shard_of.shard;
             if connection.address.of_manager(shard).as_ref() == Some(manager) {
                 connection.ends_here.store(true, Ordering::Relaxed);
@@ -166,13 +169,14 @@ impl Connection {
     fn entered(self: Arc<Self>) -> Arc<Self> {
         let connections = lock(CONNECTIONS.get_or_init(Mutex::default));
         let other = connections.get(&self.address).and_then(Weak::upgrade);
-        if let Some(other) = other
-            && other.ended().is_none()
-            && other.has_chosen_settings()
-        {
-            return other;
+        match other {
+            Some(other) if other.ended().is_none() && other.has_chosen_settings() => {
+                drop(connections);
+                other
+            }
+            // It is dropped with the map unlocked: this may be the last handle.
+            _replaced => self.enter_in(connections),
         }
-        self.enter_in(connections)
     }
 
     /// Registers a connection as that of this process to its address, and replaces an earlier one.
@@ -185,9 +189,16 @@ impl Connection {
         drop(connections);
         if KEEPS.load(Ordering::Relaxed) {
             let mut kept = lock(KEPT.get_or_init(Mutex::default));
-            // A replaced connection lasts for as long as it is used.
-            kept.retain(|other| other.address != self.address && other.ended().is_none());
-            kept.push(Arc::clone(&self));
+            // A replaced connection lasts for as long as it is used. Its drop may end a stream, so it comes
+            // after the lock.
+            let is_kept =
+                |other: &Arc<Self>| other.address != self.address && other.ended().is_none();
+            let (mut still_kept, replaced): (Vec<_>, Vec<_>) =
+                mem::take(&mut *kept).into_iter().partition(is_kept);
+            still_kept.push(Arc::clone(&self));
+            *kept = still_kept;
+            drop(kept);
+            drop(replaced);
         }
         self
     }
