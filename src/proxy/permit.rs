@@ -6,7 +6,7 @@ use std::{future::Future, mem, time::Duration};
 
 use futures::{FutureExt, future};
 use lockkeeper_protocol::{
-    Abandoned, Fence,
+    Abandoned, Fence, Operation,
     operations::{Forget, Granted, MarkConsistent, ReleasePermits},
 };
 
@@ -258,20 +258,24 @@ struct Part {
 impl Part {
     /// Releases the permits and waits until the manager has them.
     async fn release(&mut self, timeout: Option<Duration>) -> Result<(), CallError> {
-        // Polled once, the release is on its way. A second one by the drop would give back what
-        // other parts of the grant hold.
-        let permits = mem::take(&mut self.permits);
         let release = ReleasePermits {
             grant: self.hold.proof(),
-            permits: permits.into(),
+            permits: self.permits.into(),
         };
-        let released = self.hold.call(&release, timeout).await;
+        let bound = self.hold.bound();
+        let arguments = bound.encode(&release)?;
+        // If it is not sent, the drop releases the permits.
+        let sent = bound.send(None, ReleasePermits::NAME, &arguments, timeout.into())?;
+        // A second release by the drop would give back what other parts of the grant hold.
+        let permits = mem::take(&mut self.permits);
+        let released = bound.reply::<ReleasePermits>(sent).await;
         if let Err(CallError::Fault(_) | CallError::Disconnected { .. }) = released {
-            // The release was not served or not sent, so the drop releases the permits. This has no
-            // effect if the connection is lost.
+            // The release was not served, so the drop releases the permits. This has no effect if the
+            // connection is lost.
             self.permits = permits;
         }
-        released
+        let (_, reply) = released?;
+        bound.accepted(reply)
     }
 }
 

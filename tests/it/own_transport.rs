@@ -5,6 +5,7 @@
 //! k.
 
 use std::{
+    cell::Cell,
     io::{self, Read, Write},
     net::{
         Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
@@ -25,7 +26,10 @@ use lockkeeper::{
 use lockkeeper_test_support::{Role, Roles, report, until};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    runtime::Builder,
+};
 
 use crate::run;
 
@@ -58,6 +62,11 @@ fn socket_address(place: &str) -> io::Result<SocketAddr> {
     (place, port).to_socket_addrs()?.next().ok_or_else(invalid)
 }
 
+thread_local! {
+    /// Whether this thread fails to attach a stream to any runtime.
+    static FAILS_TO_ATTACH: Cell<bool> = const { Cell::new(false) };
+}
+
 /// A connected nonblocking socket.
 #[derive(Debug)]
 struct Socket(StdStream);
@@ -85,6 +94,9 @@ impl Stream for Socket {
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
+        if FAILS_TO_ATTACH.get() {
+            return Err(io::ErrorKind::Other.into());
+        }
         // A runtime can register a descriptor only once, so each attachment duplicates it.
         let socket = TcpStream::from_std(self.0.try_clone()?)?;
         Ok(Box::new(AttachedSocket(socket)))
@@ -239,6 +251,27 @@ fn manager_serves_its_process_over_it() {
         assert!(matches!(shown, CallError::Disconnected { .. }), "{shown:?}");
         let gone = Manager::connect(address).await.map(drop);
         assert!(matches!(gone, Err(CallError::NoManager { .. })), "{gone:?}");
+    });
+}
+
+#[test]
+fn permits_whose_release_cannot_be_sent_are_released_by_their_drop() {
+    run(async {
+        let manager = Manager::builder().address(free_address(1));
+        let manager = manager.start().await.unwrap();
+        let permits = manager.semaphore(2).await.unwrap();
+        let both = permits.acquire_many(2).await.unwrap();
+        let release = move || {
+            FAILS_TO_ATTACH.set(true);
+            let runtime = Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(both.release())
+        };
+        let failed = thread::spawn(release).join().unwrap();
+        assert!(
+            matches!(failed, Err(CallError::Disconnected { .. })),
+            "{failed:?}"
+        );
+        assert_eq!(permits.status().await.unwrap().available, 2);
     });
 }
 
