@@ -26,31 +26,28 @@ use crate::{
     message = "a task with the output `{Self}` cannot be the initializer of a pool",
     note = "its `Output` has to be `()` or `Result<(), E>` with an `E` that has `Display`"
 )]
-pub trait InitializerOutput: sealed::Output {}
+pub trait InitializerOutput: ReadableOutput {}
 
 impl InitializerOutput for () {}
 
 impl<E: Display> InitializerOutput for Result<(), E> where Self: DeserializeOwned {}
 
-mod sealed {
-    use super::{DeserializeOwned, Display, ReadError, read};
+/// Seals [`InitializerOutput`]: this module does not export the trait.
+#[expect(unnameable_types, reason = "other crates must not implement the trait")]
+pub trait ReadableOutput {
+    /// Returns the text of the error in an encoded output; `None` if there are no errors.
+    const READ_ERROR: Option<ReadError>;
+}
 
-    #[expect(unnameable_types, reason = "other crates must not implement the trait")]
-    pub trait Output {
-        /// Returns the text of the error in an encoded output; `None` if there are no errors.
-        const READ_ERROR: Option<ReadError>;
-    }
+impl ReadableOutput for () {
+    const READ_ERROR: Option<ReadError> = None;
+}
 
-    impl Output for () {
-        const READ_ERROR: Option<ReadError> = None;
-    }
-
-    impl<E: Display> Output for Result<(), E>
-    where
-        Self: DeserializeOwned,
-    {
-        const READ_ERROR: Option<ReadError> = Some(read::<E>);
-    }
+impl<E: Display> ReadableOutput for Result<(), E>
+where
+    Self: DeserializeOwned,
+{
+    const READ_ERROR: Option<ReadError> = Some(read::<E>);
 }
 
 /// Returns the text of the error in an encoded output.
@@ -67,7 +64,7 @@ impl Initializer {
     pub(super) fn new<T: Task<Output: InitializerOutput>>(task: T) -> Result<Self, TaskFault> {
         Ok(Self {
             task: chunk::pack(&[task])?,
-            read_error: <T::Output as sealed::Output>::READ_ERROR,
+            read_error: <T::Output as ReadableOutput>::READ_ERROR,
         })
     }
 }
@@ -154,7 +151,10 @@ mod tests {
     fn explained(variant: &str) -> String {
         let output = codec::encode(&Ok::<_, TaskFault>(Err::<(), _>(variant))).unwrap();
         assert!(is_error(&Blob::from(output.clone())));
-        let cannot = NotReady::Cannot(StartError::Child("it".to_owned()), Some(output.into()));
+        let cannot = NotReady::Cannot(
+            StartError::Child("it".to_owned()),
+            Some(Box::new(output.into())),
+        );
         StartError::from(explain(cannot, read::<Odd>)).to_string()
     }
 

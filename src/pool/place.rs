@@ -16,7 +16,7 @@ use tokio::{sync::oneshot, time};
 use crate::{
     error::{CallError, StartError, lack},
     pool::{
-        initializer::{ReadError, explain},
+        initializer::{Initializer, ReadError, explain},
         worker::{Config, ROLE},
     },
     process::{
@@ -44,13 +44,38 @@ impl Message for NewsFrom {
     type Result = ();
 }
 
+/// What the processes of all places have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(super) config: Config,
+    read_error: Option<ReadError>,
+}
+
+impl Setup {
+    pub(super) fn new(
+        queue: Proxy<TaskQueue>,
+        initializer: Option<Initializer>,
+        max_tasks: Option<u32>,
+    ) -> Self {
+        let read_error = initializer.as_ref().and_then(|it| it.read_error);
+        let initializer = initializer.map(|it| it.task);
+        Self {
+            config: Config {
+                queue,
+                initializer,
+                max_tasks,
+            },
+            read_error,
+        }
+    }
+}
+
 /// The actor that supervises one place of the pool: its process, and the later ones.
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) supervisor: Recipient<NewsFrom>,
     pub(super) place: usize,
-    pub(super) config: Config,
-    pub(super) read_error: Option<ReadError>,
+    pub(super) setup: Setup,
     /// Kills the current process.
     pub(super) kill: Option<oneshot::Sender<After>>,
 }
@@ -94,11 +119,11 @@ impl Handler<Fill> for Worker {
         let (kill, killed) = oneshot::channel();
         self.kill = Some(kill);
         let (supervisor, place) = (self.supervisor.clone(), self.place);
-        match start(&self.config) {
+        match start(&self.setup.config) {
             Ok(child) => {
                 supervisor.do_send(NewsFrom(place, News::Started(child.pid())));
                 let watch = Watch::new(move |news| supervisor.do_send(NewsFrom(place, news)));
-                actix_rt::spawn(watch_over(child, self.read_error, killed, watch));
+                actix_rt::spawn(watch_over(child, self.setup.read_error, killed, watch));
             }
             Err(error) => {
                 let not_ready = NotReady::NotNow(error);

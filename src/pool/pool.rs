@@ -31,6 +31,7 @@ use crate::{
         handle::TaskHandle,
         initializer::{Initializer, InitializerOutput},
         limited::LimitedSeries,
+        place::Setup,
         room::{Room, Share, USUAL_BYTES},
         series::series,
         source::Chunks,
@@ -39,7 +40,6 @@ use crate::{
         supervisor::{Join, Missing, Pids, PoolSupervisor, Start},
         task::Task,
         thread::launch,
-        worker,
     },
     proxy::proxy::Proxy,
     server::{budgets::Budgets, claim::claim::Claim, kinds, server::Server},
@@ -163,7 +163,6 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer?;
-        let read_error = initializer.as_ref().and_then(|it| it.read_error);
         let (claim, listener) = Claim::acquire(&Address::unused_in_memory())?;
         let address = claim.address().clone();
         let limits = Limits {
@@ -203,16 +202,9 @@ impl PoolBuilder {
             chunk: self.chunk,
             stop: OnlyHere::new(Mutex::new(Some(stop))),
         };
-        let config = worker::Config {
-            queue,
-            initializer: initializer.map(|it| it.task),
-            max_tasks: self.max_tasks_per_child,
-        };
-        let workers = self.workers;
         let start = Start {
-            config,
-            read_error,
-            workers,
+            setup: Setup::new(queue, initializer, self.max_tasks_per_child),
+            workers: self.workers,
         };
         let started = pool.supervisor()?.send(start).await;
         started.map_err(|_| StartError::System(CREW_ENDED.to_owned()))??;

@@ -20,9 +20,7 @@ use crate::{
     error::StartError,
     pool::{
         deaths::Deaths,
-        initializer::ReadError,
-        place::{After, Fill, Kill, Leave, News, NewsFrom, Worker, all_done, exit},
-        worker::Config,
+        place::{After, Fill, Kill, Leave, News, NewsFrom, Setup, Worker, all_done, exit},
     },
     process::{child::MOST_SIGNALLED, not_ready::NotReady},
     proxy::proxy::Proxy,
@@ -82,8 +80,7 @@ struct Place {
 /// Fills `workers` places, and answers once all workers are ready or one of them has failed.
 #[derive(Debug)]
 pub(crate) struct Start {
-    pub(crate) config: Config,
-    pub(crate) read_error: Option<ReadError>,
+    pub(crate) setup: Setup,
     pub(crate) workers: usize,
 }
 
@@ -140,11 +137,7 @@ impl Handler<Start> for PoolSupervisor {
 
     fn handle(&mut self, start: Start, context: &mut Context<Self>) -> Self::Result {
         let (tell, told) = oneshot::channel();
-        let Start {
-            config,
-            read_error,
-            workers,
-        } = start;
+        let Start { setup, workers } = start;
         self.starting = Some((workers, tell));
         self.filled.send_replace(workers);
         self.places = (0..workers)
@@ -152,8 +145,7 @@ impl Handler<Start> for PoolSupervisor {
                 let worker = Worker {
                     supervisor: context.address().recipient(),
                     place,
-                    config: config.clone(),
-                    read_error,
+                    setup: setup.clone(),
                     kill: None,
                 };
                 Place {
@@ -167,7 +159,7 @@ impl Handler<Start> for PoolSupervisor {
                 }
             })
             .collect();
-        self.queue = Some(config.queue);
+        self.queue = Some(setup.config.queue);
         Box::pin(async move {
             told.await
                 .unwrap_or_else(|_| Err(StartError::Child("the pool has ended".to_owned())))

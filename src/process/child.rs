@@ -244,9 +244,10 @@ impl Child {
         };
         match report {
             Ok(Some(Report::Ready | Report::Done)) => Ok(()),
-            Ok(Some(Report::Failed(why, detail))) => {
-                Err(NotReady::Cannot(StartError::Child(why), detail))
-            }
+            Ok(Some(Report::Failed(why, detail))) => Err(NotReady::Cannot(
+                StartError::Child(why),
+                detail.map(Box::new),
+            )),
             Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
             Ok(Some(Report::Begun(_)) | None) => {
                 let status = self.process.wait().await;

@@ -11,7 +11,7 @@ use crate::error::StartError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NotReady {
     /// The child reported that it cannot do its work, perhaps with bytes from which the role's owner reads more.
-    Cannot(StartError, Option<Blob>),
+    Cannot(StartError, Option<Box<Blob>>),
     /// The child lacked a resource, or ended. Another child may get ready later.
     NotNow(StartError),
     /// SIGINT or SIGTERM ended the child before it had its handlers. Another child may get ready at once.
