@@ -10,12 +10,13 @@ mod assigned;
 mod backlog;
 mod idle;
 mod job;
+mod limited;
 mod series;
 
 use std::rc::Rc;
 
 use lockkeeper_protocol::{
-    CallId, JobId, Refusal, SessionId,
+    CallId, Fault, JobId, Refusal, SessionId,
     codec::Form,
     operations::{
         ChunkOutcome, CloseTasks, Collect, Ended, FailTasks, Feed, Finished, GetTaskQueueStatus,
@@ -33,6 +34,7 @@ use crate::{
         series::{MOST_BYTES_AT_A_TIME, Series, Told},
     },
     kind::{
+        budget::StoredBytes,
         call::Call,
         hang_up::{HangUp, SLICE},
         primitive::{Operations, Primitive, Serve},
@@ -66,7 +68,7 @@ impl TaskQueue {
     fn dispatch(&mut self) {
         self.series.tell();
         while !self.idle.is_empty()
-            && self.waiting.find_open(&self.series)
+            && self.waiting.has_open()
             && let Some(worker) = self.idle.pop_front()
         {
             self.hand_out(worker);
@@ -96,12 +98,10 @@ impl TaskQueue {
         let mut jobs: Vec<Job> = Vec::new();
         while left > 0
             && jobs.len() < MOST_JOBS_AT_A_TIME
-            && self.waiting.find_open(&self.series)
-            && let Some(waiting) = self.waiting.pop_front()
+            && let Some((waiting, open)) = self.waiting.pop_front()
         {
             let name = waiting.task.len();
-            let most = left.min(self.series.open_tasks(&waiting));
-            let (job, rest) = waiting.split(most, bytes.saturating_sub(name));
+            let (job, rest) = waiting.split(left.min(open), bytes.saturating_sub(name));
             if let Some(rest) = rest {
                 self.waiting.push_front(rest);
             }
@@ -126,7 +126,7 @@ impl TaskQueue {
     fn finish(&mut self, worker: SessionId, Finished { job, outcome }: Finished) {
         let outcome = outcome.map_err(Rc::new);
         if let Some((series, number, mut stored)) = self.assigned.take_first(worker, job) {
-            self.series.end(series, number, outcome, &mut stored);
+            self.end_task(series, number, outcome, &mut stored);
         } else if let Some(job) = self.assigned.take(worker, job) {
             self.end(job, &outcome);
         }
@@ -137,7 +137,7 @@ impl TaskQueue {
         match job.submitter {
             Submitter::Caller { call, series } => {
                 if let Some(series) = series {
-                    self.series.keep(series, outcome);
+                    self.waiting.limited.keep(series, outcome);
                 }
                 call.reply(outcome.clone().map_err(Rc::unwrap_or_clone));
             }
@@ -145,25 +145,23 @@ impl TaskQueue {
                 let mut number = first;
                 for _ in 0..job.row.len() {
                     let stored = &mut job.stored;
-                    self.series.end(series, number, outcome.clone(), stored);
+                    self.end_task(series, number, outcome.clone(), stored);
                     number = number.wrapping_add(1);
                 }
             }
         }
     }
 
-    /// Fails all jobs that wait for a worker.
-    fn fail_waiting(&mut self, outcome: &Told) {
-        while let Some(job) = self.waiting.pop_any() {
-            self.end(job, outcome);
-        }
+    fn end_task(&mut self, series: CallId, number: u64, outcome: Told, stored: &mut StoredBytes) {
+        self.waiting.limited.keep(series, &outcome);
+        self.series.end(series, number, outcome, stored);
     }
 
-    /// Removes a series and all of its jobs.
-    fn leave(&mut self, series: CallId) {
-        self.series.remove(series);
-        self.waiting.remove_series(series);
-        self.assigned.forget_series(series);
+    /// Fails all jobs that wait for a worker.
+    fn fail_waiting(&mut self, outcome: &Told) {
+        for job in self.waiting.take_all() {
+            self.end(job, outcome);
+        }
     }
 
     fn status(&self) -> TaskQueueStatus {
@@ -311,8 +309,8 @@ impl Serve<Submit> for TaskQueue {
             Err(fault) => return call.fail(fault),
         };
         let series = series.map(|series| CallId::new(call.id().session(), series));
-        let place = series.and_then(|series| self.series.submit(series, 1));
-        let place = series.zip(place);
+        let position = series.and_then(|series| self.waiting.limited.submit(series, 1));
+        let place = series.zip(position);
         self.submit(Pending::chunk(chunk, retries, call, place, stored));
     }
 }
@@ -332,20 +330,9 @@ impl Serve<Feed> for TaskQueue {
             Ok(stored) => {
                 let id = JobId::of_series(session, self.fed);
                 self.fed += u64::try_from(feed.row.len()).unwrap_or_default();
-                let place = self.series.submit(series, feed.row.len());
-                self.submit(Pending {
-                    id,
-                    place: place.unwrap_or_default(),
-                    submitter: Submitter::Series {
-                        series,
-                        first: feed.first,
-                    },
-                    task: feed.task.into(),
-                    row: feed.row,
-                    stored,
-                    retries: feed.retries,
-                    deaths: 0,
-                });
+                let position = self.waiting.limited.submit(series, feed.row.len());
+                let position = position.unwrap_or_default();
+                self.submit(Pending::tasks(feed, series, (id, position), stored));
             }
             Err(fault) => {
                 self.series.fail(series, fault);
@@ -358,11 +345,16 @@ impl Serve<Feed> for TaskQueue {
 impl Serve<LimitSeries> for TaskQueue {
     fn serve(&mut self, limit: LimitSeries, call: Call<()>) {
         let series = CallId::new(call.id().session(), limit.series);
-        match self.series.limit(series, limit.most, call.outbox()) {
-            Ok(()) => call.reply(()),
+        // The tasks of a series that was begun without a limit were not counted.
+        let is_without = self.series.has(series) && !self.waiting.limited.has(series);
+        match self.series.begin(series, call.outbox()) {
+            Ok(()) if is_without => call.reply(()),
+            Ok(()) => {
+                self.waiting.limited.limit(series, limit.most);
+                call.reply(());
+            }
             Err(fault) => call.fail(fault),
         }
-        self.waiting.resume(series, &self.series);
         self.dispatch();
     }
 }
@@ -370,8 +362,7 @@ impl Serve<LimitSeries> for TaskQueue {
 impl Serve<ReleaseOutcomes> for TaskQueue {
     fn serve(&mut self, released: ReleaseOutcomes, call: Call<()>) {
         let series = CallId::new(call.id().session(), released.series);
-        self.series.release(series, &released);
-        self.waiting.resume(series, &self.series);
+        self.waiting.limited.release(series, &released);
         call.reply(());
         self.dispatch();
     }
@@ -387,7 +378,16 @@ impl Serve<Collect> for TaskQueue {
 
 impl Serve<Leave> for TaskQueue {
     fn serve(&mut self, Leave { series }: Leave, call: Call<()>) {
-        self.leave(CallId::new(call.id().session(), series));
+        let series = CallId::new(call.id().session(), series);
+        if let Some(collector) = self.series.remove(series) {
+            collector.fail(Fault::Withdrawn);
+        }
+        for job in self.waiting.leave(series) {
+            if let Submitter::Caller { call, .. } = job.submitter {
+                call.fail(Fault::Withdrawn);
+            }
+        }
+        self.assigned.forget_series(series);
         call.reply(());
         self.dispatch();
     }
@@ -452,8 +452,7 @@ impl Serve<CloseTasks> for TaskQueue {
             }
         }
         self.closed = Some(reason.unwrap_or_else(|| TaskFault::Closed.into()));
-        self.series.unlimit();
-        self.waiting.resume_all();
+        self.waiting.limited.unlimit();
         call.reply(());
         self.dispatch();
     }

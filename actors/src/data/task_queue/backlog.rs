@@ -1,19 +1,22 @@
 //! `Backlog`: the jobs that wait for workers.
 //!
-//! A job that reaches the front of the line while its series is at its limit is paused: it leaves the line, so
-//! that jobs behind it are found without a scan. Invariant: `of_series` contains each job of a series in the
-//! line, `places` each paused job, and `tasks` is the number of tasks in all jobs.
+//! The jobs of series with limits wait by themselves in [`LimitedJobs`], so that jobs behind a series at its
+//! limit are found without a scan. All others wait in `line`. Each job has a turn, and the job with the least
+//! turn that may be given to a worker is the next one.
+//!
+//! Invariant: `of_series` contains each job of a series in the line, and `tasks` is the number of tasks in all
+//! jobs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use lockkeeper_protocol::{CallId, JobId};
 
 use crate::{
     data::task_queue::{
-        job::{Pending, Submitter},
-        series::Series,
+        job::{Pending, Submitter, Turn},
+        limited::LimitedJobs,
     },
-    kind::hang_up::{HangUp, SLICE},
+    kind::hang_up::HangUp,
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
 
@@ -21,23 +24,26 @@ use crate::{
 pub(super) struct Backlog {
     line: WaitQueue<Pending>,
     of_series: BTreeSet<(CallId, JobId)>,
-    /// The paused jobs, by their series and their places in it.
-    paused: BTreeMap<Place, Pending>,
-    places: BTreeMap<CallId, Place>,
+    pub(super) limited: LimitedJobs,
     tasks: usize,
+    /// The least and the greatest turn that a job was given.
+    first: Turn,
+    last: Turn,
 }
-
-/// A series, and the number of its tasks before a job.
-type Place = (CallId, u64);
 
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
-        self.line.is_empty() && self.paused.is_empty()
+        self.len() == 0
+    }
+
+    /// Returns whether a job may be given to a worker.
+    pub(super) fn has_open(&self) -> bool {
+        !self.line.is_empty() || self.limited.first_turn().is_some()
     }
 
     /// The number of waiting jobs.
     pub(super) fn len(&self) -> usize {
-        self.line.len() + self.paused.len()
+        self.line.len() + self.limited.len()
     }
 
     /// The number of tasks in these jobs.
@@ -47,142 +53,87 @@ impl Backlog {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
         let line = self.line.iter().map(|(_, job)| job);
-        line.chain(self.paused.values())
+        line.chain(self.limited.iter())
     }
 
-    pub(super) fn push(&mut self, job: Pending) {
-        self.enter(&job);
-        self.line.push(job);
+    pub(super) fn push(&mut self, mut job: Pending) {
+        self.last += 1;
+        job.turn = self.last;
+        if let Some(job) = self.enter(job) {
+            self.line.push(job);
+        }
     }
 
-    pub(super) fn push_front(&mut self, job: Pending) {
-        self.enter(&job);
-        self.line.push_front(job);
+    pub(super) fn push_front(&mut self, mut job: Pending) {
+        self.first -= 1;
+        job.turn = self.first;
+        if let Some(job) = self.enter(job) {
+            self.line.push_front(job);
+        }
     }
 
-    pub(super) fn pop_front(&mut self) -> Option<Pending> {
-        let job = self.line.pop_front()?;
+    /// Takes the next job, and returns how many of its tasks may be given to a worker.
+    pub(super) fn pop_front(&mut self) -> Option<(Pending, usize)> {
+        let in_line = self.line.front().map(|job| job.turn);
+        let next = match (in_line, self.limited.first_turn()) {
+            (Some(in_line), Some(limited)) if in_line > limited => self.limited.pop_first(),
+            (None, _) => self.limited.pop_first(),
+            (Some(_), _) => self.line.pop_front().map(|job| (job, usize::MAX)),
+        };
+        let (job, tasks) = next?;
+        self.strike(&job);
+        Some((job, tasks))
+    }
+
+    /// Takes all jobs.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Pending> + use<> {
+        self.tasks = 0;
+        self.of_series.clear();
+        self.line.take_all().chain(self.limited.take_all())
+    }
+
+    pub(super) fn remove(&mut self, id: CallId) -> Option<Pending> {
+        let job = self.line.remove(id).or_else(|| self.limited.remove(id))?;
         self.strike(&job);
         Some(job)
     }
 
-    /// Takes any job, paused or not.
-    pub(super) fn pop_any(&mut self) -> Option<Pending> {
-        let first = self.places.keys().next().copied();
-        self.pop_front().or_else(|| self.remove(first?))
-    }
-
-    /// Pauses jobs until the front of the line is one that may be given to a worker. Returns whether there is
-    /// one.
-    pub(super) fn find_open(&mut self, series: &Series) -> bool {
-        while let Some(job) = self.line.front() {
-            if series.open_tasks(job) > 0 {
-                return true;
-            }
-            if let Some(job) = self.pop_front() {
-                self.pause(job);
-            }
-        }
-        false
-    }
-
-    fn pause(&mut self, job: Pending) {
-        // Only the job of a series is paused.
-        if let Some(series) = job.series() {
-            let place = (series, job.place);
-            self.tasks += job.row.len();
-            self.places.insert(job.id(), place);
-            self.paused.insert(place, job);
-        }
-    }
-
-    /// Returns the paused jobs of a series to the front of the line, in order, if the first may be given to a
-    /// worker.
-    pub(super) fn resume(&mut self, id: CallId, series: &Series) {
-        let mut paused = self.paused.range((id, 0)..=(id, u64::MAX));
-        let is_open = paused
-            .next()
-            .is_some_and(|(_, job)| series.open_tasks(job) > 0);
-        while is_open && let Some(job) = self.pop_last_paused(id) {
-            self.push_front(job);
-        }
-    }
-
-    /// Returns all paused jobs to the front of the line.
-    pub(super) fn resume_all(&mut self) {
-        while let Some((_, job)) = self.paused.pop_last() {
-            self.forget_place(&job);
-            self.push_front(job);
-        }
-    }
-
-    fn pop_last_paused(&mut self, series: CallId) -> Option<Pending> {
-        let mut theirs = self.paused.range((series, 0)..=(series, u64::MAX));
-        let (place, _) = theirs.next_back()?;
-        let place = *place;
-        let job = self.paused.remove(&place)?;
-        self.forget_place(&job);
-        Some(job)
-    }
-
-    fn forget_place(&mut self, job: &Pending) {
-        self.places.remove(&job.id());
-        self.tasks -= job.row.len();
-    }
-
-    pub(super) fn remove(&mut self, id: CallId) -> Option<Pending> {
-        if let Some(job) = self.line.remove(id) {
-            self.strike(&job);
-            return Some(job);
-        }
-        let place = self.places.get(&id)?;
-        let job = self.paused.remove(place)?;
-        self.forget_place(&job);
-        Some(job)
-    }
-
-    /// Removes the jobs of a series.
-    pub(super) fn remove_series(&mut self, series: CallId) {
+    /// Removes a series. Returns its jobs.
+    pub(super) fn leave(&mut self, series: CallId) -> Vec<Pending> {
+        let mut jobs = self.limited.leave(series);
+        jobs.iter().for_each(|job| self.strike(job));
         let (first, last) = JobId::span_of_series(series.session());
         while let Some((_, job)) = self
             .of_series
             .range((series, first)..=(series, last))
             .next()
+            && let Some(job) = self.remove((*job).into())
         {
-            let job = *job;
-            if self.remove(job.into()).is_none() {
-                break;
-            }
+            jobs.push(job);
         }
-        while self.pop_last_paused(series).is_some() {}
+        jobs
     }
 
-    /// Removes the jobs of an ended session.
+    /// Removes some jobs of an ended session.
     pub(super) fn hang_up(&mut self, ended: &HangUp) {
-        for job in self.line.hang_up(ended) {
-            self.strike(&job);
-        }
-        let (least, greatest) = CallId::span(ended.session);
-        let mut theirs = self
-            .paused
-            .range((least, 0)..=(greatest, u64::MAX))
-            .map(|(_, job)| job.id());
-        let some: Vec<_> = theirs.by_ref().take(SLICE).collect();
-        if theirs.next().is_some() {
-            ended.continue_next_turn();
-        }
-        for job in some {
-            drop(self.remove(job));
-        }
+        let mut jobs = self.line.hang_up(ended);
+        jobs.extend(self.limited.hang_up(ended));
+        jobs.iter().for_each(|job| self.strike(job));
     }
 
-    fn enter(&mut self, job: &Pending) {
+    /// Counts a job, and adds it to its series if that has a limit. Returns it if not.
+    fn enter(&mut self, job: Pending) -> Option<Pending> {
         // The line drops a job whose id it already contains.
         drop(self.remove(job.id()));
         self.tasks += job.row.len();
+        if let Some(series) = job.series().filter(|series| self.limited.has(*series)) {
+            self.limited.push(series, job);
+            return None;
+        }
         if let Submitter::Series { series, .. } = job.submitter {
             self.of_series.insert((series, job.id));
         }
+        Some(job)
     }
 
     fn strike(&mut self, job: &Pending) {

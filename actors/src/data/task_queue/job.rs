@@ -5,7 +5,7 @@
 
 use lockkeeper_protocol::{
     CallId, JobId,
-    operations::{Chunk, ChunkOutcome, Row, TaskName},
+    operations::{Chunk, ChunkOutcome, Feed, Row, TaskName},
 };
 
 use crate::{
@@ -31,8 +31,13 @@ pub(super) struct Pending {
     /// The number of workers that have died while they ran it.
     pub(super) deaths: u32,
     /// The number of tasks of its series that were submitted before it.
-    pub(super) place: u64,
+    pub(super) position: u64,
+    /// The turn that the backlog gave it.
+    pub(super) turn: Turn,
 }
+
+/// The position of a waiting job among all waiting jobs: the least is first.
+pub(super) type Turn = i64;
 
 /// The receiver of a job's outcome.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ pub(super) const fn bytes_of(task: &str, arguments: usize) -> usize {
 }
 
 impl Pending {
-    /// A chunk, with its place in a series that has a limit.
+    /// A chunk, with its series and its position in it, if that has a limit.
     pub(super) fn chunk(
         chunk: Chunk,
         retries: u32,
@@ -60,7 +65,7 @@ impl Pending {
         place: Option<(CallId, u64)>,
         stored: StoredBytes,
     ) -> Self {
-        let (series, place) = place.unzip();
+        let (series, position) = place.unzip();
         Self {
             id: call.id().into(),
             submitter: Submitter::Caller { call, series },
@@ -69,7 +74,29 @@ impl Pending {
             stored,
             retries,
             deaths: 0,
-            place: place.unwrap_or_default(),
+            position: position.unwrap_or_default(),
+            turn: 0,
+        }
+    }
+
+    /// Tasks of a series, with the id of the first one and its position in the series.
+    pub(super) fn tasks(
+        feed: Feed,
+        series: CallId,
+        (id, position): (JobId, u64),
+        stored: StoredBytes,
+    ) -> Self {
+        let first = feed.first;
+        Self {
+            id,
+            submitter: Submitter::Series { series, first },
+            task: feed.task.into(),
+            row: feed.row,
+            stored,
+            retries: feed.retries,
+            deaths: 0,
+            position,
+            turn: 0,
         }
     }
 
@@ -107,7 +134,7 @@ impl Pending {
         drop(self.row.pop_front());
         let stored = self.stored.split(bytes - self.row.bytes());
         self.id = self.id.plus(1);
-        self.place = self.place.wrapping_add(1);
+        self.position = self.position.wrapping_add(1);
         Some((series, number, stored))
     }
 
@@ -135,11 +162,12 @@ impl Pending {
             stored,
             retries: rest.retries,
             deaths: rest.deaths,
-            place: rest.place,
+            position: rest.position,
+            turn: rest.turn,
         };
         rest.id = rest.id.plus(count);
         let count = u64::try_from(count).unwrap_or(u64::MAX);
-        rest.place = rest.place.wrapping_add(count);
+        rest.position = rest.position.wrapping_add(count);
         // The submitter chooses the numbers, so they may overflow.
         let first = first.wrapping_add(count);
         rest.submitter = Submitter::Series { series, first };

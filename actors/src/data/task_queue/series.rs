@@ -1,7 +1,6 @@
-//! Series of tasks: the outcomes that were not reported to their submitter yet, and the limits of outcomes.
+//! `Series`: the outcomes of series of tasks that were not collected yet, and the calls that wait for them.
 //!
-//! Invariant: at the end of each turn, a submitter that waits receives all outcomes of its series. A series
-//! with a limit keeps at most the outcomes that reach it, and those of the tasks that workers have.
+//! Invariant: at the end of each turn, a series has no call that waits, or no outcomes.
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
@@ -11,16 +10,13 @@ use std::{
 use lockkeeper_protocol::{
     CallId, Fault,
     codec::Blob,
-    operations::{Ended, ReleaseOutcomes, TaskFault, outcome_bytes},
+    operations::{Ended, TaskFault, outcome_bytes},
 };
 
-use crate::{
-    data::task_queue::job::Pending,
-    kind::{
-        budget::{CALL_BYTES, StoredBytes},
-        call::{Call, Outbox},
-        hang_up::HangUp,
-    },
+use crate::kind::{
+    budget::{CALL_BYTES, StoredBytes},
+    call::{Call, Outbox},
+    hang_up::HangUp,
 };
 
 /// The bytes after which a message takes no further jobs or outcomes.
@@ -34,9 +30,6 @@ pub(super) struct Series {
     collectors: BTreeMap<CallId, CallId>,
     /// The series that may have outcomes to report in this turn.
     stirred: Vec<CallId>,
-    /// Whether limits have no effect any more, because the queue is closed. A pool that is joined while a
-    /// stream is not read would otherwise wait for ever.
-    is_unlimited: bool,
 }
 
 /// The state of one series.
@@ -50,19 +43,6 @@ struct Outcomes {
     fault: Option<Fault>,
     /// The call that waits for outcomes.
     collector: Option<Call<Vec<Ended>>>,
-    limit: Option<Limit>,
-}
-
-/// The limit of a series, and what counts.
-#[derive(Debug, Default)]
-struct Limit {
-    most: u64,
-    /// The bytes of the outcomes that were not released.
-    kept: u64,
-    /// The number of tasks that were submitted.
-    submitted: u64,
-    /// The number of outcomes that were released.
-    released: u64,
 }
 
 /// The outcome of a task.
@@ -75,19 +55,12 @@ struct Kept {
 /// The outcome of a chunk as the queue keeps it: tasks that end together share their fault.
 pub(super) type Told = Result<Blob, Rc<TaskFault>>;
 
-impl Limit {
-    fn keep(&mut self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.kept = self.kept.saturating_add(bytes);
-    }
-}
-
 impl Outcomes {
     /// Takes the first outcomes: at least one, and more only if they fit into a message.
     fn take(&mut self) -> Vec<Ended> {
         let (mut bytes, mut fit) = (0, 0);
         for ended in &self.ended {
-            let length = bytes_of(&ended.outcome);
+            let length = told_bytes(&ended.outcome);
             if fit > 0 && bytes + length > MOST_BYTES_AT_A_TIME {
                 break;
             }
@@ -108,7 +81,7 @@ impl Outcomes {
 }
 
 /// The approximate bytes of an outcome in a message.
-fn bytes_of(outcome: &Told) -> usize {
+pub(super) fn told_bytes(outcome: &Told) -> usize {
     outcome_bytes(outcome.as_ref().map_err(Rc::as_ref))
 }
 
@@ -132,74 +105,8 @@ impl Series {
         Ok(())
     }
 
-    /// Begins a series with a limit, or changes its limit. A series that was begun without one stays so: its
-    /// tasks were not counted.
-    ///
-    /// # Errors
-    ///
-    /// Returns a fault when the manager has no room for it.
-    pub(super) fn limit(
-        &mut self,
-        series: CallId,
-        most: u64,
-        outbox: &Outbox,
-    ) -> Result<(), Fault> {
-        let is_new = !self.open.contains_key(&series);
-        self.begin(series, outbox)?;
-        if is_new && let Some(outcomes) = self.open.get_mut(&series) {
-            outcomes.limit = Some(Limit::default());
-        }
-        if let Some(limit) = self.limit_of(series) {
-            limit.most = most;
-        }
-        Ok(())
-    }
-
-    /// Ends the effect of all limits.
-    pub(super) const fn unlimit(&mut self) {
-        self.is_unlimited = true;
-    }
-
-    /// Counts tasks that are submitted to a series with a limit. Returns the number of those that were
-    /// submitted before.
-    pub(super) fn submit(&mut self, series: CallId, tasks: usize) -> Option<u64> {
-        let limit = self.limit_of(series)?;
-        let place = limit.submitted;
-        let tasks = u64::try_from(tasks).unwrap_or(u64::MAX);
-        limit.submitted = place.saturating_add(tasks);
-        Some(place)
-    }
-
-    /// Returns how many tasks of a job may be given to a worker now.
-    pub(super) fn open_tasks(&self, job: &Pending) -> usize {
-        match self.limit_at(job.series()) {
-            Some(limit) if limit.kept >= limit.most => usize::from(job.place <= limit.released),
-            Some(_) | None => usize::MAX,
-        }
-    }
-
-    /// Releases outcomes.
-    pub(super) fn release(&mut self, series: CallId, released: &ReleaseOutcomes) {
-        if let Some(limit) = self.limit_of(series) {
-            limit.kept = limit.kept.saturating_sub(released.bytes);
-            limit.released = limit.released.saturating_add(released.count);
-        }
-    }
-
-    /// Counts an outcome that is kept until it is released.
-    pub(super) fn keep(&mut self, series: CallId, outcome: &Told) {
-        if let Some(limit) = self.limit_of(series) {
-            limit.keep(bytes_of(outcome));
-        }
-    }
-
-    fn limit_of(&mut self, series: CallId) -> Option<&mut Limit> {
-        self.open.get_mut(&series)?.limit.as_mut()
-    }
-
-    fn limit_at(&self, series: Option<CallId>) -> Option<&Limit> {
-        let series = series.filter(|_| !self.is_unlimited)?;
-        self.open.get(&series)?.limit.as_ref()
+    pub(super) fn has(&self, series: CallId) -> bool {
+        self.open.contains_key(&series)
     }
 
     /// Stores the outcome of a task, if its series is still collected. `stored` counts the task's bytes. The
@@ -213,11 +120,7 @@ impl Series {
     ) {
         if let Some(outcomes) = self.open.get_mut(&series) {
             let kept = outcomes.stored.get_or_insert_with(|| stored.split(0));
-            let bytes = bytes_of(&outcome);
-            kept.set(kept.bytes() + bytes + KEPT_BYTES);
-            if let Some(limit) = &mut outcomes.limit {
-                limit.keep(bytes);
-            }
+            kept.set(kept.bytes() + told_bytes(&outcome) + KEPT_BYTES);
             outcomes.ended.push_back(Kept { number, outcome });
             self.stir(series);
         }
@@ -231,13 +134,14 @@ impl Series {
         }
     }
 
-    /// Makes a call wait for outcomes, in place of the call that waits now.
+    /// Makes a call wait for outcomes, in place of the call that waits now, which fails.
     pub(super) fn collect(&mut self, series: CallId, call: Call<Vec<Ended>>) {
         match self.open.get_mut(&series) {
             Some(outcomes) => {
                 self.collectors.insert(call.id(), series);
                 if let Some(former) = outcomes.collector.replace(call) {
                     self.collectors.remove(&former.id());
+                    former.fail(Fault::Withdrawn);
                 }
                 self.stir(series);
             }
@@ -276,15 +180,15 @@ impl Series {
     /// Removes the series of an ended session.
     pub(super) fn hang_up(&mut self, ended: &HangUp) {
         for series in ended.some_of(&self.open) {
-            self.remove(series);
+            drop(self.remove(series));
         }
     }
 
-    pub(super) fn remove(&mut self, series: CallId) {
-        let outcomes = self.open.remove(&series);
-        if let Some(call) = outcomes.and_then(|outcomes| outcomes.collector) {
-            self.collectors.remove(&call.id());
-        }
+    /// Removes a series. Returns the call that waits for its outcomes.
+    pub(super) fn remove(&mut self, series: CallId) -> Option<Call<Vec<Ended>>> {
+        let call = self.open.remove(&series)?.collector?;
+        self.collectors.remove(&call.id());
+        Some(call)
     }
 
     /// Removes a waiting call.

@@ -718,13 +718,45 @@ fn the_text_that_waiting_tasks_fail_with_is_cut() {
 
 #[test]
 fn no_call_visits_the_jobs_that_it_does_not_concern() {
-    // Sixteen times as many calls take sixteen times as long, and not 256 times.
-    let ratio = || calls_among(8000).as_secs_f64() / calls_among(500).as_secs_f64();
+    takes_linear_time(500, calls_among);
+}
+
+#[test]
+fn no_release_moves_the_other_jobs_of_its_series() {
+    takes_linear_time(250, releases_among);
+}
+
+/// Sixteen times as many calls take sixteen times as long, and not 256 times.
+fn takes_linear_time(few: u64, time: impl Fn(u64) -> Duration) {
+    let ratio = || time(16 * few).as_secs_f64() / time(few).as_secs_f64();
     let ratios: Vec<f64> = (0..5)
         .map(|_| ratio())
         .take_while(|it| *it > 64.0)
         .collect();
     assert!(ratios.len() < 5, "{ratios:?}");
+}
+
+/// The time to run a series of `many` jobs and as many chunks, of which the limit allows one at a time.
+fn releases_among(many: u64) -> Duration {
+    let start = Instant::now();
+    let mut bench = bench();
+    limit(&mut bench, 0);
+    for first in 0..many {
+        feed(&mut bench, first, 1, 0);
+        submit_in(&mut bench, Some(1000));
+    }
+    for _ in 0..2 * many {
+        let worker = next(&mut bench, 1);
+        let given = job(&bench, worker).expect("the next job in order is given");
+        let outcome = Ok(Blob::from(vec![14]));
+        let job = given.into();
+        bench.call(1, Finished { job, outcome });
+        let paused = next(&mut bench, 2);
+        bench.withdraw(paused);
+        release(&mut bench, 1);
+    }
+    assert!(bench.primitive().unwrap().waiting.is_empty());
+    start.elapsed()
 }
 
 /// The time of many calls of each sort, with `many` chunks and rows.
@@ -802,6 +834,23 @@ fn limit(bench: &mut Bench<TaskQueue>, most: u64) {
     bench.call(9, LimitSeries { series: 1000, most });
 }
 
+/// Submits a chunk of session 9 whose outcome counts for a series.
+fn submit_in(bench: &mut Bench<TaskQueue>, series: Option<u64>) -> CallId {
+    let chunk = Chunk {
+        task: "double".to_owned(),
+        arguments: Blob::from(vec![7]),
+    };
+    let retries = 0;
+    bench.call(
+        9,
+        Submit {
+            chunk,
+            retries,
+            series,
+        },
+    )
+}
+
 /// Releases as many outcomes of one byte.
 fn release(bench: &mut Bench<TaskQueue>, count: u64) {
     let released = ReleaseOutcomes {
@@ -868,16 +917,8 @@ fn series_at_its_limit_is_given_the_task_that_is_next_in_order() {
 fn chunk_counts_for_the_series_that_it_names() {
     let mut bench = bench();
     limit(&mut bench, 1);
-    let chunk = |series| Submit {
-        chunk: Chunk {
-            task: "double".to_owned(),
-            arguments: Blob::from(vec![7]),
-        },
-        retries: 0,
-        series,
-    };
-    let [first, second] = [(); 2].map(|()| bench.call(9, chunk(Some(1000))));
-    let free = bench.call(9, chunk(None));
+    let [first, second] = [(); 2].map(|()| submit_in(&mut bench, Some(1000)));
+    let free = submit_in(&mut bench, None);
     let worker = next(&mut bench, 1);
     assert_eq!(job(&bench, worker), Some(first));
     assert_eq!(next_job(&mut bench, 1, first.into()), Some(free));
@@ -925,4 +966,62 @@ fn paused_tasks_end_with_their_series_their_session_and_their_queue() {
     bench.call(9, FailTasks { reason });
     let told = collect(&mut bench);
     assert_eq!(ended(&bench, told), Some(vec![(1, true), (2, false)]));
+}
+
+#[test]
+fn chunks_of_a_series_that_is_left_are_withdrawn_unless_a_worker_has_them() {
+    for most in [0, 100] {
+        let mut bench = bench();
+        limit(&mut bench, most);
+        let chunks = [(); 3].map(|()| submit_in(&mut bench, Some(1000)));
+        let free = submit_in(&mut bench, None);
+        next(&mut bench, 1);
+        bench.call(9, Leave { series: 1000 });
+        for waiting in &chunks[1..] {
+            let withdrawn = bench.reply::<Submit>(*waiting);
+            assert_eq!(withdrawn, Some(Err(Fault::Withdrawn)));
+        }
+        assert_eq!(next_job(&mut bench, 1, chunks[0].into()), Some(free));
+        assert!(matches!(outcome(&bench, chunks[0]), Some(Ok(_))));
+        assert_eq!(bench.primitive().unwrap().status().waiting, 0);
+    }
+}
+
+#[test]
+fn number_of_a_series_that_is_used_again_loses_no_chunk() {
+    let mut bench = bench();
+    limit(&mut bench, 0);
+    let [given, gone] = [(); 2].map(|()| submit_in(&mut bench, Some(1000)));
+    next(&mut bench, 1);
+    bench.call(9, Leave { series: 1000 });
+    limit(&mut bench, 0);
+    let again = [(); 2].map(|()| submit_in(&mut bench, Some(1000)));
+    let jobs = vec![given.into()];
+    bench.call(1, HandBack { jobs });
+    bench.withdraw(gone);
+    let worker = next_of(&mut bench, 1, 9);
+    assert_eq!(self::jobs(&bench, worker), Some(vec![given, again[0]]));
+    release(&mut bench, 1);
+    assert_eq!(next_job(&mut bench, 1, given.into()), Some(again[1]));
+    for chunk in again {
+        finish(&mut bench, 1, chunk);
+    }
+    for chunk in [given, again[0], again[1]] {
+        assert!(matches!(outcome(&bench, chunk), Some(Ok(_))));
+        assert_eq!(bench.times_answered(chunk), 1);
+    }
+    let queue = bench.primitive().unwrap();
+    assert!(queue.waiting.is_empty() && queue.assigned.is_empty());
+}
+
+#[test]
+fn call_that_collects_is_withdrawn_by_another_one_and_by_the_end_of_its_series() {
+    let mut bench = bench();
+    feed(&mut bench, 1, 1, 0);
+    let [first, second] = [(); 2].map(|()| collect(&mut bench));
+    let reply = |bench: &Bench<TaskQueue>, call| bench.reply::<Collect>(call);
+    assert_eq!(reply(&bench, first), Some(Err(Fault::Withdrawn)));
+    assert_eq!(reply(&bench, second), None);
+    bench.call(9, Leave { series: 1000 });
+    assert_eq!(reply(&bench, second), Some(Err(Fault::Withdrawn)));
 }
