@@ -3,7 +3,8 @@
 //!
 //! Single tasks and streams have half of it each: a stream that is not polled keeps its bytes, and must not
 //! block a single task that its reader waits for. Half of the streams' part is for outcomes. A stream reserves
-//! half of what other streams have left of that, so a stream that is not polled leaves room for the others.
+//! half of what other streams have left of that, so a stream that is not polled leaves room for the others. Each
+//! stream has `LEAST_OUTCOMES` in addition, so that the tasks of the last of many streams also run in parallel.
 //!
 //! Invariant: a stream without a task in flight may always submit one, so streams do not wait for each other.
 
@@ -36,6 +37,9 @@ const UNIT: usize = 1 << 10;
 
 /// A task with fewer bytes is not counted.
 const SMALL_BYTES: usize = 1 << 16;
+
+/// The bytes of outcomes that each stream may keep without a reservation.
+const LEAST_OUTCOMES: usize = 1 << 16;
 
 impl Room {
     pub(super) fn new(bytes: usize) -> Self {
@@ -92,13 +96,20 @@ pub(super) struct Share {
 #[derive(Default)]
 struct Outcomes {
     /// How many the stream has reserved.
-    most: usize,
+    reserved: usize,
     /// Those that have arrived and were not released at the queue.
     arrived: Arc<AtomicUsize>,
     /// Those of them that were given out.
     given: usize,
     /// The number of outcomes that were given out and not released.
     count: u64,
+}
+
+impl Outcomes {
+    /// The bytes that the stream keeps at most.
+    const fn most(&self) -> usize {
+        self.reserved + LEAST_OUTCOMES
+    }
 }
 
 /// Counts outcomes that arrive in futures.
@@ -120,13 +131,13 @@ impl Share {
         }
     }
 
-    /// Reserves half of what is free for the outcomes of this stream, and returns it.
+    /// Reserves half of what is free for the outcomes of this stream, and returns the most bytes that it keeps.
     pub(super) fn reserve(&mut self) -> u64 {
         let free = &self.room.outcomes;
         let half = |bytes: usize| Some(bytes - bytes / 2);
         let before = free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, half);
-        self.outcomes.most += before.unwrap_or_default() / 2;
-        u64::try_from(self.outcomes.most).unwrap_or(u64::MAX)
+        self.outcomes.reserved += before.unwrap_or_default() / 2;
+        u64::try_from(self.outcomes.most()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn arrivals(&self) -> Arrivals {
@@ -141,7 +152,7 @@ impl Share {
 
     /// Returns what to release at the queue, if it is much and the queue may have reached the limit.
     pub(super) fn take_much(&mut self, series: u64) -> Option<ReleaseOutcomes> {
-        let is_much = self.outcomes.given >= self.outcomes.most / 16;
+        let is_much = self.outcomes.given >= self.outcomes.most() / 16;
         is_much.then(|| self.take_given(series)).flatten()
     }
 
@@ -150,7 +161,7 @@ impl Share {
     pub(super) fn take_given(&mut self, series: u64) -> Option<ReleaseOutcomes> {
         let outcomes = &mut self.outcomes;
         let arrived = outcomes.arrived.load(Ordering::Relaxed);
-        if outcomes.count == 0 || arrived < outcomes.most / 2 {
+        if outcomes.count == 0 || arrived < outcomes.most() / 2 {
             return None;
         }
         let bytes = std::mem::take(&mut outcomes.given);
@@ -174,7 +185,7 @@ impl Share {
 
     /// Returns whether the streams of the pool have room for arguments, and this one for outcomes.
     pub(super) fn has_room(&self) -> bool {
-        let is_full = self.outcomes.most > 0 && self.kept() >= self.outcomes.most;
+        let is_full = self.kept() >= self.outcomes.most();
         self.room.streams.load(Ordering::Relaxed) < self.room.most / 2 && !is_full
     }
 
@@ -197,7 +208,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         self.remove(self.bytes);
-        let reserved = self.outcomes.most;
+        let reserved = self.outcomes.reserved;
         self.room.outcomes.fetch_add(reserved, Ordering::Relaxed);
     }
 }

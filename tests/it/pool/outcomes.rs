@@ -1,9 +1,11 @@
 //! Outcomes of streams that nobody reads take no more than their part of what the pool keeps.
 
-use std::{fs, pin::Pin};
+use std::{fs, pin::Pin, time::Duration};
 
 use futures::{Stream, StreamExt, TryStreamExt};
-use lockkeeper::{CallError, Manager, Pool, Semaphore, Task, TaskError, builders::Program};
+use lockkeeper::{
+    Barrier, CallError, Manager, Pool, Semaphore, Task, TaskError, builders::Program,
+};
 use lockkeeper_test_support::{in_own_process, until};
 use serde::{Deserialize, Serialize};
 
@@ -37,8 +39,24 @@ impl Task for Bulk {
     }
 }
 
+/// Waits until another task has arrived, which must run at the same time.
+#[derive(Debug, Serialize, Deserialize)]
+struct Meeting(Barrier);
+
+impl Task for Meeting {
+    const NAME: &'static str = "pool::outcomes::meeting";
+    type Output = Result<(), CallError>;
+
+    async fn run(self) -> Self::Output {
+        self.0.wait().timeout(LONG).await.map(drop)
+    }
+}
+
+/// A task that waits as long waits for ever.
+const LONG: Duration = Duration::from_secs(30);
+
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Bulk>()
+    program.task::<Bulk>().task::<Meeting>()
 }
 
 type Outcomes = Pin<Box<dyn Stream<Item = Result<u64, TaskError>>>>;
@@ -47,7 +65,7 @@ type Outcomes = Pin<Box<dyn Stream<Item = Result<u64, TaskError>>>>;
 struct Bench {
     pool: Pool,
     ran: Semaphore,
-    _manager: Manager,
+    manager: Manager,
 }
 
 impl Bench {
@@ -59,7 +77,7 @@ impl Bench {
         Self {
             pool: builder.start().await.unwrap(),
             ran: manager.semaphore(0).await.unwrap(),
-            _manager: manager,
+            manager,
         }
     }
 
@@ -156,7 +174,7 @@ fn stream_that_is_not_read_leaves_room_for_others_and_gives_its_part_back() {
         let bench = Bench::new(1).await;
         let sizes = || vec![MEGABYTE; 40];
         let mut unread = Vec::new();
-        // Each part is half of what is left. The fifth stream has less than an outcome, and is served one by one.
+        // Each part is half of what is left. The fifth stream keeps less than an outcome, and is served one by one.
         for part in [8_u64, 4, 2, 1, 1] {
             let before = bench.ran().await;
             let mut outcomes = bench.stream(true, sizes());
@@ -192,6 +210,24 @@ fn stream_that_is_not_read_leaves_room_for_others_and_gives_its_part_back() {
         let ran = bench.ran.status().await.unwrap().available;
         assert_eq!(ran - before, 40);
         drop(again);
+    });
+}
+
+#[test]
+fn last_of_many_streams_uses_all_workers() {
+    run(async {
+        let bench = Bench::new(1).await;
+        let mut unread = Vec::new();
+        for _ in 0..40 {
+            let mut outcomes = bench.stream(true, vec![10; 2]);
+            assert_eq!(outcomes.next().await, Some(Ok(0)));
+            unread.push(outcomes);
+        }
+        let barrier = bench.manager.barrier(2).await.unwrap();
+        let meetings = (0..10).map(|_| Meeting(barrier.clone()));
+        let met: Vec<_> = bench.pool.imap(meetings).try_collect().await.unwrap();
+        assert!(met.iter().all(Result::is_ok), "{met:?}");
+        bench.pool.join().await.unwrap();
     });
 }
 

@@ -723,7 +723,7 @@ fn no_call_visits_the_jobs_that_it_does_not_concern() {
 
 #[test]
 fn no_release_moves_the_other_jobs_of_its_series() {
-    takes_linear_time(250, releases_among);
+    takes_linear_time(100, releases_among);
 }
 
 /// Sixteen times as many calls take sixteen times as long, and not 256 times.
