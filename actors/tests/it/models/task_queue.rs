@@ -1,4 +1,4 @@
-//! Compares the task queue with a reference, which has three lists.
+//! Compares the task queue with a reference, which has lists of tasks, workers and limits.
 //!
 //! The model uses only the queue's calls and answers.
 
@@ -8,8 +8,9 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, JobId,
     codec::Blob,
     data::{
-        Chunk, ChunkOutcome, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Job, Next, Submit,
-        TaskFault, TaskQueue, TaskQueueStatus, WorkerExit,
+        Chunk, ChunkOutcome, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Job, Leave,
+        LimitSeries, Next, ReleaseOutcomes, Submit, TaskFault, TaskQueue, TaskQueueStatus,
+        WorkerExit,
     },
 };
 use rand::Rng;
@@ -43,17 +44,24 @@ fn task_queue_agrees_with_its_reference() {
             "close with a reason",
             "worker told of the end",
             "long line",
+            "series at its limit while a worker waits",
+            "next job of a series at its limit",
+            "chunk of a series that is left",
+            "number of a series that is used again",
         ],
     );
 }
 
 #[derive(Clone, Debug)]
 enum QueueCall {
-    Submit(Chunk, u32),
+    Submit(Chunk, u32, Option<u64>),
     Next(Option<(CallId, ChunkOutcome)>, u32),
     Finished(CallId, ChunkOutcome),
     HandBack(Vec<CallId>),
     Close(Option<TaskFault>),
+    Limit(u64, u64),
+    Release(u64, u64, u64),
+    Leave(u64),
     Count,
 }
 
@@ -72,6 +80,22 @@ struct Task {
     chunk: Chunk,
     retries: u32,
     deaths: u32,
+    /// The series whose limit includes the outcome, and the number of its tasks that were submitted before.
+    series: Option<(Series, u64)>,
+    /// Whether the series had a limit when the task began to wait.
+    is_limited: bool,
+}
+
+/// A session, and the number of one of its series.
+type Series = (u64, u64);
+
+/// The limit of a series.
+struct Limit {
+    series: Series,
+    most: u64,
+    kept: u64,
+    submitted: u64,
+    released: u64,
 }
 
 /// A task that a worker has.
@@ -92,6 +116,8 @@ struct QueueReference {
     idle: Vec<(CallId, u32)>,
     /// The last report of each worker that has tasks, and whether the worker has not received the answer.
     reported: Vec<(CallId, bool)>,
+    limits: Vec<Limit>,
+    left: Vec<Series>,
     closed: Option<TaskFault>,
 }
 
@@ -114,9 +140,14 @@ impl QueueReference {
 
     fn hand_out(&mut self, effects: &mut Effects<'_, QueueAnswer>) {
         self.forget_reports();
-        while !self.waiting.is_empty() && !self.idle.is_empty() {
+        while self.next_open().is_some() && !self.idle.is_empty() {
             let (worker, most) = self.idle.remove(0);
             self.give(worker, most, effects);
+        }
+        if !self.waiting.is_empty() && !self.idle.is_empty() {
+            effects
+                .tally
+                .note("series at its limit while a worker waits");
         }
         // The worker of a job may die, so other workers wait for a retry.
         let is_done = self.waiting.is_empty() && !self.taken.iter().any(|taken| taken.is_wanted);
@@ -131,10 +162,66 @@ impl QueueReference {
         }
     }
 
+    /// The first waiting job that may be given to a worker. The jobs of a series with a limit are given in
+    /// order.
+    fn next_open(&self) -> Option<usize> {
+        let is_open = |task: &Task| {
+            let Some((series, position)) = task.series.filter(|_| task.is_limited) else {
+                return true;
+            };
+            let is_earlier = |other: &Task| {
+                let theirs = other.series.filter(|_| other.is_limited);
+                theirs.is_some_and(|theirs| (theirs, other.id) < ((series, position), task.id))
+                    && theirs.is_some_and(|theirs| theirs.0 == series)
+            };
+            let limit = self.limit_of(task).expect("the series has a limit");
+            let is_next = limit.kept < limit.most || position <= limit.released;
+            (is_next || self.closed.is_some()) && !self.waiting.iter().any(is_earlier)
+        };
+        self.waiting.iter().position(is_open)
+    }
+
+    fn limit_of(&self, task: &Task) -> Option<&Limit> {
+        let (series, _) = task.series?;
+        self.limits.iter().find(|limit| limit.series == series)
+    }
+
+    fn limit_named(&mut self, series: Series) -> Option<&mut Limit> {
+        self.limits.iter_mut().find(|limit| limit.series == series)
+    }
+
+    /// Counts the outcome of a task for the limit of its series.
+    fn keep(&mut self, task: &Task, outcome: &ChunkOutcome) {
+        let bytes = match outcome {
+            Ok(outputs) => outputs.0.len().max(1),
+            Err(fault) => 64 + fault.text().len(),
+        };
+        let bytes = u64::try_from(bytes).expect("a few");
+        if let Some(limit) = task.series.and_then(|(series, _)| self.limit_named(series)) {
+            limit.kept += bytes;
+        }
+    }
+
+    /// Makes tasks wait before all others.
+    fn put_first(&mut self, mut tasks: Vec<Task>) {
+        for task in &mut tasks {
+            task.is_limited = self.limit_of(task).is_some();
+        }
+        self.waiting.splice(0..0, tasks);
+    }
+
     fn give(&mut self, by: CallId, most: u32, effects: &mut Effects<'_, QueueAnswer>) {
         let most = usize::try_from(most.max(1)).expect("a few");
-        let given = self.waiting.drain(..most.min(self.waiting.len()));
-        let given: Vec<Task> = given.collect();
+        let mut given: Vec<Task> = Vec::new();
+        while given.len() < most
+            && let Some(place) = self.next_open()
+        {
+            let task = self.waiting.remove(place);
+            if task.is_limited && self.limit_of(&task).is_some_and(|it| it.kept >= it.most) {
+                effects.tally.note("next job of a series at its limit");
+            }
+            given.push(task);
+        }
         if given.len() > 1 {
             effects.tally.note("several jobs at a time");
         }
@@ -160,7 +247,11 @@ impl QueueReference {
         let place = self.taken.iter().position(|taken| taken.task.id == job);
         match place {
             Some(place) if self.taken[place].by.session() == by.session() => {
-                if self.taken.remove(place).is_wanted {
+                let Taken {
+                    task, is_wanted, ..
+                } = self.taken.remove(place);
+                if is_wanted {
+                    self.keep(&task, outcome);
                     effects.tally.note("result");
                     effects.reply(job, QueueAnswer::Outcome(outcome.clone()));
                 }
@@ -185,7 +276,7 @@ impl QueueReference {
             }
         }
         let count = back.len();
-        self.waiting.splice(0..0, back);
+        self.put_first(back);
         count
     }
 
@@ -245,10 +336,12 @@ impl QueueReference {
                     exit: WorkerExit::Unknown,
                     attempts: task.deaths + 1,
                 };
-                effects.reply(task.id, QueueAnswer::Outcome(Err(died)));
+                let died = Err(died);
+                self.keep(&task, &died);
+                effects.reply(task.id, QueueAnswer::Outcome(died));
             }
         }
-        self.waiting.splice(0..0, again);
+        self.put_first(again);
     }
 
     fn draw_job(&self, schedule: &mut Schedule) -> CallId {
@@ -290,17 +383,27 @@ impl Reference for QueueReference {
                 task: format!("task {}", schedule.random.random_range(0..100)),
                 arguments: draw_blob(schedule),
             };
-            return QueueCall::Submit(chunk, schedule.random.random_range(0..=2));
+            let series = schedule.random.random_bool(0.5);
+            let series = series.then(|| schedule.random.random_range(1..=2));
+            return QueueCall::Submit(chunk, schedule.random.random_range(0..=2), series);
         }
         let (job, outcome) = (self.draw_job(schedule), draw_outcome(schedule));
         let most = schedule.random.random_range(0..=4);
-        match schedule.random.random_range(0..65) {
+        let series = schedule.random.random_range(1..=2);
+        match schedule.random.random_range(0..85) {
             0..=29 => QueueCall::Next(None, most),
             30..=39 => QueueCall::Next(Some((job, outcome)), most),
             40..=49 => QueueCall::Finished(job, outcome),
             60..=64 => QueueCall::HandBack(vec![job, self.draw_job(schedule)]),
             50 => QueueCall::Close(None),
             51 => QueueCall::Close(Some(TaskFault::Terminated)),
+            65..=73 => QueueCall::Limit(series, schedule.random.random_range(0..=12)),
+            74..=81 => QueueCall::Release(
+                series,
+                schedule.random.random_range(0..=6),
+                schedule.random.random_range(0..=2),
+            ),
+            82..=84 => QueueCall::Leave(series),
             _ => QueueCall::Count,
         }
     }
@@ -316,13 +419,13 @@ impl Reference for QueueReference {
             outcome,
         };
         match call.clone() {
-            QueueCall::Submit(chunk, retries) => put(
+            QueueCall::Submit(chunk, retries, series) => put(
                 bench,
                 session,
                 Submit {
                     chunk,
                     retries,
-                    series: None,
+                    series,
                 },
                 timeout,
             ),
@@ -338,6 +441,18 @@ impl Reference for QueueReference {
                 put(bench, session, HandBack { jobs }, timeout)
             }
             QueueCall::Close(reason) => put(bench, session, CloseTasks { reason }, timeout),
+            QueueCall::Limit(series, most) => {
+                put(bench, session, LimitSeries { series, most }, timeout)
+            }
+            QueueCall::Release(series, bytes, count) => {
+                let released = ReleaseOutcomes {
+                    series,
+                    bytes,
+                    count,
+                };
+                put(bench, session, released, timeout)
+            }
+            QueueCall::Leave(series) => put(bench, session, Leave { series }, timeout),
             QueueCall::Count => put(bench, session, GetTaskQueueStatus, timeout),
         }
     }
@@ -372,6 +487,15 @@ impl Reference for QueueReference {
             QueueCall::Close(_) => bench
                 .reply::<CloseTasks>(id)
                 .map(|observed| observed.map(|()| QueueAnswer::Done)),
+            QueueCall::Limit(..) => bench
+                .reply::<LimitSeries>(id)
+                .map(|observed| observed.map(|()| QueueAnswer::Done)),
+            QueueCall::Release(..) => bench
+                .reply::<ReleaseOutcomes>(id)
+                .map(|observed| observed.map(|()| QueueAnswer::Done)),
+            QueueCall::Leave(_) => bench
+                .reply::<Leave>(id)
+                .map(|observed| observed.map(|()| QueueAnswer::Done)),
             QueueCall::Count => bench
                 .reply::<GetTaskQueueStatus>(id)
                 .map(|observed| observed.map(QueueAnswer::Count)),
@@ -380,16 +504,69 @@ impl Reference for QueueReference {
     }
 
     fn serve(&mut self, id: CallId, call: &QueueCall, effects: &mut Effects<'_, QueueAnswer>) {
+        let session = id.session().number();
         match call {
-            QueueCall::Submit(chunk, retries) => match &self.closed {
+            QueueCall::Submit(chunk, retries, series) => match &self.closed {
                 Some(reason) => effects.reply(id, QueueAnswer::Outcome(Err(reason.clone()))),
-                None => self.waiting.push(Task {
-                    id,
-                    chunk: chunk.clone(),
-                    retries: *retries,
-                    deaths: 0,
-                }),
+                None => {
+                    let series = series.map(|series| (session, series));
+                    let limit = series.and_then(|series| self.limit_named(series));
+                    let series = limit.map(|limit| {
+                        limit.submitted += 1;
+                        (limit.series, limit.submitted - 1)
+                    });
+                    self.waiting.push(Task {
+                        id,
+                        chunk: chunk.clone(),
+                        retries: *retries,
+                        deaths: 0,
+                        series,
+                        is_limited: series.is_some(),
+                    });
+                }
             },
+            QueueCall::Limit(series, most) => {
+                let series = (session, *series);
+                if let Some(limit) = self.limit_named(series) {
+                    limit.most = *most;
+                } else {
+                    if self.left.contains(&series) {
+                        effects.tally.note("number of a series that is used again");
+                    }
+                    self.limits.push(Limit {
+                        series,
+                        most: *most,
+                        kept: 0,
+                        submitted: 0,
+                        released: 0,
+                    });
+                }
+                effects.reply(id, QueueAnswer::Done);
+            }
+            QueueCall::Release(series, bytes, count) => {
+                if let Some(limit) = self.limit_named((session, *series)) {
+                    limit.kept = limit.kept.saturating_sub(*bytes);
+                    limit.released += count;
+                }
+                effects.reply(id, QueueAnswer::Done);
+            }
+            QueueCall::Leave(series) => {
+                let series = (session, *series);
+                self.left.push(series);
+                self.limits.retain(|limit| limit.series != series);
+                let is_theirs =
+                    |task: &Task| task.is_limited && task.series.is_some_and(|it| it.0 == series);
+                let (mut gone, kept): (Vec<Task>, Vec<Task>) = std::mem::take(&mut self.waiting)
+                    .into_iter()
+                    .partition(is_theirs);
+                self.waiting = kept;
+                gone.sort_by_key(|task| (task.series, task.id));
+                for task in gone {
+                    effects.tally.note("chunk of a series that is left");
+                    effects.fail(task.id, Fault::Withdrawn);
+                }
+                effects.reply(id, QueueAnswer::Done);
+            }
             QueueCall::Next(finished, most) => {
                 self.last_report(id.session().number(), None);
                 if let Some((job, outcome)) = finished {
@@ -476,6 +653,7 @@ impl Reference for QueueReference {
         let is_of = |id: CallId| id.session().number() == session;
         self.waiting.retain(|task| !is_of(task.id));
         self.idle.retain(|(worker, _)| !is_of(*worker));
+        self.limits.retain(|limit| limit.series.0 != session);
         for taken in self.taken.iter_mut().filter(|taken| is_of(taken.task.id)) {
             effects.tally.note("job of a submitter that ended");
             taken.is_wanted = false;
