@@ -9,12 +9,13 @@ use crate::kind::answer::Parcel;
 pub(super) struct DroppedCalls {
     /// The call that this turn removes, and the fault that its drop answers with.
     undoing: Option<(CallId, Fault)>,
-    /// The kind, if it has to answer the calls that it drops.
+    /// The name of the kind while it handles a turn in which the drop of a call without an answer is an error
+    /// of the kind. `None` while the object ends or a session hangs up.
     answering: Option<&'static str>,
 }
 
 impl DroppedCalls {
-    /// Begins a turn, which may remove a call, and in which the kind may have to answer all calls.
+    /// Begins a turn, which may remove a call. `answering` is the kind if it must not drop any other call.
     #[inline]
     pub(super) fn begin(
         &mut self,

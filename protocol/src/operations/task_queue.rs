@@ -19,7 +19,7 @@ pub struct Submit {
     pub chunk: Chunk,
     /// The number of times that the chunk is run again when its worker dies.
     pub retries: u32,
-    /// The number of the series whose limit includes the outcome, if there is one; see [`LimitSeries`].
+    /// The number of a series. If that has a limit, the chunk is one of its tasks; see [`LimitSeries`].
     pub series: Option<u64>,
 }
 
@@ -42,9 +42,10 @@ pub struct Feed {
 
 /// Begins a series and limits the outcomes that are kept for it.
 ///
-/// An outcome is kept until its submitter has released it, also after it was collected. At the limit, workers
-/// are given only the task that follows as many tasks as were released, so that a submitter that needs the
-/// outcomes in order gets the next one. A closed queue runs all tasks regardless.
+/// An outcome is kept until its submitter has released it, also after it was collected. The queue gives out the
+/// tasks of the series in order of submission. At the limit it gives out only a task whose position in the series,
+/// counted from 0, is at most the number of released outcomes, so that a submitter that needs the outcomes in order
+/// gets the next one. A closed queue runs all tasks regardless.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LimitSeries {
     /// The number of the series, which the session does not reuse.
@@ -65,7 +66,8 @@ pub struct ReleaseOutcomes {
     pub count: u64,
 }
 
-/// Waits for outcomes of a series, and takes all that have arrived.
+/// Waits for outcomes of a series, and takes all that have arrived. Another call for the same series, or its
+/// [`Leave`], ends the wait with [`Fault::Withdrawn`](crate::Fault::Withdrawn).
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Collect {
     /// The number of the series.
@@ -81,7 +83,8 @@ pub struct Ended {
     pub outcome: ChunkOutcome,
 }
 
-/// Ends a series. Tasks that no worker has taken do not run.
+/// Ends a series. Tasks that no worker has taken do not run. The calls that submitted chunks among them fail with
+/// [`Fault::Withdrawn`](crate::Fault::Withdrawn).
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Leave {
     /// The number of the series.
