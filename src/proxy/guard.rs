@@ -230,8 +230,14 @@ impl<P: Guarded> Guard<P> {
     /// If the call is dropped at any point, the lock is released.
     #[doc(alias = "unlock")]
     pub fn release(self) -> Wait<()> {
-        let held = self.held;
-        Wait::new(|timeout| held.release(timeout))
+        Wait::new(|timeout| async move {
+            let Self { held, data } = self;
+            let released = held.release(timeout).await;
+            // The owner's number stays reserved until the manager has released the lock: with a new number, a
+            // call of the same task would wait for this hold.
+            drop(data);
+            released
+        })
     }
 
     /// Makes the guard of a new hold that replaces this one, which has nothing left to release.

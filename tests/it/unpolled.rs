@@ -82,6 +82,23 @@ fn release_that_is_never_polled_sends_nothing_until_its_drop_releases() {
 }
 
 #[test]
+fn release_that_is_not_polled_yet_keeps_its_owner() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let lock = manager.reentrant_lock().await.unwrap();
+        // An owner is a task.
+        let entered = tokio::spawn(async move {
+            let release = lock.acquire().await.unwrap().release();
+            let again = lock.try_acquire().await.unwrap();
+            release.await.unwrap();
+            let is_held = lock.status().await.unwrap().held;
+            (again.is_some(), is_held)
+        });
+        assert_eq!(entered.await.unwrap(), (true, true));
+    });
+}
+
+#[test]
 fn acknowledgement_that_is_never_polled_puts_its_item_back() {
     run(async {
         let manager = Manager::start().await.unwrap();
