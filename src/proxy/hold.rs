@@ -214,7 +214,7 @@ impl Drop for Hold {
 ///
 /// Dropping it releases nothing: the drop of your guard must send the operation that does. When the
 /// session ends, the kind must release it in its `hang_up`.
-#[must_use = "nothing gives back what was granted but a guard of yours, or the end of the session"]
+#[must_use = "dropping a grant releases nothing: the drop of your guard must"]
 pub struct Grant<P> {
     hold: Hold,
     kind: PhantomData<fn() -> P>,

@@ -112,7 +112,7 @@ impl Permit {
     }
 
     /// Waits until some of the permits are no longer held: until the session is lost, the semaphore is
-    /// removed, they are given back by [`release_any`](crate::Proxy::release_any), or the permit is
+    /// removed, another process releases them by [`release_any`](crate::Proxy::release_any), or the permit is
     /// dropped. The future borrows nothing, so that work can be raced against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
         // Each grant may be lost separately if any process may release it. There is always a part.
@@ -125,11 +125,13 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// Returns [`CallError::Refused`] with `NotHeld` when permits were lost before the future ended.
+    /// Returns the reason for the loss when permits were lost before the future ended:
+    /// [`CallError::Disconnected`] without the session, [`CallError::Gone`] without the semaphore, and
+    /// [`CallError::Refused`] with `NotHeld` when another process has released one of the grants.
     ///
     /// # Cancel safety
     ///
-    /// Dropped at any point, the future is dropped, and the permits are held as before.
+    /// If the call is dropped at any point, the future is dropped, and the permits are still held.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
         match self.parts.first() {
             Some(part) => part.hold.run(self.lost(), future).await,

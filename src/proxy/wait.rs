@@ -86,8 +86,8 @@ impl<T, E> Wait<T, E> {
     /// Limits the wait. The manager enforces the timeout, so the outcome is an answer or
     /// [`CallError::TimedOut`], never both. A call with a zero timeout is answered at once.
     ///
-    /// The time counts from the first poll; a timeout that is set after it has no effect. Of the `try_` calls,
-    /// only `try_upgrade` accepts one.
+    /// The time counts from the first poll; a timeout that is set after it has no effect. A timeout of a `try_`
+    /// call has no effect either, because the call does not wait, except of `try_upgrade` and `try_update`.
     #[doc(alias = "acquire_timeout")]
     #[doc(alias = "lock_timeout")]
     #[doc(alias = "try_lock_for")]

@@ -10,7 +10,7 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    BoundedSemaphore, CallError, Limits, Manager, Permit, Semaphore, block_on,
+    BoundedSemaphore, CallError, Limits, Manager, Permit, ReleaseBy, Semaphore, block_on,
     errors::{Fault, Refusal},
     inspect::SemaphoreStatus,
 };
@@ -409,6 +409,16 @@ fn future_that_a_permit_runs_ends_by_itself_or_with_one_of_the_permits() {
         let remove = async { manager.remove(semaphore.token().name()).await.unwrap() };
         let (ran, ()) = futures::join!(permit.run(pending::<()>()), remove);
         assert!(ran.unwrap_err().is_gone());
+
+        let anyone = manager.release_by(ReleaseBy::Anyone);
+        let semaphore = anyone.semaphore(2).await.unwrap();
+        let mut permit = semaphore.acquire().await.unwrap();
+        permit.merge(semaphore.acquire().await.unwrap()).unwrap();
+        let release = async { semaphore.release_any().await.unwrap() };
+        let (ran, ()) = futures::join!(permit.run(pending::<()>()), release);
+        assert_eq!(ran, refused(Refusal::NotHeld));
+        // The other grant is still held.
+        assert_eq!(semaphore.status().await.unwrap(), status(1, 1));
     });
 }
 

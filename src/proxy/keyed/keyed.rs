@@ -248,7 +248,7 @@ impl<F: KeyedVariant> KeyedOf<F> {
                     end.check(|| keyed.subject())?;
                 }
             }
-            // One that was given back and taken again meanwhile may be in two pages.
+            // A key that was released and acquired again between two pages may be in both.
             keys.sort_unstable();
             keys.dedup();
             Ok(keys)
