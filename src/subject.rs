@@ -145,7 +145,7 @@ impl Subject {
 /// What a kind did not have for a call in its time.
 struct Lack {
     kinds: &'static [&'static str],
-    operation: &'static str,
+    operations: &'static [&'static str],
     what: &'static str,
     remedy: &'static str,
 }
@@ -153,7 +153,7 @@ struct Lack {
 impl Lack {
     const OTHER: Self = Self {
         kinds: &[],
-        operation: "",
+        operations: &[],
         what: "did not answer",
         remedy: "see by inspect() who holds it and who waits",
     };
@@ -168,69 +168,87 @@ impl Lack {
                 "rw_lock",
                 "condition",
             ],
-            operation: "acquire",
+            operations: &["acquire"],
             what: "was not free",
             ..Self::OTHER
         },
         Self {
             kinds: &["rw_lock"],
-            operation: "upgrade",
+            operations: &["upgrade"],
             what: "was not free of other readers",
             ..Self::OTHER
         },
         Self {
             kinds: &["semaphore", "bounded_semaphore", "keyed_semaphore"],
-            operation: "acquire",
+            operations: &["acquire"],
             what: "had too few free permits",
             remedy: "see by inspect() who holds them and who waits",
         },
         Self {
             kinds: &["queue"],
-            operation: "get",
+            operations: &["get"],
             what: "had no item",
             remedy: "see by inspect() who has taken items and who waits",
         },
         Self {
             kinds: &["queue"],
-            operation: "put",
+            operations: &["put"],
             what: "had no room",
             remedy: "make the queue with more room",
         },
         Self {
             kinds: &["queue"],
-            operation: "join",
+            operations: &["join"],
             what: "had items that were not done",
             remedy: "see by inspect() who has taken them",
         },
         Self {
             kinds: &["event"],
-            operation: "wait",
+            operations: &["wait"],
             what: "was not set",
             remedy: "see by inspect() who waits",
         },
         Self {
             kinds: &["latch"],
-            operation: "wait",
+            operations: &["wait", "arrive_and_wait"],
             what: "did not reach zero",
             remedy: "see by inspect() who waits",
         },
         Self {
             kinds: &["barrier"],
-            operation: "wait",
+            operations: &["wait", "finish"],
             what: "did not have all its parties",
             remedy: "see by inspect() who waits",
         },
         Self {
             kinds: &["value"],
-            operation: "wait_change",
+            operations: &["wait_change"],
             what: "was not changed",
             remedy: "see by inspect() who waits",
+        },
+        Self {
+            kinds: &["value"],
+            operations: &["exchange"],
+            what: "did not stay unchanged between a read and its update",
+            remedy: "hold a lock during each update",
+        },
+        Self {
+            kinds: &["condition"],
+            operations: &["wait"],
+            what: "was not notified, or was not free afterwards",
+            remedy: "see by inspect() who holds it and who waits",
+        },
+        Self {
+            kinds: &["keyed_lock", "keyed_semaphore"],
+            operations: &["keys"],
+            what: "did not list all its keys",
+            remedy: "ask for single keys by key_status()",
         },
     ];
 
     fn of(kind: &str, operation: &str) -> &'static Self {
         let mut rows = Self::TABLE.iter();
-        rows.find(|row| row.operation == operation && row.kinds.contains(&kind))
+        rows.find(|row| row.operations.contains(&operation) && row.kinds.contains(&kind))
             .unwrap_or(&Self::OTHER)
     }
 }

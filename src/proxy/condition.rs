@@ -196,9 +196,10 @@ impl LockOf<sync::Condition> {
         Wait::new(move |timeout| async move {
             let end = End::after(timeout);
             while predicate() {
-                let Some(deadline) = end.deadline(Deadline::Wakes) else {
+                if end.is_over() {
                     return Ok(guard.woken(Wake::TimedOut));
-                };
+                }
+                let deadline = end.left().map_or(Deadline::Never, Deadline::Wakes);
                 guard = condition.sleep(guard, deadline).await?;
             }
             Ok(guard.woken(Wake::Notified))

@@ -7,13 +7,13 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use futures::future::join_all;
-use lockkeeper_protocol::{Operation, Printable, Refusal, operations::Acquire};
+use lockkeeper_actors::Primitive;
+use lockkeeper_protocol::{Printable, Refusal, operations::Acquire};
 
 use crate::{
-    client::deadline::Deadline,
     error::CallError,
     proxy::{end::End, guard::Guard, lock::LockOf, lock_kind::LockKind, token::Token, wait::Wait},
-    subject::{Asked, Subject},
+    subject::Subject,
 };
 
 /// Waits for several locks, all or none of them, and returns their guards in the order of the
@@ -143,13 +143,14 @@ impl<P: LockKind> Lockable for &LockOf<P> {
 /// One of several locks: its place in the global order, and its acquire operations.
 #[doc(hidden)]
 pub struct Target<G> {
+    kind: &'static str,
     place: Place,
     acquire: Box<dyn Fn() -> Wait<G> + Send + Sync>,
     is_valid: fn(&G) -> bool,
 }
 
 impl<G> Target<G> {
-    pub(super) fn new<P>(
+    pub(super) fn new<P: Primitive>(
         token: &Token<P>,
         key: Option<String>,
         acquire: impl Fn() -> Wait<G> + Send + Sync + 'static,
@@ -166,10 +167,15 @@ impl<G> Target<G> {
         };
         let acquire = Box::new(acquire);
         Self {
+            kind: P::KIND,
             place,
             acquire,
             is_valid,
         }
+    }
+
+    fn subject(&self) -> Subject {
+        Subject::new(self.kind, &self.place.name)
     }
 }
 
@@ -261,16 +267,14 @@ impl<G: Send> Several<G> {
             passed: 0,
         };
         while let Some(busy) = walk.take_free().await? {
-            let deadline = end.deadline(Deadline::Ends);
-            let deadline = deadline.ok_or_else(|| walk.timed_out(busy))?;
-            walk.wait_for(busy, deadline.timeout()).await?;
+            end.check::<Acquire>(|| walk.subject(busy))?;
+            walk.wait_for(busy, end.left()).await?;
         }
         // A guard over a lost connection holds nothing, so it must not be returned.
         for (place, (_, guard)) in &walk.held {
             let lock = self.locks.get(*place).map(|(_, lock)| lock);
             if let Some(lock) = lock.filter(|lock| !(lock.is_valid)(guard)) {
-                let about = || Subject::new("lock", &lock.place.name);
-                return Err(CallError::from(Refusal::NotHeld).about(about));
+                return Err(CallError::from(Refusal::NotHeld).about(|| lock.subject()));
             }
         }
         let mut guards: Vec<_> = walk.held.into_values().collect();
@@ -324,26 +328,18 @@ impl<G: Send> Walk<'_, G> {
         Ok(None)
     }
 
-    /// Returns the error for a caller that times out while the lock at a place is busy.
-    fn timed_out(&self, busy: usize) -> CallError {
-        let lock = self.locks.get(busy);
-        let subject = lock.map(|(_, lock)| {
-            let asked = Asked::Call(Acquire::NAME.to_owned());
-            Subject::new("lock", &lock.place.name).asked(asked)
-        });
-        subject.map_or_else(CallError::timed_out, CallError::TimedOut)
+    /// Returns the subject for errors about the lock at a place.
+    fn subject(&self, place: usize) -> Subject {
+        let lock = self.locks.get(place);
+        lock.map_or(Subject::UNKNOWN, |(_, lock)| lock.subject())
     }
 
     /// Releases the locks after a place, and waits until they are released.
-    async fn wait_for(
-        &mut self,
-        place: usize,
-        deadline: Option<Duration>,
-    ) -> Result<(), CallError> {
+    async fn wait_for(&mut self, place: usize, timeout: Option<Duration>) -> Result<(), CallError> {
         drop(self.held.split_off(&place));
         if let Some((named, lock)) = self.locks.get(place) {
             let acquire = (lock.acquire)();
-            let guard = match deadline {
+            let guard = match timeout {
                 Some(timeout) => acquire.timeout(timeout).await?,
                 None => acquire.await?,
             };

@@ -161,7 +161,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
             value: new.clone(),
         };
         // Later requests name a version, which is valid only over this connection.
-        let (bound, _, mut exchanged) = self.0.ask(exchange, None).await?;
+        let (bound, _, mut exchanged) = self.0.ask(exchange, end.left()).await?;
         loop {
             let Versioned { version, value } = match exchanged {
                 Exchanged::Done(_) => return self.0.unpack(&previous).map(Ok),
@@ -172,13 +172,13 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
             if actual != current {
                 return Ok(Err(actual));
             }
-            end.check(|| self.0.subject())?;
+            end.check::<Exchange>(|| self.0.subject())?;
             previous = value;
             let exchange = Exchange {
                 only_if: OnlyIf::Version(version),
                 value: new.clone(),
             };
-            (_, exchanged) = bound.call(&exchange, None).await?;
+            (_, exchanged) = bound.call(&exchange, end.left()).await?;
         }
     }
 
@@ -292,7 +292,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     ) -> Result<Result<T, E>, CallError> {
         let end = End::after(timeout);
         // All requests use one connection: in a restarted manager, another value may have the same version.
-        let (bound, _, mut actual) = self.0.ask(Read, None).await?;
+        let (bound, _, mut actual) = self.0.ask(Read, end.left()).await?;
         loop {
             let new = match change(self.0.unpack(&actual.value)?) {
                 Ok(new) => new,
@@ -300,12 +300,13 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
             };
             let value = pack(&bound.connection, &new, VALUE)?;
             let only_if = OnlyIf::Version(actual.version);
-            let (_, exchanged) = bound.call(&Exchange { only_if, value }, None).await?;
+            let exchange = Exchange { only_if, value };
+            let (_, exchanged) = bound.call(&exchange, end.left()).await?;
             match exchanged {
                 Exchanged::Done(_) => return Ok(Ok(new)),
                 Exchanged::Actual(newer) => actual = newer,
             }
-            end.check(|| self.0.subject())?;
+            end.check::<Exchange>(|| self.0.subject())?;
         }
     }
 

@@ -2,14 +2,13 @@
 //!
 //! Invariant: each wait starts at the version where the previous one ended, so no change is missed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::{Stream, stream};
 use lockkeeper_protocol::operations::{Read, Versioned, WaitChange};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    client::deadline::Deadline,
     error::CallError,
     proxy::{binding::Bind, bound::Bound, end::End, value::Value, wait::Wait},
 };
@@ -74,11 +73,10 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let value = self.clone();
         Wait::new(|timeout| async move {
             let end = End::after(timeout);
-            let (bound, mut now) = value.look().await?;
+            let (bound, mut now) = value.look(end.left()).await?;
             while !predicate(&now.value) {
-                let deadline = end.deadline(Deadline::Ends);
-                let deadline = deadline.ok_or_else(|| CallError::TimedOut(value.0.subject()))?;
-                now = value.next_over(&bound, now.version, deadline).await?;
+                end.check::<WaitChange>(|| value.0.subject())?;
+                now = value.next_over(&bound, now.version, end.left()).await?;
             }
             Ok(now)
         })
@@ -110,9 +108,9 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         let changes =
             stream::try_unfold((self.clone(), None::<Seen>), |(value, seen)| async move {
                 let (bound, next) = match seen {
-                    None => value.look().await?,
+                    None => value.look(None).await?,
                     Some((bound, version)) => {
-                        let next = value.next_over(&bound, version, Deadline::Never).await?;
+                        let next = value.next_over(&bound, version, None).await?;
                         (bound, next)
                     }
                 };
@@ -124,8 +122,11 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     }
 
     /// Reads the value, and returns the connection whose versions the next wait may name.
-    async fn look(&self) -> Result<(Arc<Bound>, Versioned<T>), CallError> {
-        let (bound, _, now) = self.0.ask(Read, None).await?;
+    async fn look(
+        &self,
+        timeout: Option<Duration>,
+    ) -> Result<(Arc<Bound>, Versioned<T>), CallError> {
+        let (bound, _, now) = self.0.ask(Read, timeout).await?;
         Ok((Arc::clone(&bound), self.decoded(&now)?))
     }
 
@@ -135,14 +136,14 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         &self,
         bound: &Bound,
         since: u64,
-        deadline: Deadline,
+        timeout: Option<Duration>,
     ) -> Result<Versioned<T>, CallError> {
         let (_, changed) = bound
             .call(
                 &WaitChange {
                     since: since.into(),
                 },
-                deadline,
+                timeout,
             )
             .await?;
         self.decoded(&bound.accepted(changed)?)

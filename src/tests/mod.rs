@@ -3,3 +3,4 @@
 
 pub(crate) mod protocol;
 pub(crate) mod raw;
+mod timeouts;

@@ -1,8 +1,8 @@
 //! Sentences of errors that fit the kind and the call.
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, thread, time::Duration};
 
-use lockkeeper::{Manager, ReleaseBy};
+use lockkeeper::{Manager, ReleaseBy, lock_all};
 
 use crate::run;
 
@@ -59,10 +59,55 @@ fn timeout_says_what_the_object_did_not_have() {
             latch.wait().timeout(SHORT).await,
             "did not reach zero in time",
         );
+        says(
+            latch.arrive_and_wait(0).timeout(SHORT).await,
+            "did not reach zero in time",
+        );
         let barrier = manager.barrier(2).await.unwrap();
         says(
             barrier.wait().timeout(SHORT).await,
             "did not have all its parties in time",
+        );
+    });
+}
+
+#[test]
+fn timeout_of_several_calls_says_what_the_object_did_not_have() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let value = manager.named("x").value(1).await.unwrap();
+        let never = || value.wait_for(|_| false);
+        says(
+            never().timeout(SHORT).await,
+            "timed out: value \"x\" was not changed in time",
+        );
+        says(
+            never().timeout(Duration::ZERO).await,
+            "value \"x\" was not changed, and the call did not wait",
+        );
+
+        let other = value.clone();
+        let overtaken = value.update(move |value| {
+            let other = other.clone();
+            let set = thread::spawn(move || other.set(value + 1).blocking());
+            set.join().unwrap().unwrap();
+            value
+        });
+        says(
+            overtaken.timeout(SHORT).await,
+            "value \"x\" did not stay unchanged between a read and its update in time",
+        );
+
+        let keys = manager.named("k").keyed_lock().await.unwrap();
+        let _guard = keys.acquire("a").await.unwrap();
+        let both = || lock_all(["a", "b"].map(|key| (&keys, key)));
+        says(
+            both().timeout(Duration::ZERO).await,
+            "keyed_lock \"k\" was not free, and the call did not wait",
+        );
+        says(
+            both().timeout(SHORT).await,
+            "timed out: keyed_lock \"k\" was not free in time",
         );
     });
 }

@@ -241,11 +241,11 @@ impl<F: KeyedVariant> KeyedOf<F> {
             let mut keys = Vec::new();
             let mut from = Some(0);
             while let Some(place) = from {
-                let page = keyed.call(ListKeys { from: place }).await?;
+                let (_, _, page) = keyed.ask(ListKeys { from: place }, end.left()).await?;
                 keys.extend(page.keys);
                 from = page.next;
                 if from.is_some() {
-                    end.check(|| keyed.subject())?;
+                    end.check::<ListKeys>(|| keyed.subject())?;
                 }
             }
             // A key that was released and acquired again between two pages may be in both.

@@ -1,15 +1,25 @@
-//! Waits at queues and for values whose manager is killed.
+//! Waits at queues and for values whose manager is killed or stopped.
 
 use std::time::Duration;
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt, TryFutureExt,
+    future::{BoxFuture, join_all},
+};
 use lockkeeper::{CallError, Manager, Queue, Value};
-use lockkeeper_test_support::{kill, until};
+use lockkeeper_test_support::{kill, signal, stop, until};
+use rustix::process::Signal;
 
 use crate::{manager::process::pid_of, run};
 
 /// A timeout that never ends in a test.
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// A timeout that ends while the manager is stopped.
+const SHORT: Duration = Duration::from_millis(1);
+
+/// Much longer than the client waits for a stopped manager after a timeout.
+const MINUTE: Duration = Duration::from_secs(60);
 
 type Outcome = Result<(), CallError>;
 
@@ -89,5 +99,65 @@ fn waits_fail_when_the_manager_is_killed() {
             let is_over = matches!(shown, Err(CallError::Disconnected { .. }));
             assert!(is_over, "{shown:?}");
         }
+    });
+}
+
+/// Makes each call of several rounds, with a short timeout.
+fn of_several_rounds(value: &Value<u32>) -> Vec<BoxFuture<'static, Outcome>> {
+    vec![
+        value
+            .update(|value| value)
+            .timeout(SHORT)
+            .map_ok(drop)
+            .boxed(),
+        value.try_update(Some).timeout(SHORT).map_ok(drop).boxed(),
+        value.fetch_add(1).timeout(SHORT).map_ok(drop).boxed(),
+        value
+            .compare_exchange(0, 1)
+            .timeout(SHORT)
+            .map_ok(drop)
+            .boxed(),
+        value
+            .compare_exchange(0, 1)
+            .timeout(Duration::ZERO)
+            .map_ok(drop)
+            .boxed(),
+        value.wait_for(|_| true).timeout(SHORT).map_ok(drop).boxed(),
+    ]
+}
+
+#[test]
+fn calls_of_several_rounds_time_out_while_the_manager_is_stopped() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let value = manager.value(0).await.unwrap();
+        let keys = manager.keyed_lock().await.unwrap();
+        let _guard = keys.acquire("a").await.unwrap();
+        let process = pid_of(&manager).await;
+        stop(process).await;
+        let mut calls = of_several_rounds(&value);
+        calls.push(keys.keys().timeout(SHORT).map_ok(drop).boxed());
+        let ended = tokio::time::timeout(MINUTE, join_all(calls)).await;
+        signal(process, Signal::CONT);
+        let outcomes = ended.expect("all calls end");
+        assert_eq!(outcomes, vec![Err(CallError::timed_out()); outcomes.len()]);
+        assert_eq!(keys.keys().await.unwrap(), ["a".into()]);
+        value.get().await.unwrap();
+    });
+}
+
+#[test]
+fn zero_timeout_permits_the_first_round() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let value = manager.value(1).await.unwrap();
+        let zero = Duration::ZERO;
+        assert_eq!(value.update(|value| value + 1).timeout(zero).await, Ok(2));
+        assert_eq!(value.fetch_add(1).timeout(zero).await, Ok(2));
+        assert_eq!(value.compare_exchange(3, 4).timeout(zero).await, Ok(Ok(3)));
+        let seen = value.wait_for(|value| *value == 4).timeout(zero).await;
+        assert_eq!(seen.unwrap().value, 4);
+        let keys = manager.keyed_lock().await.unwrap();
+        assert_eq!(keys.keys().timeout(zero).await, Ok(vec![]));
     });
 }
