@@ -7,6 +7,7 @@ pub(crate) mod abandoned;
 pub(crate) mod barrier;
 pub(crate) mod binding;
 pub(crate) mod bound;
+pub(crate) mod claim;
 pub(crate) mod condition;
 pub(crate) mod end;
 pub(crate) mod event;

@@ -13,9 +13,10 @@ use crate::{
     error::CallError,
     proxy::{
         binding::Bind,
+        claim::Claim,
         hold::Hold,
         proxy::Proxy,
-        taken::{Claim, GetError, PutError, Taken},
+        taken::{GetError, PutError, Taken, UndecodedItem},
         token::Token,
         typed::{Typed, pack},
         wait::Wait,
@@ -188,11 +189,11 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
         let (bound, grant, reply) = self.0.ask(Get, timeout).await?;
         let delivery = bound.accepted(reply)?;
-        let claim = Claim::new(Hold::new(&bound, grant), &delivery);
-        match self.0.unpack(&delivery.item) {
-            Ok(item) => Ok(Taken::new(claim, item, delivery.abandoned)),
+        let (claim, item) = Claim::new(Hold::new(&bound, grant), delivery);
+        match self.0.unpack(&item) {
+            Ok(item) => Ok(Taken::new(claim, item)),
             Err(CallError::Undecoded(undecoded)) => {
-                let item = Taken::new(claim, undecoded, delivery.abandoned);
+                let item = UndecodedItem::new(claim, undecoded);
                 Err(GetError::Undecoded(item))
             }
             Err(error) => Err(error.into()),

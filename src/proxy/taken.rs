@@ -3,18 +3,15 @@
 //!
 //! Invariant: an item is acknowledged only by an explicit call of its taker.
 
-use std::{error::Error, fmt, future::Future, ops::Deref, time::Duration};
+use std::{error::Error, fmt, future::Future, ops::Deref};
 
-use lockkeeper_protocol::{
-    Abandoned, Fence,
-    operations::{Delivery, Done, PutBack},
-};
+use lockkeeper_protocol::{Abandoned, Fence};
 
 use crate::{
     error::CallError,
     proxy::{
         abandoned::AbandonedGuard,
-        hold::Hold,
+        claim::Claim,
         wait::{Timeout, Wait},
     },
     undecoded::Undecoded,
@@ -46,17 +43,12 @@ use crate::{
 #[must_use = "an item that is dropped goes back to the queue: say `done` when it is"]
 pub struct Taken<T> {
     item: T,
-    abandoned: Option<Box<Abandoned>>,
     claim: Claim,
 }
 
 impl<T> Taken<T> {
-    pub(super) fn new(claim: Claim, item: T, abandoned: Option<Abandoned>) -> Self {
-        Self {
-            item,
-            abandoned: abandoned.map(Box::new),
-            claim,
-        }
+    pub(super) const fn new(claim: Claim, item: T) -> Self {
+        Self { item, claim }
     }
 
     /// Acknowledges the item, waits until the manager knows, and returns it.
@@ -78,7 +70,7 @@ impl<T> Taken<T> {
     where
         T: Send + 'static,
     {
-        let Self { item, claim, .. } = self;
+        let Self { item, claim } = self;
         Wait::new(|timeout| async move { claim.done(timeout).await.map(|()| item) })
     }
 
@@ -88,13 +80,8 @@ impl<T> Taken<T> {
     /// and another process gets the item again.
     #[doc(alias = "ack")]
     pub fn into_inner(self) -> T {
-        let Self {
-            item, mut claim, ..
-        } = self;
-        let delivery = claim.hold.proof();
-        claim.hold.cast(&Done { delivery });
-        claim.is_over = true;
-        item
+        self.claim.done_at_once();
+        self.item
     }
 
     /// Returns the item to the front of the queue, and waits until it is there.
@@ -130,7 +117,7 @@ impl<T> Taken<T> {
     /// Returns the last process that died with this item, if any: the item may be half done.
     #[must_use]
     pub fn abandoned(&self) -> Option<&Abandoned> {
-        self.abandoned.as_deref()
+        self.claim.abandoned.as_deref()
     }
 
     /// Returns the item as an error if a process died with it. Like
@@ -140,7 +127,7 @@ impl<T> Taken<T> {
     ///
     /// Returns the item, which still belongs to this process, and the mark of the dead process.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
-        let mark = self.abandoned.clone();
+        let mark = self.claim.abandoned.clone();
         AbandonedGuard::sort(self, mark)
     }
 
@@ -173,63 +160,17 @@ impl<T: fmt::Debug> fmt::Debug for Taken<T> {
             .field("item", &self.item)
             .field("fence", &self.fence())
             .field("attempts", &self.attempts())
-            .field("abandoned", &self.abandoned)
+            .field("abandoned", &self.claim.abandoned)
             .finish_non_exhaustive()
     }
 }
 
-/// A delivery. Dropping it returns the item unless the delivery is over.
-pub(super) struct Claim {
-    hold: Hold,
-    fence: Fence,
-    attempts: u32,
-    /// Whether the drop has nothing to put back.
-    is_over: bool,
-}
-
-impl Claim {
-    pub(super) const fn new(hold: Hold, delivery: &Delivery) -> Self {
-        Self {
-            hold,
-            fence: delivery.fence,
-            attempts: delivery.attempts,
-            is_over: false,
-        }
-    }
-
-    /// Acknowledges the item.
-    async fn done(mut self, timeout: Option<Duration>) -> Result<(), CallError> {
-        let delivery = self.hold.proof();
-        let done = self.hold.call(&Done { delivery }, timeout).await;
-        // A failed call may not have reached the queue, and then the drop puts the item back. If the call
-        // was served, the drop's message has no effect.
-        self.is_over = done.is_ok();
-        done
-    }
-
-    /// Returns the item to the queue.
-    async fn put_back(mut self, timeout: Option<Duration>) -> Result<(), CallError> {
-        let delivery = self.hold.proof();
-        let is_back = self.hold.call(&PutBack { delivery }, timeout).await;
-        self.is_over = is_back.is_ok();
-        is_back
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.is_over {
-            let delivery = self.hold.proof();
-            self.hold.cast(&PutBack { delivery });
-        }
-    }
-}
-
-/// A taken item that cannot be decoded. Like any other [`Taken`] it belongs to this process, so other takers get
-/// the items behind it meanwhile. It dereferences to the bytes, both types and the reason.
+/// A taken item that cannot be decoded. Like a [`Taken`] item it belongs to this process, so other takers get the
+/// items behind it meanwhile. It dereferences to the bytes, both types and the reason. Only [`Self::discard`]
+/// removes it from the queue.
 ///
 /// Dropping it returns the item to its place, and the delivery counts as an attempt: the next taker may be
-/// able to decode it. A consumer that gets it repeatedly can remove it with `discard`.
+/// able to decode it. A consumer that gets it repeatedly can discard it.
 ///
 /// ```
 /// use lockkeeper::{CallError, GetError, Queue};
@@ -248,9 +189,17 @@ impl Drop for Claim {
 ///     }
 /// }
 /// ```
-pub type UndecodedItem = Taken<Box<Undecoded>>;
+#[must_use = "an item that is dropped returns to the queue: call `discard` to remove it"]
+pub struct UndecodedItem {
+    item: Box<Undecoded>,
+    claim: Claim,
+}
 
 impl UndecodedItem {
+    pub(super) const fn new(claim: Claim, item: Box<Undecoded>) -> Self {
+        Self { item, claim }
+    }
+
     /// Removes the item from the queue, waits until the manager has done so, and returns its bytes and
     /// types.
     ///
@@ -262,8 +211,58 @@ impl UndecodedItem {
     ///
     /// As [`Taken::done`].
     pub fn discard(self) -> Wait<Undecoded> {
-        let Self { item, claim, .. } = self;
+        let Self { item, claim } = self;
         Wait::new(|timeout| async move { claim.done(timeout).await.map(|()| *item) })
+    }
+
+    /// Returns the item to its place, as [`Taken::put_back`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Taken::done`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Taken::put_back`].
+    pub fn put_back(self) -> Wait<()> {
+        Wait::new(|timeout| self.claim.put_back(timeout))
+    }
+
+    /// Returns the number of deliveries, as [`Taken::attempts`] does.
+    #[must_use]
+    pub const fn attempts(&self) -> u32 {
+        self.claim.attempts
+    }
+
+    /// Returns the fencing token of this delivery, as [`Taken::fence`] does.
+    #[must_use]
+    pub const fn fence(&self) -> Fence {
+        self.claim.fence
+    }
+
+    /// Returns the last process that died with this item, if any.
+    #[must_use]
+    pub fn abandoned(&self) -> Option<&Abandoned> {
+        self.claim.abandoned.as_deref()
+    }
+
+    /// Returns whether the item still belongs to this process, as [`Taken::is_valid`] does.
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.claim.hold.is_valid()
+    }
+
+    /// Waits until the item no longer belongs to this process, as [`Taken::lost`] does.
+    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.claim.hold.lost()
+    }
+}
+
+impl Deref for UndecodedItem {
+    type Target = Undecoded;
+
+    fn deref(&self) -> &Undecoded {
+        &self.item
     }
 }
 
@@ -274,6 +273,12 @@ impl fmt::Display for UndecodedItem {
             "{}; discard() removes it, and a drop puts it back (attempt {})",
             self.item, self.claim.attempts
         )
+    }
+}
+
+impl fmt::Debug for UndecodedItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -358,7 +363,7 @@ impl From<CallError> for GetError {
 impl From<GetError> for CallError {
     fn from(error: GetError) -> Self {
         match error {
-            GetError::Undecoded(Taken { item, .. }) => Self::Undecoded(item),
+            GetError::Undecoded(undecoded) => Self::Undecoded(undecoded.item),
             GetError::Call(error) => error,
         }
     }

@@ -131,6 +131,28 @@ fn item_that_its_taker_cannot_decode_is_owned_by_the_error() {
     });
 }
 
+/// A method that an inherent method of the same name would hide.
+trait Acknowledge: Sized {
+    fn into_inner(self) -> &'static str {
+        "it is not acknowledged"
+    }
+}
+
+impl Acknowledge for UndecodedItem {}
+
+#[test]
+fn undecoded_item_has_no_method_that_acknowledges_it_silently() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let numbers = thirteen_and_fourteen(&manager).await;
+        let queue = Queue::<NotThirteen>::from(numbers.token().clone()).schema("luck");
+        let item = undecoded(queue.get().await);
+        assert!(item.is_valid() && item.abandoned().is_none());
+        assert_eq!(item.into_inner(), "it is not acknowledged");
+        assert_eq!(numbers.get().await.unwrap().attempts(), 2);
+    });
+}
+
 #[test]
 fn undecodable_item_does_not_block_later_ones() {
     run(async {
