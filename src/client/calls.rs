@@ -5,9 +5,9 @@
 use std::{sync::Arc, time::Duration};
 
 use lockkeeper_protocol::{
-    CallId, Question,
+    CallId, Fault, Question,
     codec::{self, BlobRef, Payload},
-    frame::Request,
+    frame::{ANSWER_MARGIN_BYTES, Request},
 };
 use serde::de::DeserializeOwned;
 
@@ -28,6 +28,9 @@ pub(super) const OPEN_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The time after the deadline of a call within which its manager has to report the timeout.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// The name of the limit of arguments, for a call whose arguments exceed it.
+pub(crate) const ARGUMENTS: &str = "bytes of arguments";
 
 /// A call of an object that was sent.
 ///
@@ -93,6 +96,20 @@ impl Connection {
         Ok(SentQuestion(pending))
     }
 
+    /// Returns the limit of arguments: the most bytes of a call's arguments or of a spec that the manager takes.
+    pub(crate) const fn argument_bytes(&self) -> usize {
+        self.frame_bytes.saturating_sub(ANSWER_MARGIN_BYTES)
+    }
+
+    /// Checks the limit of arguments, because the manager drops a one-way call above it without an answer.
+    fn check_arguments(&self, arguments: &[u8]) -> Result<(), CallError> {
+        let most = self.argument_bytes();
+        if arguments.len() <= most {
+            return Ok(());
+        }
+        Err(Fault::limit(ARGUMENTS, most).into())
+    }
+
     /// Sends a call of an object.
     ///
     /// # Errors
@@ -106,6 +123,7 @@ impl Connection {
         arguments: &[u8],
         caller: Option<u64>,
     ) -> Result<SentCall, CallError> {
+        self.check_arguments(arguments)?;
         let (micros, arguments) = (deadline.micros(), BlobRef(arguments));
         let pending = self.request(Some(object), |seq| match caller {
             None => Request::Call {
@@ -134,13 +152,14 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// Returns an error when the request exceeds the limit of the manager; it is not sent then.
+    /// Returns an error when the arguments exceed their limit; the request is not sent then.
     pub(crate) fn cast(
         self: &Arc<Self>,
         object: u32,
         operation: u32,
         arguments: &[u8],
     ) -> Result<(), CallError> {
+        self.check_arguments(arguments)?;
         let shared = self.lock().ok_or_else(|| self.forked())?;
         let request = Request::Cast {
             object,

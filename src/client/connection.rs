@@ -118,11 +118,6 @@ impl Connection {
         &self.address
     }
 
-    /// Returns the size of the largest message that the manager takes, in bytes.
-    pub(crate) const fn frame_bytes(&self) -> usize {
-        self.frame_bytes
-    }
-
     pub(crate) const fn session(&self) -> SessionId {
         self.session
     }

@@ -387,12 +387,17 @@ async fn a_call_dropped_after_its_answer_came_is_withdrawn_all_the_same() {
 async fn what_is_above_the_managers_limit_is_refused_here_and_harms_nobody() {
     let (connection, mut manager) = connected().await;
     let large = vec![0; 8 << 20];
+    let most = (8 << 20) - frame::ANSWER_MARGIN_BYTES;
+    let limit = CallError::from(Fault::limit("bytes of arguments", most));
+    let above = large.get(..=most).expect("it is longer");
+    for arguments in [&large, above] {
+        let outcome = send_call(&connection, arguments).map(drop);
+        assert_eq!(outcome, Err(limit.clone()));
+        assert_eq!(connection.cast(2, 3, arguments), Err(limit.clone()));
+    }
     let limit = CallError::from(Fault::limit("bytes in a call", 8 << 20));
-    let outcome = send_call(&connection, &large).map(drop);
-    assert_eq!(outcome, Err(limit.clone()));
     let kind = "k".repeat(8 << 20);
     for outcome in [
-        connection.cast(2, 3, &large),
         connection.open(&kind, None, None).await.map(drop),
         connection.open("lock", None, Some(&large)).await.map(drop),
         connection.remove(&kind).await,

@@ -18,7 +18,12 @@ use serde::Serialize;
 
 use crate::{
     client::owner::Owner,
-    client::{calls::SentCall, connection::Connection, deadline::Deadline, state::Object},
+    client::{
+        calls::{ARGUMENTS, SentCall},
+        connection::Connection,
+        deadline::Deadline,
+        state::Object,
+    },
     error::CallError,
     subject::{Asked, Subject},
     telemetry::call::{self, Calling},
@@ -182,10 +187,10 @@ impl Bound {
         Subject::new(self.kind.clone(), &self.object.name)
     }
 
-    /// Encodes an operation, which must fit into a message.
+    /// Encodes an operation. Returns an error above the limit of arguments.
     pub(crate) fn encode<O: Operation>(&self, operation: &O) -> Result<Vec<u8>, CallError> {
-        let most = self.connection.frame_bytes();
-        encode(self.form, operation, most, CALL)
+        let most = self.connection.argument_bytes();
+        encode(self.form, operation, most, ARGUMENTS)
     }
 
     #[cold]
@@ -218,9 +223,6 @@ impl Bound {
         self.connection.cast(self.object.number, number, arguments)
     }
 }
-
-/// The name of the limit of a message, for a call whose operation or spec exceeds it.
-pub(crate) const CALL: &str = "bytes in a call";
 
 /// Encodes a value of the caller. Returns an error if its `Serialize` fails or panics, or if it takes more
 /// than `most` bytes; `what` names that limit.

@@ -20,7 +20,7 @@ use crate::{
     error::{CallError, lack},
     proxy::{
         binding::{Bind, Binding, Current},
-        bound::{Bound, CALL, Receipt, encode},
+        bound::{Bound, Receipt, encode},
         hold::{Grant, Hold},
         token::Token,
         wait::Wait,
@@ -33,6 +33,9 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The name of the limit of arguments, for a spec that exceeds it.
+const SPEC: &str = "bytes of a spec";
 
 /// A proxy of a hosted object of kind `P`.
 ///
@@ -105,7 +108,7 @@ impl<P: Primitive> Proxy<P> {
         name: Option<&'a str>,
         spec: &P::Spec,
     ) -> impl Future<Output = Result<Self, CallError>> + Send + use<'a, P> {
-        let spec = encode(P::FORM, spec, connection.frame_bytes(), CALL);
+        let spec = encode(P::FORM, spec, connection.argument_bytes(), SPEC);
         async move {
             let spec = spec?;
             let opened = connection.open(P::KIND, name, Some(&spec)).await;
@@ -248,7 +251,7 @@ impl<P: Primitive> Proxy<P> {
     ///
     /// If the proxy was used before, the operation is sent when this returns, ahead of all later calls. Otherwise
     /// the proxy is opened first, in the background. If the connection is lost, the operation is lost too. The
-    /// event `call not sent` records an operation above the limit of a message, and a first use for which the
+    /// event `call not sent` records an operation above the limit of arguments, and a first use for which the
     /// system lacks descriptors or threads.
     pub fn cast<O: Operation>(&self, operation: O)
     where

@@ -17,7 +17,6 @@ use lockkeeper_actors::{Primitive, Serve};
 use lockkeeper_protocol::{
     Fault, Operation,
     codec::{self, Blob, Form, guarded},
-    frame,
     operations::CheckType,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
@@ -153,9 +152,9 @@ impl<P: Primitive, T> Typed<P, T> {
     }
 }
 
-/// The difference between the limit of a message and that of an encoded value. It is larger than
-/// [`frame::ANSWER_MARGIN_BYTES`], because a call adds a few bytes to the value.
-const VALUE_MARGIN_BYTES: usize = 2 * frame::ANSWER_MARGIN_BYTES;
+/// The difference between the limit of arguments and that of an encoded value, because a call adds a few bytes
+/// to the value.
+const VALUE_MARGIN_BYTES: usize = 1 << 10;
 
 /// Encodes a value if it fits into a message to the manager and from it. Otherwise the error is the
 /// limit that `what` names.
@@ -164,7 +163,9 @@ pub(crate) fn pack<T: Serialize>(
     value: &T,
     what: &str,
 ) -> Result<Blob, CallError> {
-    let most = connection.frame_bytes().saturating_sub(VALUE_MARGIN_BYTES);
+    let most = connection
+        .argument_bytes()
+        .saturating_sub(VALUE_MARGIN_BYTES);
     encode(Form::Named, value, most, what).map(Blob::from)
 }
 

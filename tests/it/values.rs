@@ -206,11 +206,12 @@ fn encoding_of_an_endless_value_stops_at_the_limit_of_a_message() {
         let value = manager.value(None::<Endless>).await.unwrap();
         let set = value.set(Some(Endless)).await;
         assert_eq!(set, Err(limit("bytes of a value", most)));
-        let call = limit("bytes in a call", frame_bytes);
+        let most = frame_bytes - 1024;
         let opened = manager.open::<EndlessKind>(Some(Endless)).await;
-        assert_eq!(opened.map(drop), Err(call.clone()));
+        assert_eq!(opened.map(drop), Err(limit("bytes of a spec", most)));
         let object = manager.open::<EndlessKind>(None).await.unwrap();
-        assert_eq!(object.call(Insert(Endless)).await, Err(call));
+        let called = object.call(Insert(Endless)).await;
+        assert_eq!(called, Err(limit("bytes of arguments", most)));
         object.cast(Insert(Endless));
         assert_eq!(value.get().await, Ok(None));
 

@@ -6,6 +6,7 @@ use futures::FutureExt;
 use lockkeeper::{
     CallError, Limits, Manager, ReleaseBy, StartError,
     builders::Program,
+    dynamic::Object,
     errors::{Fault, Refusal},
     kind::{Call, Operation, Operations, Primitive, Serve},
 };
@@ -15,7 +16,10 @@ use serde::{Deserialize, Serialize};
 use crate::run;
 
 /// A custom kind that answers with the requested number of bytes.
-struct Bytes;
+struct Bytes {
+    /// The number of served swaps.
+    served: usize,
+}
 
 /// Sends a text, and requests a number of bytes.
 #[derive(Debug, Serialize, Deserialize)]
@@ -26,6 +30,15 @@ impl Operation for Swap {
     type Reply = String;
 }
 
+/// Returns the number of served swaps.
+#[derive(Debug, Serialize, Deserialize)]
+struct Served;
+
+impl Operation for Served {
+    const NAME: &'static str = "served";
+    type Reply = usize;
+}
+
 impl Primitive for Bytes {
     const KIND: &'static str = "bytes";
     type Spec = u32;
@@ -34,18 +47,25 @@ impl Primitive for Bytes {
         if spec > 9 {
             return Err(Refusal::Invalid("a number up to 9".to_owned()));
         }
-        Ok(Self)
+        Ok(Self { served: 0 })
     }
 
     fn operations(operations: &mut Operations<Self>) {
-        operations.on::<Swap>();
+        operations.on::<Swap>().on::<Served>();
     }
 }
 
 impl Serve<Swap> for Bytes {
     fn serve(&mut self, Swap(text, length): Swap, call: Call<String>) {
         assert!(text != "panic", "the kind was asked to");
+        self.served += 1;
         call.reply("x".repeat(length));
+    }
+}
+
+impl Serve<Served> for Bytes {
+    fn serve(&mut self, _: Served, call: Call<usize>) {
+        call.reply(self.served);
     }
 }
 
@@ -241,20 +261,50 @@ fn message_above_the_limit_is_refused_by_client_and_manager() {
         let below = "x".repeat(frame_bytes - 1100);
         let reply = bytes.call(Swap(below.clone(), below.len())).await.unwrap();
         assert!(reply == below);
-        let outcome = bytes.call(Swap("x".repeat(frame_bytes - 100), 1)).await;
         let limit = Fault::limit("bytes of arguments", frame_bytes - 1024);
-        assert_eq!(outcome, Err(CallError::Fault(limit)));
-        let outcome = bytes.call(Swap("x".repeat(frame_bytes), 1)).await;
-        let limit = Fault::limit("bytes in a call", frame_bytes);
-        assert_eq!(
-            outcome,
-            Err(CallError::Fault(limit)),
-            "the call was not sent"
-        );
+        for length in [frame_bytes - 100, frame_bytes] {
+            let outcome = bytes.call(Swap("x".repeat(length), 1)).await;
+            assert_eq!(outcome, Err(CallError::Fault(limit.clone())));
+        }
         let outcome = bytes.call(Swap(String::new(), frame_bytes)).await;
         let limit = Fault::limit("bytes in a message", frame_bytes);
         assert_eq!(outcome, Err(CallError::Fault(limit)));
         assert_eq!(bytes.call(Swap(String::new(), 1)).await.unwrap(), "x");
+    });
+}
+
+/// The bytes that a [`Swap`] adds to a text of 256 to 65,535 bytes: an array, the length of the text, and a number.
+const AROUND_TEXT: usize = 5;
+
+#[test]
+fn one_way_call_is_served_up_to_the_limit_of_arguments_and_refused_above_it() {
+    run(async {
+        let frame_bytes = 64 << 10;
+        let limits = Limits {
+            frame_bytes,
+            ..Limits::default()
+        };
+        let manager = limited(limits).await;
+        let named = manager.named("bytes");
+        let bytes = named.open::<Bytes>(1).await.unwrap();
+        let untyped = Object::open(&manager, "bytes", Some("bytes"), &[1]).await;
+        let untyped = untyped.unwrap();
+        let most = frame_bytes - 1024;
+        let swap = |arguments| Swap("x".repeat(arguments - AROUND_TEXT), 1);
+        let encoded = |arguments| rmp_serde::to_vec(&swap(arguments)).unwrap();
+        assert_eq!(encoded(most).len(), most);
+        bytes.cast(swap(most));
+        untyped.cast("swap", &encoded(most)).await.unwrap();
+        assert_eq!(bytes.call(Served).await, Ok(2));
+
+        let limit = CallError::Fault(Fault::limit("bytes of arguments", most));
+        let above = encoded(most + 1);
+        assert_eq!(untyped.cast("swap", &above).await, Err(limit.clone()));
+        let called = untyped.call("swap", &above).await;
+        assert_eq!(called.map(drop), Err(limit.clone()));
+        assert_eq!(bytes.call(swap(most + 1)).await, Err(limit));
+        bytes.cast(swap(most + 1));
+        assert_eq!(bytes.call(Served).await, Ok(2));
     });
 }
 
