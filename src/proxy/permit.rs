@@ -268,7 +268,7 @@ impl Part {
         let arguments = bound.encode(&release)?;
         // If it is not sent, the drop releases the permits.
         let sent = bound.send(None, ReleasePermits::NAME, &arguments, timeout.into())?;
-        // A second release by the drop would give back what other parts of the grant hold.
+        // A second release by the drop would release permits that other parts of the grant hold.
         let permits = mem::take(&mut self.permits);
         let released = bound.reply::<ReleasePermits>(sent).await;
         if let Err(CallError::Fault(_) | CallError::Disconnected { .. }) = released {
