@@ -16,9 +16,9 @@ pub(super) struct Buffer {
     /// How many of `bytes` are written.
     pub(super) sent: usize,
     /// The encoded parts behind `bytes`.
-    parts: VecDeque<Part>,
-    /// What follows the encoded parts. It is empty or begins with an answer.
-    later: VecDeque<Later>,
+    parts: VecDeque<EncodedPart>,
+    /// The answers behind the encoded parts that are not encoded.
+    later: VecDeque<WaitingAnswer>,
     /// How many large answers wait to be encoded.
     pub(super) answers: usize,
     /// How many bytes wait to be written, without large answers that are not encoded.
@@ -31,56 +31,43 @@ pub(super) struct Buffer {
     pub(super) is_broken: bool,
 }
 
-/// An encoded part of the data.
-enum Part {
-    Frames(Vec<u8>),
-    /// Bytes that are shared with a hosted object, inside a frame.
-    Lent(Bytes),
+/// Bytes that are shared with a hosted object, and the encoded bytes behind them.
+struct EncodedPart {
+    lent: Bytes,
+    /// The rest of the frame that has the shared bytes, and later frames.
+    behind: Vec<u8>,
 }
 
-/// A part of the data behind a large answer that is not encoded.
-enum Later {
-    Frames(Vec<u8>),
-    Answer(u64, LargeReply),
+/// A large answer that is not encoded, and the frames behind it.
+pub(super) struct WaitingAnswer {
+    pub(super) seq: u64,
+    pub(super) reply: LargeReply,
+    behind: Vec<u8>,
 }
 
 impl Buffer {
-    /// Creates the empty buffer of a stream that takes no more frames, with what the former one counts as.
-    pub(super) fn broken(counted: usize, is_full: bool) -> Self {
+    /// Creates the empty buffer of a stream that takes no more frames. It counts in the budget as the former
+    /// buffer does, until the session counts it again.
+    pub(super) fn broken(former: &Self) -> Self {
         Self {
             is_broken: true,
-            counted,
-            is_full,
+            counted: former.counted,
+            is_full: former.is_full,
             ..Self::default()
         }
     }
 
     /// The buffer that takes the next frame.
     pub(super) fn end(&mut self) -> &mut Vec<u8> {
-        if self.later.is_empty() {
-            return self.encoded_end();
-        }
-        if !matches!(self.later.back(), Some(Later::Frames(_))) {
-            self.later.push_back(Later::Frames(Vec::new()));
-        }
         match self.later.back_mut() {
-            Some(Later::Frames(frames)) => frames,
-            Some(Later::Answer(..)) | None => &mut self.bytes,
+            Some(answer) => &mut answer.behind,
+            None => end_of(&mut self.bytes, &mut self.parts),
         }
     }
 
     /// The buffer that takes the next answer that is encoded.
     pub(super) fn encoded_end(&mut self) -> &mut Vec<u8> {
-        if self.parts.is_empty() {
-            return &mut self.bytes;
-        }
-        if !matches!(self.parts.back(), Some(Part::Frames(_))) {
-            self.parts.push_back(Part::Frames(Vec::new()));
-        }
-        match self.parts.back_mut() {
-            Some(Part::Frames(frames)) => frames,
-            Some(Part::Lent(_)) | None => &mut self.bytes,
-        }
+        end_of(&mut self.bytes, &mut self.parts)
     }
 
     /// Adds shared bytes at a position of the last encoded frame, which is in [`Self::encoded_end`].
@@ -89,23 +76,21 @@ impl Buffer {
             return;
         }
         let behind = self.encoded_end().split_off(place);
-        self.parts.push_back(Part::Lent(lent));
-        if !behind.is_empty() {
-            self.parts.push_back(Part::Frames(behind));
-        }
+        self.parts.push_back(EncodedPart { lent, behind });
     }
 
     /// The bytes to write next, or none if all encoded bytes are written.
     pub(super) fn next_bytes(&mut self) -> &[u8] {
         while self.sent >= self.bytes.len()
-            && let Some(Part::Frames(frames)) = self.parts.front_mut()
+            && let Some(part) = self.parts.front_mut()
+            && part.lent.is_empty()
         {
-            self.bytes = mem::take(frames);
+            self.bytes = mem::take(&mut part.behind);
             self.sent = 0;
             self.parts.pop_front();
         }
         match (self.bytes.get(self.sent..), self.parts.front()) {
-            (Some([]) | None, Some(Part::Lent(lent))) => lent,
+            (Some([]) | None, Some(part)) => &part.lent,
             (rest, _) => rest.unwrap_or_default(),
         }
     }
@@ -120,12 +105,12 @@ impl Buffer {
                 // bytes rarely.
                 self.bytes.drain(..mem::take(&mut self.sent));
             }
-        } else if let Some(Part::Lent(lent)) = self.parts.front_mut() {
+        } else if let Some(part) = self.parts.front_mut() {
             // Shared bytes are released as soon as they are written.
-            if written < lent.len() {
-                lent.advance(written);
+            if written < part.lent.len() {
+                part.lent.advance(written);
             } else {
-                self.parts.pop_front();
+                part.lent = Bytes::new();
             }
         }
     }
@@ -142,41 +127,31 @@ impl Buffer {
 
     /// Adds an answer that is encoded later.
     pub(super) fn push_answer(&mut self, seq: u64, reply: LargeReply) {
-        self.later.push_back(Later::Answer(seq, reply));
+        let behind = Vec::new();
+        self.later.push_back(WaitingAnswer { seq, reply, behind });
         self.answers += 1;
     }
 
     /// Removes the first answer that is not encoded.
-    pub(super) fn pop_answer(&mut self) -> Option<(u64, LargeReply)> {
-        match self.later.pop_front()? {
-            Later::Answer(seq, reply) => {
-                self.answers -= 1;
-                Some((seq, reply))
-            }
-            Later::Frames(frames) => {
-                self.later.push_front(Later::Frames(frames));
-                None
-            }
-        }
+    pub(super) fn pop_answer(&mut self) -> Option<WaitingAnswer> {
+        let answer = self.later.pop_front()?;
+        self.answers -= 1;
+        Some(answer)
     }
 
     /// Returns an answer to the place from which [`Self::pop_answer`] took it.
-    pub(super) fn unpop_answer(&mut self, seq: u64, reply: LargeReply) {
-        self.later.push_front(Later::Answer(seq, reply));
+    pub(super) fn unpop_answer(&mut self, answer: WaitingAnswer) {
+        self.later.push_front(answer);
         self.answers += 1;
     }
 
-    /// Moves the frames behind an answer that was encoded to the encoded parts.
-    pub(super) fn follow(&mut self) {
-        if let Some(Later::Frames(frames)) = self.later.front_mut() {
-            let frames = mem::take(frames);
-            self.later.pop_front();
-            let end = self.encoded_end();
-            if end.is_empty() {
-                *end = frames;
-            } else {
-                end.extend_from_slice(&frames);
-            }
+    /// Adds the frames behind an answer that was encoded to the encoded bytes.
+    pub(super) fn follow(&mut self, answer: WaitingAnswer) {
+        let end = self.encoded_end();
+        if end.is_empty() {
+            *end = answer.behind;
+        } else {
+            end.extend_from_slice(&answer.behind);
         }
     }
 
@@ -184,11 +159,17 @@ impl Buffer {
     pub(super) fn drop_later(&mut self) {
         self.later = VecDeque::new();
         self.answers = 0;
-        let parts = self.parts.iter().map(|part| match part {
-            Part::Frames(frames) => frames.len(),
-            Part::Lent(lent) => lent.len(),
-        });
+        let parts = self.parts.iter();
+        let parts = parts.map(|part| part.lent.len() + part.behind.len());
         self.unread = self.bytes.len() - self.sent + parts.sum::<usize>();
+    }
+}
+
+/// The buffer behind the last encoded part.
+fn end_of<'a>(bytes: &'a mut Vec<u8>, parts: &'a mut VecDeque<EncodedPart>) -> &'a mut Vec<u8> {
+    match parts.back_mut() {
+        Some(part) => &mut part.behind,
+        None => bytes,
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
         buffer::{Buffer, LastFrame},
         held_back::HeldBack,
         sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
-        unread::UnreadBudget,
+        unread::{UnreadBudget, Waiting},
     },
     transport::stream::{AttachedStream, Stream, written_of},
 };
@@ -125,9 +125,9 @@ impl Outgoing {
             return self.answered();
         }
         if buffer.is_encoded() && buffer.unread < HIGH_WATER_BYTES {
-            let most = self.room_of(buffer, self.budget.has_room());
-            if self.encode(buffer, seq, &reply, most) {
-                return;
+            match self.encode(buffer, seq, &reply, self.room(buffer)) {
+                Encoded::Reply | Encoded::Fault => return,
+                Encoded::Nothing => {}
             }
         }
         keep_reply(&mut reply);
@@ -135,27 +135,30 @@ impl Outgoing {
         self.added(buffer, 0);
     }
 
-    /// The most bytes that the frame of an answer may have now.
-    fn room_of(&self, buffer: &Buffer, is_below_budget: bool) -> usize {
-        if is_below_budget {
+    /// The most bytes that the frame of an answer may have now, if the session does not wait for the budget.
+    fn room(&self, buffer: &Buffer) -> usize {
+        if self.budget.has_room() {
             return self.limits.frame_bytes;
         }
         let own = KEPT_BYTES.saturating_sub(buffer.unread);
         own.min(self.limits.frame_bytes)
     }
 
-    /// Encodes a large answer behind the encoded parts. Returns whether there was room.
-    fn encode(&self, buffer: &mut Buffer, seq: u64, reply: &LargeReply, most: usize) -> bool {
+    /// Encodes a large answer behind the encoded parts, if its frame has at most `most` bytes.
+    fn encode(&self, buffer: &mut Buffer, seq: u64, reply: &LargeReply, most: usize) -> Encoded {
         let bytes = buffer.encoded_end();
         let before = bytes.len();
         let encode = |bytes: &mut Vec<u8>, most| encode_reply(reply, bytes, most);
         let mut lent = None;
-        match frame::append_reply(bytes, seq, most, encode) {
-            Ok(Fit::Fits(part)) => lent = part,
-            Ok(Fit::TooLong) if most < self.limits.frame_bytes => return false,
+        let encoded = match frame::append_reply(bytes, seq, most, encode) {
+            Ok(Fit::Fits(part)) => {
+                lent = part;
+                Encoded::Reply
+            }
+            Ok(Fit::TooLong) if most < self.limits.frame_bytes => return Encoded::Nothing,
             Ok(Fit::TooLong) => append_fault(bytes, seq, self.too_long()),
             Err(fault) => append_fault(bytes, seq, fault),
-        }
+        };
         let mut added = bytes.len() - before;
         if let Some((place, lent)) = lent {
             added += lent.len();
@@ -163,7 +166,7 @@ impl Outgoing {
         }
         self.answered();
         self.added(buffer, added);
-        true
+        encoded
     }
 
     fn too_long(&self) -> Fault {
@@ -242,9 +245,8 @@ impl Outgoing {
             return Poll::Ready(Ok(()));
         }
         let waker = task.waker();
-        let room = || self.budget.wait(self.session, waker);
         let write = |bytes: &[u8]| stream.poll_write(&mut Context::from_waker(waker), bytes);
-        self.flush_by(room, write)
+        self.flush_by(waker, write)
     }
 
     /// Returns whether nothing waits, and no more capacity is kept than for a few answers.
@@ -256,24 +258,29 @@ impl Outgoing {
 
     fn flush_by(
         &self,
-        has_room: impl Fn() -> bool,
+        waker: &Waker,
         mut write: impl FnMut(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
         let buffer = &mut *self.buffer.borrow_mut();
+        let mut is_costly = false;
         loop {
             let flushed = self.write_encoded(buffer, &mut write);
             self.recount(buffer);
             if flushed.is_pending() {
-                while buffer.unread < HIGH_WATER_BYTES && self.encode_next(buffer, || false) {}
-                // A client that does not read needs no room yet, and must not block other sessions.
-                self.budget.leave(self.session);
+                self.encode_ahead(buffer, waker);
             }
             if let Err(error) = ready!(flushed) {
                 self.break_off_at(buffer);
                 return Poll::Ready(Err(error));
             }
-            if !self.encode_later(buffer, &has_room) {
-                break;
+            if is_costly && !buffer.is_encoded() {
+                waker.wake_by_ref();
+                return Poll::Pending;
+            }
+            match self.encode_later(buffer, waker) {
+                Encoded::Reply => {}
+                Encoded::Fault => is_costly = true,
+                Encoded::Nothing => break,
             }
         }
         // The buffer keeps the capacity of this write, and not that of its largest one.
@@ -301,35 +308,58 @@ impl Outgoing {
         }
     }
 
-    /// Encodes what comes later, once everything before it is written. Returns whether there are bytes to
-    /// write.
-    fn encode_later(&self, buffer: &mut Buffer, has_room: impl Fn() -> bool) -> bool {
+    /// Encodes answers while the stream takes no bytes. The client does not read, so the session does not wait
+    /// in the line of the budget, where it would block other sessions. It is woken when there is room, because
+    /// a session whose answers are all encoded reads more frames from its client.
+    fn encode_ahead(&self, buffer: &mut Buffer, waker: &Waker) {
+        self.budget.leave(self.session);
+        while buffer.unread < HIGH_WATER_BYTES {
+            match self.encode_next(buffer, Waiting::Aside, waker) {
+                Encoded::Reply => {}
+                Encoded::Fault => return waker.wake_by_ref(),
+                Encoded::Nothing => return,
+            }
+        }
+    }
+
+    /// Encodes what comes later, once everything before it is written. It stops after a fault.
+    fn encode_later(&self, buffer: &mut Buffer, waker: &Waker) -> Encoded {
         if buffer.is_encoded() {
-            return false;
+            return Encoded::Nothing;
         }
         buffer.bytes.clear();
         buffer.sent = 0;
-        while !buffer.has_parts()
-            && buffer.bytes.len() < CHUNK_BYTES
-            && self.encode_next(buffer, &has_room)
-        {}
-        !buffer.bytes.is_empty()
+        while !buffer.has_parts() && buffer.bytes.len() < CHUNK_BYTES {
+            match self.encode_next(buffer, Waiting::InLine, waker) {
+                Encoded::Reply => {}
+                Encoded::Fault => return Encoded::Fault,
+                Encoded::Nothing if buffer.bytes.is_empty() => return Encoded::Nothing,
+                Encoded::Nothing => break,
+            }
+        }
+        Encoded::Reply
     }
 
-    /// Encodes the first answer that waits, if there is room. Returns whether it has encoded one.
-    fn encode_next(&self, buffer: &mut Buffer, has_room: impl Fn() -> bool) -> bool {
-        let Some((seq, reply)) = buffer.pop_answer() else {
-            return false;
+    /// Encodes the first answer that waits, if there is room. If not, the session waits for the budget.
+    fn encode_next(&self, buffer: &mut Buffer, waiting: Waiting, waker: &Waker) -> Encoded {
+        let Some(answer) = buffer.pop_answer() else {
+            return Encoded::Nothing;
         };
-        let most = self.room_of(buffer, self.budget.has_room());
-        let is_encoded = self.encode(buffer, seq, &reply, most)
-            || has_room() && self.encode(buffer, seq, &reply, self.limits.frame_bytes);
-        if is_encoded {
-            buffer.follow();
-        } else {
-            buffer.unpop_answer(seq, reply);
+        let (seq, reply) = (answer.seq, &answer.reply);
+        let mut encoded = self.encode(buffer, seq, reply, self.room(buffer));
+        if matches!(encoded, Encoded::Nothing) && self.budget.wait(self.session, waiting, waker) {
+            encoded = self.encode(buffer, seq, reply, self.limits.frame_bytes);
         }
-        is_encoded
+        match encoded {
+            Encoded::Reply | Encoded::Fault => {
+                buffer.follow(answer);
+                // The answer for which the session waited may have fitted its own share since. In the line it
+                // would block all others, and may have no answer left for which it would come again.
+                self.budget.leave(self.session);
+            }
+            Encoded::Nothing => buffer.unpop_answer(answer),
+        }
+        encoded
     }
 
     /// Drops all waiting and future frames, because the client no longer reads.
@@ -346,8 +376,7 @@ impl Outgoing {
         let dropped = buffer.answers;
         self.in_flight
             .set(self.in_flight.get().saturating_sub(dropped));
-        let broken = Buffer::broken(buffer.counted, buffer.is_full);
-        *buffer = broken;
+        *buffer = Buffer::broken(buffer);
         self.recount(buffer);
         self.budget.leave(self.session);
     }
@@ -365,21 +394,29 @@ impl Outgoing {
         self.budget.leave(self.session);
     }
 
-    /// Writes once. An error is ignored: the session is over anyway.
+    /// Writes once, after [`Self::drop_later`]. An error is ignored: the session is over anyway.
     pub(super) fn flush_once(&self, stream: &dyn Stream) {
-        let _ = self.flush_by(
-            || false,
-            |bytes| match stream.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-                written => Poll::Ready(written),
-            },
-        );
+        let _ = self.flush_by(Waker::noop(), |bytes| match stream.try_write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            written => Poll::Ready(written),
+        });
     }
 }
 
-fn append_fault(bytes: &mut Vec<u8>, seq: u64, fault: Fault) {
+/// What was encoded of an answer.
+enum Encoded {
+    Reply,
+    /// A fault instead of a reply. Its work is not bounded by its bytes: a reply that exceeds the limit was
+    /// encoded up to the limit.
+    Fault,
+    /// Nothing, because no answer waits or there is no room for it.
+    Nothing,
+}
+
+fn append_fault(bytes: &mut Vec<u8>, seq: u64, fault: Fault) -> Encoded {
     // A fault of a few words is smaller than every limit.
     let _ = frame::append(bytes, &Response::Fault { seq, fault }, usize::MAX);
+    Encoded::Fault
 }
 
 impl Drop for Outgoing {

@@ -16,6 +16,7 @@ mod stored;
 mod trust;
 mod turns;
 mod unread;
+mod unread_budget;
 mod unread_work;
 mod watched;
 
@@ -23,6 +24,7 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use actix::Actor;
@@ -135,6 +137,19 @@ impl House {
     async fn welcome_as(&self, pid: u32) -> Client {
         let client = self.let_in();
         self.greeted(client, pid).await
+    }
+
+    /// Waits until no session keeps or waits for unread bytes of the budget.
+    async fn is_at_rest(&self) {
+        let unread = &self.context.unread;
+        let is_at_rest = async {
+            while unread.used() > 0 || unread.waiters() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), is_at_rest).await;
+        let (used, waiters) = (unread.used(), unread.waiters());
+        assert!(waited.is_ok(), "{used} bytes, {waiters} waiters");
     }
 
     /// Sends the hello of a client.

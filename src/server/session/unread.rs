@@ -1,6 +1,9 @@
 //! `UnreadBudget`: the bytes of encoded answers that all sessions of a manager keep for their clients.
 //!
-//! Invariant: sessions that wait for room get it in the order in which they began to wait.
+//! A session whose client does not read waits without a place: it is woken when there is room and the line is
+//! empty, so it never blocks a session whose client reads.
+//!
+//! Invariant: sessions in the line get room in the order in which they began to wait.
 
 use std::{
     collections::VecDeque,
@@ -18,9 +21,27 @@ use lockkeeper_protocol::SessionId;
 pub(crate) struct UnreadBudget {
     most: usize,
     used: AtomicUsize,
-    /// The number of waiting sessions, so that a check without waiters needs no lock.
+    /// The number of sessions in the line, so that a check without waiters needs no lock.
     waiting: AtomicUsize,
-    line: Mutex<VecDeque<(SessionId, Waker)>>,
+    /// The number of sessions that wait without a place.
+    aside: AtomicUsize,
+    waiters: Mutex<Waiters>,
+}
+
+#[derive(Debug)]
+struct Waiters {
+    line: VecDeque<(SessionId, Waker)>,
+    /// The sessions that wait without a place.
+    aside: Vec<(SessionId, Waker)>,
+}
+
+/// How a session waits for room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Waiting {
+    /// In the line, because its client reads.
+    InLine,
+    /// Without a place, because its client does not read.
+    Aside,
 }
 
 impl UnreadBudget {
@@ -29,7 +50,11 @@ impl UnreadBudget {
             most,
             used: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
-            line: Mutex::new(VecDeque::new()),
+            aside: AtomicUsize::new(0),
+            waiters: Mutex::new(Waiters {
+                line: VecDeque::new(),
+                aside: Vec::new(),
+            }),
         }
     }
 
@@ -37,6 +62,13 @@ impl UnreadBudget {
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.used.load(Ordering::SeqCst)
+    }
+
+    /// The number of sessions that wait, in the line or without a place.
+    #[cfg(test)]
+    pub(super) fn waiters(&self) -> usize {
+        let waiters = self.lock();
+        waiters.line.len() + waiters.aside.len()
     }
 
     /// Adds bytes to those in use.
@@ -47,8 +79,8 @@ impl UnreadBudget {
     /// Subtracts bytes from those in use.
     pub(super) fn give(&self, bytes: usize) {
         self.used.fetch_sub(bytes, Ordering::SeqCst);
-        if self.is_waited_for() && self.is_below() {
-            wake_first(&self.line());
+        if self.has_waiters() && self.is_below() {
+            self.wake_next(&mut self.lock());
         }
     }
 
@@ -62,58 +94,90 @@ impl UnreadBudget {
         self.waiting.load(Ordering::SeqCst) > 0
     }
 
-    /// Returns whether a session may encode a large answer. If not, the session joins the line, and is woken
-    /// when it is first and there is room.
-    pub(super) fn wait(&self, session: SessionId, waker: &Waker) -> bool {
+    fn has_waiters(&self) -> bool {
+        self.is_waited_for() || self.aside.load(Ordering::SeqCst) > 0
+    }
+
+    /// Returns whether a session may encode a large answer. If not, the session waits and is woken: in the line
+    /// when it is first and there is room, without a place when there is room and the line is empty.
+    pub(super) fn wait(&self, session: SessionId, waiting: Waiting, waker: &Waker) -> bool {
         if self.has_room() {
             return true;
         }
-        let mut line = self.line();
-        match line.iter_mut().find(|(other, _)| *other == session) {
-            Some((_, known)) => known.clone_from(waker),
-            None => line.push_back((session, waker.clone())),
+        let waiters = &mut *self.lock();
+        match waiting {
+            Waiting::InLine => {
+                match waiters.line.iter_mut().find(|(other, _)| *other == session) {
+                    Some((_, known)) => known.clone_from(waker),
+                    None => waiters.line.push_back((session, waker.clone())),
+                }
+                waiters.aside.retain(|(other, _)| *other != session);
+            }
+            Waiting::Aside => {
+                waiters.line.retain(|(other, _)| *other != session);
+                waiters.aside.retain(|(other, _)| *other != session);
+                waiters.aside.push((session, waker.clone()));
+            }
         }
-        self.waiting.store(line.len(), Ordering::SeqCst);
-        let is_first = line.front().is_some_and(|(first, _)| *first == session);
-        if !is_first || !self.is_below() {
+        self.count(waiters);
+        // Another shard may have given room before this session was counted as a waiter, and has woken none.
+        let is_next = match waiters.line.front() {
+            Some((first, _)) => *first == session,
+            None => true,
+        };
+        if !is_next || !self.is_below() {
             return false;
         }
-        self.strike(&mut line, session);
+        self.strike(waiters, session);
         true
     }
 
-    /// Removes a session from the line.
+    /// Ends the wait of a session.
     pub(super) fn leave(&self, session: SessionId) {
-        if self.is_waited_for() {
-            self.strike(&mut self.line(), session);
+        if self.has_waiters() {
+            self.strike(&mut self.lock(), session);
         }
     }
 
-    fn strike(&self, line: &mut VecDeque<(SessionId, Waker)>, session: SessionId) {
-        line.retain(|(other, _)| *other != session);
-        self.waiting.store(line.len(), Ordering::SeqCst);
+    fn strike(&self, waiters: &mut Waiters, session: SessionId) {
+        waiters.line.retain(|(other, _)| *other != session);
+        waiters.aside.retain(|(other, _)| *other != session);
+        self.count(waiters);
         if self.is_below() {
-            wake_first(line);
+            self.wake_next(waiters);
         }
+    }
+
+    /// Wakes the first session of the line, or all that wait without a place if the line is empty. Those wait
+    /// again if they find no room.
+    fn wake_next(&self, waiters: &mut Waiters) {
+        if let Some((_, waker)) = waiters.line.front() {
+            return waker.wake_by_ref();
+        }
+        for (_, waker) in waiters.aside.drain(..) {
+            waker.wake();
+        }
+        self.count(waiters);
+    }
+
+    fn count(&self, waiters: &Waiters) {
+        self.waiting.store(waiters.line.len(), Ordering::SeqCst);
+        self.aside.store(waiters.aside.len(), Ordering::SeqCst);
     }
 
     fn is_below(&self) -> bool {
         self.used.load(Ordering::SeqCst) < self.most
     }
 
-    fn line(&self) -> MutexGuard<'_, VecDeque<(SessionId, Waker)>> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn wake_first(line: &VecDeque<(SessionId, Waker)>) {
-    if let Some((_, waker)) = line.front() {
-        waker.wake_by_ref();
+    fn lock(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Arc, task::Wake};
+
     use super::*;
 
     const FIRST: SessionId = SessionId::new(1);
@@ -123,15 +187,21 @@ mod tests {
     #[test]
     fn room_is_given_in_the_order_of_the_line() {
         let (budget, waker) = (UnreadBudget::new(10), Waker::noop());
-        assert!(budget.has_room() && budget.wait(FIRST, waker));
+        assert!(budget.has_room() && budget.wait(FIRST, Waiting::InLine, waker));
         // One answer may exceed the budget.
         budget.take(15);
-        assert!(!budget.wait(SECOND, waker) && !budget.wait(THIRD, waker));
+        assert!(
+            !budget.wait(SECOND, Waiting::InLine, waker)
+                && !budget.wait(THIRD, Waiting::InLine, waker)
+        );
         budget.give(5);
-        assert!(!budget.wait(SECOND, waker));
+        assert!(!budget.wait(SECOND, Waiting::InLine, waker));
         budget.give(10);
-        assert!(!budget.has_room() && !budget.wait(THIRD, waker));
-        assert!(budget.wait(SECOND, waker) && budget.wait(THIRD, waker));
+        assert!(!budget.has_room() && !budget.wait(THIRD, Waiting::InLine, waker));
+        assert!(
+            budget.wait(SECOND, Waiting::InLine, waker)
+                && budget.wait(THIRD, Waiting::InLine, waker)
+        );
         assert!(budget.has_room() && !budget.is_waited_for());
     }
 
@@ -139,9 +209,49 @@ mod tests {
     fn session_that_leaves_the_line_lets_the_next_one_in() {
         let (budget, waker) = (UnreadBudget::new(10), Waker::noop());
         budget.take(10);
-        assert!(!budget.wait(SECOND, waker) && !budget.wait(THIRD, waker));
+        assert!(
+            !budget.wait(SECOND, Waiting::InLine, waker)
+                && !budget.wait(THIRD, Waiting::InLine, waker)
+        );
         budget.leave(SECOND);
         budget.give(10);
-        assert!(budget.wait(THIRD, waker));
+        assert!(budget.wait(THIRD, Waiting::InLine, waker));
+    }
+
+    #[test]
+    fn session_without_a_place_delays_no_other_and_is_woken_once_the_line_is_empty() {
+        let budget = UnreadBudget::new(10);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        budget.take(10);
+        assert!(!budget.wait(FIRST, Waiting::Aside, &waker) && !budget.is_waited_for());
+        assert!(!budget.wait(SECOND, Waiting::InLine, Waker::noop()));
+        budget.give(10);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 0);
+        assert!(!budget.wait(FIRST, Waiting::Aside, &waker));
+        assert!(budget.wait(SECOND, Waiting::InLine, Waker::noop()));
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert!(budget.wait(FIRST, Waiting::Aside, &waker) && budget.waiters() == 0);
+    }
+
+    #[test]
+    fn session_that_stops_reading_gives_up_its_place() {
+        let (budget, waker) = (UnreadBudget::new(10), Waker::noop());
+        budget.take(10);
+        assert!(!budget.wait(FIRST, Waiting::InLine, waker));
+        assert!(!budget.wait(SECOND, Waiting::InLine, waker));
+        assert!(!budget.wait(FIRST, Waiting::Aside, waker));
+        budget.give(10);
+        assert!(budget.wait(SECOND, Waiting::InLine, waker));
+        assert_eq!(budget.waiters(), 0);
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }

@@ -113,7 +113,7 @@ async fn open_value(client: &mut Client, bytes: usize) -> u32 {
     open_named_value(client, "value", bytes).await
 }
 
-async fn open_named_value(client: &mut Client, name: &str, bytes: usize) -> u32 {
+pub(super) async fn open_named_value(client: &mut Client, name: &str, bytes: usize) -> u32 {
     let spec = ValueSpec {
         value: Blob::from(vec![7; bytes]),
         schema: "bytes".to_owned(),
@@ -124,7 +124,7 @@ async fn open_named_value(client: &mut Client, name: &str, bytes: usize) -> u32 
 }
 
 /// The frames of `count` reads of a value, in one write.
-fn reads(client: &mut Client, value: u32, count: usize) -> Vec<u8> {
+pub(super) fn reads(client: &mut Client, value: u32, count: usize) -> Vec<u8> {
     let operation = number_of::<Value>(Read::NAME);
     let arguments = encoded(&Read);
     let mut bytes = Vec::new();
@@ -142,7 +142,7 @@ fn reads(client: &mut Client, value: u32, count: usize) -> Vec<u8> {
 }
 
 /// Waits until a session only waits for its client, as far as others can tell.
-async fn until_served(other: &mut Client) {
+pub(super) async fn until_served(other: &mut Client) {
     for _ in 0..3 {
         assert!(other.is_served().await);
     }
@@ -296,7 +296,12 @@ async fn client_that_reads_nothing_of_less_than_the_limit_is_never_hung_up() {
 }
 
 /// Has a value of `bytes` bytes answer `count` calls of a client in one turn.
-async fn answer_at_once(client: &mut Client, other: &mut Client, bytes: usize, count: usize) {
+pub(super) async fn answer_at_once(
+    client: &mut Client,
+    other: &mut Client,
+    bytes: usize,
+    count: usize,
+) {
     let value = open_value(client, bytes).await;
     let theirs = open_value(other, bytes).await;
     let version = |status: ValueStatus| status.version;
