@@ -188,7 +188,7 @@ fn table<'a>(
     for (object, row) in objects.zip(&rows) {
         line(f, &row.each_ref().map(String::as_str), &widths)?;
         for part in &object.parts {
-            part.tell(f)?;
+            part.tell(f, &object.kind)?;
         }
     }
     Ok(())
@@ -204,15 +204,21 @@ fn line(f: &mut fmt::Formatter<'_>, cells: &[&str; 7], widths: &[usize; 7]) -> f
 
 impl PartInfo {
     /// Writes the holders and waiters, each in a line below that of the object.
-    fn tell(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn tell(&self, f: &mut fmt::Formatter<'_>, kind: &str) -> fmt::Result {
         let key = self.key.as_ref();
         let key = key.map_or_else(String::new, |key| format!(" [{key:?}]"));
-        for (verb, calls, count) in [
-            ("holds", &self.holders, self.held),
-            ("waits", &self.waiters, self.waiting),
+        for (role, calls, count) in [
+            (Role::Holder, &self.holders, self.held),
+            (Role::Waiter, &self.waiters, self.waiting),
         ] {
+            let verb = match role {
+                Role::Holder => "holds",
+                Role::Waiter => "waits",
+            };
             for call in calls.iter().take(MOST_TOLD) {
-                writeln!(f, "    {verb}{key} {call}")?;
+                write!(f, "    {verb}{key} ")?;
+                call.tell(f, words(kind, role, &call.mode))?;
+                writeln!(f)?;
             }
             let told = calls.len().min(MOST_TOLD);
             let untold = count.saturating_sub(told.try_into().unwrap_or(u64::MAX));
@@ -224,26 +230,35 @@ impl PartInfo {
     }
 }
 
-/// The words for a mode of a built-in kind. A kind of a program's own has its own words.
-fn words(mode: &str) -> &str {
-    match mode {
-        "read" => "to read",
-        "write" => "to write",
-        "put" => "to put",
-        "get" => "to get",
-        "take" => "an item",
-        "join" => "until all items are done",
-        "set" => "until it is set",
-        "open" => "until it is zero",
-        "change" => "for a change",
-        "others" => "for the other parties",
-        "action" => "in the action",
-        other => other,
+/// Whether a call of a [`PartInfo`] holds or waits.
+#[derive(Clone, Copy, Debug)]
+enum Role {
+    Holder,
+    Waiter,
+}
+
+/// The words for a mode of a built-in kind. A mode of any other kind stands for itself.
+fn words<'a>(kind: &str, role: Role, mode: &'a str) -> &'a str {
+    match (kind, role, mode) {
+        ("rw_lock", Role::Holder, "read") => "as a reader",
+        ("rw_lock", Role::Holder, "write") => "as the writer",
+        ("rw_lock", Role::Waiter, "read") => "to read",
+        ("rw_lock", Role::Waiter, "write") => "to write",
+        ("queue", Role::Holder, "take") => "an item",
+        ("queue", Role::Waiter, "put") => "to put",
+        ("queue", Role::Waiter, "get") => "to get",
+        ("queue", Role::Waiter, "join") => "until all items are done",
+        ("event", Role::Waiter, "set") => "until it is set",
+        ("latch", Role::Waiter, "open") => "until it is zero",
+        ("value", Role::Waiter, "change") => "for a change",
+        ("barrier", Role::Waiter, "others") => "for the other parties",
+        ("barrier", Role::Holder, "action") => "in the action",
+        (_, Role::Holder | Role::Waiter, other) => other,
     }
 }
 
-impl fmt::Display for CallInfo {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl CallInfo {
+    fn tell(&self, f: &mut fmt::Formatter<'_>, mode: &str) -> fmt::Result {
         write!(f, "{}", self.process)?;
         if let Some(caller) = self.caller {
             write!(f, ", caller {caller}")?;
@@ -252,13 +267,19 @@ impl fmt::Display for CallInfo {
         if self.units > 1 && self.units < u64::MAX {
             write!(f, ", {} units", self.units)?;
         }
-        if !self.mode.is_empty() {
-            write!(f, ", {}", Printable(words(&self.mode)))?;
+        if !mode.is_empty() {
+            write!(f, ", {}", Printable(mode))?;
         }
         if let Some(fence) = self.fence {
             write!(f, ", fence {fence}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for CallInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.tell(f, &self.mode)
     }
 }
 
@@ -378,7 +399,7 @@ mod tests {
             objects: vec![locks, event],
             moments: 1,
         };
-        let waits = "    waits [\"k\"] process 7 (demo), caller 3 for 1.5s, 2 units, to read\n";
+        let waits = "    waits [\"k\"] process 7 (demo), caller 3 for 1.5s, 2 units, read\n";
         let expected = [
             "NAME  KIND   STATE                  HELD  WAITING  WAITED  P50 / P99\n",
             "jobs  lock   held                   1     8        31      -\n",
@@ -390,5 +411,35 @@ mod tests {
         assert_eq!(snapshot.to_string(), expected.concat());
         let alone = snapshot.objects[1].to_string();
         assert!(alone.starts_with("NAME  KIND   STATE "), "{alone}");
+    }
+
+    #[test]
+    fn modes_of_built_in_kinds_have_words_for_holders_and_for_waiters_and_other_kinds_have_their_own()
+     {
+        let told = |kind: &str, mode: &str| {
+            let mut call = call(7, 1, None);
+            call.mode = mode.to_owned();
+            let (holders, waiters) = (vec![call.clone()], vec![call]);
+            let object = ObjectInfo {
+                kind: kind.to_owned(),
+                parts: vec![PartInfo {
+                    holders,
+                    waiters,
+                    ..PartInfo::default()
+                }],
+                ..ObjectInfo::default()
+            };
+            let told = object.to_string();
+            let words = told
+                .lines()
+                .filter_map(|line| Some(line.rsplit_once(", ")?.1));
+            words.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(told("rw_lock", "read"), ["as a reader", "to read"]);
+        assert_eq!(told("rw_lock", "upgradable"), ["upgradable"; 2]);
+        assert_eq!(told("latch", "open"), ["open", "until it is zero"]);
+        for mode in ["open", "set", "join", "read"] {
+            assert_eq!(told("demo.door", mode), [mode; 2]);
+        }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) supervisor: Addr<Supervisor>,
     pub(crate) shell: Rc<Shell>,
     pub(crate) limits: Limits,
+    /// The most unanswered calls of a session beyond `Limits::calls_in_flight`.
+    pub(crate) calls_at_limit: usize,
     pub(crate) shard_of: ShardOf,
     pub(crate) secret: ManagerSecret,
     /// The budget of unread bytes for all sessions of the manager.

@@ -266,16 +266,16 @@ impl Outgoing {
         loop {
             let flushed = self.write_encoded(buffer, &mut write);
             self.recount(buffer);
+            if is_costly && !buffer.is_encoded() && !matches!(flushed, Poll::Ready(Err(_))) {
+                waker.wake_by_ref();
+                return Poll::Pending;
+            }
             if flushed.is_pending() {
                 self.encode_ahead(buffer, waker);
             }
             if let Err(error) = ready!(flushed) {
                 self.break_off_at(buffer);
                 return Poll::Ready(Err(error));
-            }
-            if is_costly && !buffer.is_encoded() {
-                waker.wake_by_ref();
-                return Poll::Pending;
             }
             match self.encode_later(buffer, waker) {
                 Encoded::Reply => {}
@@ -469,5 +469,71 @@ impl ReplySink for Outgoing {
 
     fn peer(&self) -> Option<Arc<Peer>> {
         self.peer.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Wake,
+    };
+
+    use serde::{Serialize, Serializer};
+
+    use super::*;
+    use crate::server::session::tests::House;
+
+    /// A reply that exceeds the limit, and counts how often it is encoded.
+    struct Huge(Rc<Cell<usize>>);
+
+    impl Serialize for Huge {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.0.set(self.0.get() + 1);
+            serializer.serialize_bytes(&[7; 1 << 17])
+        }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[actix_rt::test]
+    async fn one_poll_encodes_at_most_one_answer_that_exceeds_the_limit() {
+        let limits = Limits {
+            frame_bytes: 1 << 16,
+            ..Limits::default()
+        };
+        let house = House::new(limits);
+        let encoded = Rc::new(Cell::new(0));
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let stalled = |_: &[u8]| Poll::Pending;
+        let reading = |bytes: &[u8]| Poll::Ready(Ok(bytes.len()));
+        let budget = Arc::new(UnreadBudget::new(1));
+        budget.take(1);
+        let session = SessionId::new(1);
+        let outgoing = Outgoing::new(session, limits, Arc::clone(&budget), Rc::default());
+        for seq in 1..=5 {
+            outgoing.put_answer(seq, house.large_reply(Huge(Rc::clone(&encoded))));
+        }
+        budget.give(1);
+        let expect = |flushed: Poll<io::Result<()>>, count| {
+            assert!(flushed.is_pending());
+            assert_eq!(encoded.replace(0), count);
+            assert_eq!(woken.0.swap(0, Ordering::SeqCst), count);
+        };
+        encoded.set(0);
+        expect(outgoing.flush_by(&waker, stalled), 1);
+        expect(outgoing.flush_by(&waker, stalled), 1);
+        expect(outgoing.flush_by(&waker, reading), 1);
+        expect(outgoing.flush_by(&waker, reading), 1);
+        assert!(outgoing.flush_by(&waker, reading).is_ready());
+        assert_eq!((encoded.get(), outgoing.unread()), (1, 0));
     }
 }

@@ -23,10 +23,6 @@ use crate::{
 /// The limit on the arguments of a call, in its fault.
 const ARGUMENTS: &str = "bytes of arguments";
 
-/// The most unanswered calls beyond the limit. They are on their way to objects that would answer them at
-/// once, so that a client at its limit can release. More of them are refused here, because each takes memory.
-const MOST_AT_LIMIT: usize = 1 << 16;
-
 impl Session {
     /// Serves a request, or returns it if the session cannot answer it alone.
     #[inline]
@@ -153,8 +149,8 @@ impl Session {
         Ok(())
     }
 
-    /// Refuses the arguments of a call or a spec that an answer could not carry back with what goes along
-    /// with them, such as an item that no taker could receive.
+    /// Refuses the arguments of a call, or a spec, if they fit a request but not an answer. An answer may repeat
+    /// them with additional data: no client could receive such an item of a queue.
     #[inline]
     fn has_room(&self, seq: u64, frame: usize, bytes: usize, what: &str) -> bool {
         let most = self.most_bytes();
@@ -193,7 +189,7 @@ impl Session {
         let in_flight = self.outgoing.in_flight.get();
         let call = if in_flight < most {
             call
-        } else if in_flight - most < MOST_AT_LIMIT {
+        } else if in_flight - most < self.context.calls_at_limit {
             at_limit(call, most)
         } else {
             return self

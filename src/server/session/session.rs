@@ -313,8 +313,9 @@ impl Session {
         }
     }
 
-    /// Withdraws the last call whose answer the client has not read: a worker has begun none of the tasks in that
-    /// answer, and none at all if the call was a report. Clients without a report pipe are no workers, so for them the end of the session is enough.
+    /// Withdraws the last call of a worker if the worker has not read its answer. The queue then gives the tasks
+    /// of that answer to another worker, because this one has begun none of them. A client without a report pipe
+    /// is no worker, and the end of its session is enough.
     fn withdraw_unseen(&mut self) {
         if let Some(pipe) = &self.report_pipe
             && let Some(seq) = self.outgoing.last.unseen(self.last_seq)

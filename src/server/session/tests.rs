@@ -3,6 +3,7 @@
 //!
 //! A [`House`] is the inside of a manager: a supervisor, a shell, and the sessions that a test adds.
 
+mod at_limit;
 mod cut;
 mod endless;
 mod inspection;
@@ -29,7 +30,7 @@ use std::{
 
 use actix::Actor;
 use actix_rt::task::JoinHandle;
-use lockkeeper_actors::{Operations, Primitive, Shell, StoredBudget, sync::Lock};
+use lockkeeper_actors::{LargeReply, Operations, Primitive, Shell, StoredBudget, sync::Lock};
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Proof, Refusal, SessionId, Shard, ShardOf, SignedCall,
     codec::{self, BlobRef},
@@ -43,7 +44,12 @@ use crate::{
     limits::Limits,
     server::{
         kinds::Kinds,
-        session::{context::Context, serve::serve, sizes::CHUNK_BYTES, unread::UnreadBudget},
+        session::{
+            context::Context,
+            serve::serve,
+            sizes::{CALLS_AT_LIMIT, CHUNK_BYTES},
+            unread::UnreadBudget,
+        },
         supervisor::supervisor::Supervisor,
     },
     tests::{
@@ -60,7 +66,7 @@ pub(super) struct House {
 }
 
 impl House {
-    fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         Self::of(Shard::ALONE, limits)
     }
 
@@ -82,6 +88,7 @@ impl House {
             supervisor,
             shell,
             limits,
+            calls_at_limit: CALLS_AT_LIMIT,
             shard_of,
             secret: SECRET,
             unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
@@ -95,6 +102,18 @@ impl House {
             context: Rc::new(context),
             next_session: Cell::new(SESSION.number()),
         }
+    }
+
+    /// The same manager with another limit of calls beyond `Limits::calls_in_flight`.
+    fn with_calls_at_limit(mut self, most: usize) -> Self {
+        let context = Rc::get_mut(&mut self.context).expect("no client was added");
+        context.calls_at_limit = most;
+        self
+    }
+
+    /// Makes a large reply, as an object of the manager does.
+    pub(super) fn large_reply<R: Serialize + 'static>(&self, reply: R) -> LargeReply {
+        self.context.shell.outbox().large_reply(reply)
     }
 
     /// Adds a client that has not sent its hello.

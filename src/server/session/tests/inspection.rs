@@ -27,7 +27,7 @@ impl Client {
     }
 
     /// Sends a call by a caller, without waiting for its answer.
-    async fn send_by(&mut self, object: u32, caller: u64) -> u64 {
+    pub(super) async fn send_by(&mut self, object: u32, caller: u64) -> u64 {
         let seq = self.seq();
         let (operation, arguments) = operation(&Acquire);
         let call = Request::CallBy {

@@ -302,8 +302,19 @@ pub(super) async fn answer_at_once(
     bytes: usize,
     count: usize,
 ) {
-    let value = open_value(client, bytes).await;
-    let theirs = open_value(other, bytes).await;
+    answer_named_at_once(client, other, "value", bytes, count).await;
+}
+
+/// Has a value with a name do so.
+pub(super) async fn answer_named_at_once(
+    client: &mut Client,
+    other: &mut Client,
+    name: &str,
+    bytes: usize,
+    count: usize,
+) {
+    let value = open_named_value(client, name, bytes).await;
+    let theirs = open_named_value(other, name, bytes).await;
     let version = |status: ValueStatus| status.version;
     let counted = other.call(
         theirs,
