@@ -39,7 +39,7 @@ fn house() -> House {
 
 impl Client {
     /// Has this client wait for a lock of another one, so that it is at its limit. Returns its number.
-    async fn wait_for(&mut self, holder: &mut Client) -> u32 {
+    async fn wait_for(&mut self, holder: &mut Self) -> u32 {
         let held = holder.open_lock("held").await;
         holder.try_acquire(held).await.unwrap();
         let held = self.open_lock("held").await;
