@@ -230,11 +230,18 @@ impl Entries {
         }
         let mark = entry.mark;
         self.list(mark);
-        if self.idle.len > self.limits.idle
-            && let Some(oldest) = self.marks.get(self.idle.first)
-        {
-            self.forget(oldest.entry);
+        if self.idle.len > self.limits.idle {
+            self.forget_oldest();
         }
+    }
+
+    /// Removes the free key with a mark that has been free longest. Returns whether there was one.
+    pub(super) fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.marks.get(self.idle.first) else {
+            return false;
+        };
+        self.forget(oldest.entry);
+        true
     }
 
     /// Marks a key in use after the death of a holder. Of the marks that one session leaves, the key keeps

@@ -20,7 +20,7 @@ use lockkeeper_protocol::{
 
 use crate::{
     kind::{
-        budget::{CALL_BYTES, HeldBytes},
+        budget::{CALL_BYTES, HeldBytes, StoredBytes},
         call::{Call, Outbox},
         hang_up::{HangUp, SLICE},
         primitive::{Operations, Primitive, Serve},
@@ -47,8 +47,10 @@ pub struct Keyed<F> {
     /// The outbox that records the ends of holds, once there was a hold. All holds share it, because a
     /// `HoldTimer` for each would store one handle per key.
     outbox: Option<Outbox>,
-    /// The bytes of the holds, and of the keys that are kept for their marks.
+    /// The bytes of the holds.
     stored: Option<HeldBytes>,
+    /// The bytes of the free keys with marks. They are data: they take nothing of what is reserved for holds.
+    marked: Option<StoredBytes>,
     face: PhantomData<F>,
 }
 
@@ -180,7 +182,26 @@ impl<F> Keyed<F> {
     /// Updates the counted bytes. The host refuses a hold that exceeds the limit.
     fn recount(&mut self) {
         if let Some(stored) = &mut self.stored {
-            stored.set((self.holds.len() + self.entries.idle()) * CALL_BYTES);
+            stored.set(self.holds.len() * CALL_BYTES);
+        }
+        self.recount_marks();
+    }
+
+    /// Counts the free keys with marks. If the limit has no room for all, the keys that have been free longest
+    /// are forgotten.
+    fn recount_marks(&mut self) {
+        loop {
+            let bytes = self.entries.idle() * CALL_BYTES;
+            let counted = match (&mut self.marked, &self.outbox) {
+                (Some(marked), _) => marked.resize(bytes),
+                (None, Some(outbox)) if bytes > 0 => {
+                    outbox.store(bytes).map(|marked| self.marked = Some(marked))
+                }
+                (None, Some(_) | None) => Ok(()),
+            };
+            if counted.is_ok() || !self.entries.forget_oldest() {
+                return;
+            }
         }
     }
 
@@ -236,6 +257,7 @@ impl<F: KeyedVariant> Primitive for Keyed<F> {
             unsettled: Vec::new(),
             outbox: None,
             stored: None,
+            marked: None,
             face: PhantomData,
         })
     }

@@ -437,3 +437,25 @@ fn a_held_key_takes_few_bytes() {
     assert!(size_of::<Entry>() <= 56, "{}", size_of::<Entry>());
     assert!(size_of::<Hold>() <= 40, "{}", size_of::<Hold>());
 }
+
+#[test]
+fn marks_take_nothing_of_the_room_that_is_reserved_for_holds() {
+    const KEYS: usize = 100;
+    // Seven eighths are open to data, so most of the marks are forgotten.
+    let mut bench = Bench::<KeyedLock>::within(ReleaseBy::Holder, 16 * 256).unwrap();
+    for session in 0..KEYS {
+        let session = session.try_into().unwrap();
+        let id = acquire(&mut bench, session, &format!("key {session}"));
+        assert!(grant(&bench, id).abandoned.is_none());
+        bench.hang_up(session);
+    }
+    let marked = all(&mut bench).abandoned;
+    assert!((1..16).contains(&marked), "{marked}");
+    // The latest marks stay, and the reserved room is free.
+    assert!(status(&mut bench, &format!("key {}", KEYS - 1)).abandoned);
+    assert!(!status(&mut bench, "key 0").abandoned);
+    for key in ["new", "newer"] {
+        let id = acquire(&mut bench, 1000, key);
+        assert!(grant(&bench, id).abandoned.is_none());
+    }
+}
