@@ -20,6 +20,7 @@ use crate::{
     process::{
         advice::EXIT_NO_ROLE,
         child::{Launch, set_launch},
+        exit::exit,
         role::Role,
     },
     server::kinds::{self, Registrations},
@@ -206,7 +207,7 @@ impl Program {
             Ok(None) => {}
             Ok(Some(role)) => {
                 take(role);
-                process::exit(0);
+                exit(0);
             }
             Err(error) => {
                 eprintln!(

@@ -3,7 +3,6 @@
 
 use std::{
     os::fd::OwnedFd,
-    process,
     sync::{Mutex, PoisonError},
     thread,
 };
@@ -22,6 +21,7 @@ use crate::{
     limits::Limits,
     process::{
         child::{Child, END_PATIENCE},
+        exit::exit,
         role::Role,
     },
     server::{
@@ -240,7 +240,7 @@ pub(crate) fn work(mut role: Role) {
                 // An operation that does not end must not keep the process alive. The process exits without
                 // cleaning up, because the files at the address may belong to a successor by then.
                 thread::sleep(END_PATIENCE);
-                process::exit(EXIT_STUCK);
+                exit(EXIT_STUCK);
             });
             watch.map_err(|error| lack(&error))?;
             Ok(shards)

@@ -1,6 +1,6 @@
 //! The worker process: takes tasks from the queue of the pool until the queue is closed.
 
-use std::{mem, os::fd::OwnedFd, process};
+use std::{mem, os::fd::OwnedFd};
 
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, Finished};
@@ -18,7 +18,7 @@ use crate::{
         job_buffer::{JobBuffer, Pace},
         tasks::{self, Tasks},
     },
-    process::{lifeline::Lifeline, role::Role},
+    process::{exit::exit, lifeline::Lifeline, role::Role},
     proxy::{binding::Bind, proxy::Proxy},
 };
 
@@ -51,7 +51,7 @@ pub(crate) fn work(mut role: Role) {
         return role.lifeline.lacking(why.to_owned());
     };
     // A task may be running; no part of it may outlive the pool.
-    if let Err(error) = role.lifeline.watch(|| process::exit(EXIT_ORPHAN)) {
+    if let Err(error) = role.lifeline.watch(|| exit(EXIT_ORPHAN)) {
         return role.lifeline.lacking(lack(&error));
     }
     // Otherwise each of its tasks would connect anew.
@@ -84,7 +84,7 @@ pub(crate) fn work(mut role: Role) {
         role.lifeline.ready();
         let served = serve(&config, reports, &tasks, &mut role.lifeline).await;
         // A shutdown of the runtime would wait for everything that a task left on a blocking thread.
-        process::exit(if served.is_ok() { 0 } else { EXIT_ORPHAN });
+        exit(if served.is_ok() { 0 } else { EXIT_ORPHAN });
     });
 }
 

@@ -9,10 +9,12 @@
 //! | `not_ready` | the reason why a child did not get ready |
 //! | `child` | the parent's handle of a child |
 //! | `role` | the child's side: its role |
+//! | `exit` | the end of a child in a limited time |
 
 pub(crate) mod advice;
 pub(crate) mod child;
 mod executable;
+pub(crate) mod exit;
 pub(crate) mod lifeline;
 pub(crate) mod not_ready;
 pub(crate) mod role;

@@ -52,8 +52,40 @@ impl BlockingTask for BlockingSpin {
     }
 }
 
+/// Makes the exit of its worker run a destructor that never returns.
+#[derive(Debug, Serialize, Deserialize)]
+struct HangsAtExit;
+
+/// A value whose destructor never returns.
+struct Endless;
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        loop {
+            thread::sleep(Duration::from_secs(1));
+        }
+    }
+}
+
+thread_local! {
+    static ENDLESS: Endless = const { Endless };
+}
+
+impl Task for HangsAtExit {
+    const NAME: &'static str = "hangs_at_exit";
+    type Output = u32;
+
+    async fn run(self) -> u32 {
+        // The destructor runs only if the value was used.
+        ENDLESS.with(|_| std::process::id())
+    }
+}
+
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Spin>().task::<Blocking<BlockingSpin>>()
+    program
+        .task::<HangsAtExit>()
+        .task::<Spin>()
+        .task::<Blocking<BlockingSpin>>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -225,5 +257,25 @@ fn stopped_idle_worker_does_not_block_the_end_of_a_pool() {
         stop(pids[0]).await;
         pool.join().await.unwrap();
         until_gone(&pids).await;
+    });
+}
+
+#[test]
+fn worker_whose_exit_does_not_return_is_killed_and_replaced() {
+    run(async {
+        let pool = Pool::builder(1)
+            .max_tasks_per_child(1)
+            .start()
+            .await
+            .unwrap();
+        let mut workers = Vec::new();
+        for _ in 0..2 {
+            workers.push(pool.apply(HangsAtExit).await.unwrap());
+        }
+        assert_ne!(workers[0], workers[1]);
+        pool.join().await.unwrap();
+        for worker in workers {
+            until("the worker has ended", || !is_running(worker));
+        }
     });
 }
