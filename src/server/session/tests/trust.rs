@@ -175,8 +175,8 @@ async fn what_was_made_for_anyone_is_released_by_a_stranger_and_opened_as_that_a
         Err(Fault::WrongSpec {
             name: "jobs".to_owned(),
             kind: KIND.to_owned(),
-            is: r#""Anyone""#.to_owned(),
-            asked: r#""Holder""#.to_owned(),
+            is: "{release_by: Anyone}".to_owned(),
+            asked: "{release_by: Holder}".to_owned(),
         })
     );
     let theirs = stranger.open(KIND, Some("jobs"), None).await.unwrap();
