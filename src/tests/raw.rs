@@ -170,6 +170,8 @@ fn suites_pass_over_memory() {
         .args(SUITES)
         // The limits of a turn do not depend on the transport.
         .args(["--skip", "turns"])
+        // This test needs a stream that takes a part of an answer, and memory takes all of it.
+        .args(["--skip", "session_whose_client_does_not_read"])
         .env(TRANSPORT, "memory")
         .stdin(Stdio::null())
         .output()

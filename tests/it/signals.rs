@@ -222,9 +222,10 @@ fn program_drains_its_pool_under_signals_to_all_of_its_processes() {
 /// The signals end a child that has not installed its handlers yet.
 #[test]
 fn children_start_although_signals_arrive_meanwhile() {
-    const ROUNDS: u32 = 9;
-    /// Fewer than the number of consecutive children that may be ended.
-    const SIGNALS: u32 = 7;
+    const ROUNDS: u32 = 16;
+    /// The program may begin the next round before all signals of a round are sent. So those of two rounds are
+    /// fewer than the number of consecutive children that may be ended.
+    const SIGNALS: u32 = 4;
     run(async {
         let mut random = seeded();
         let mut program = start_group("signals::starts", &ROUNDS);
