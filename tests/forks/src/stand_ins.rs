@@ -35,7 +35,7 @@ const SLOWNESS: Duration = Duration::from_millis(100);
 /// The option for the process at the other end of a socket.
 const SO_PEERPIDFD: libc::c_int = 77;
 
-/// Has [`socketpair`] take long in this process, or no more.
+/// Makes `socketpair` slow or fast in this process.
 pub fn make_socket_pairs_slow(is_slow: bool) {
     ARE_PAIRS_SLOW.store(is_slow, Ordering::SeqCst);
 }
@@ -46,7 +46,7 @@ pub fn slow_socket_pairs() -> u32 {
     SLOW_PAIRS.load(Ordering::SeqCst)
 }
 
-/// Has [`flock`] take long in this process once it has locked a file, or no more.
+/// Makes `flock` slow or fast in this process, after it has locked a file.
 pub fn make_file_locks_slow(is_slow: bool) {
     ARE_LOCKS_SLOW.store(is_slow, Ordering::SeqCst);
 }
@@ -57,7 +57,7 @@ pub fn slow_file_locks() -> u32 {
     SLOW_LOCKS.load(Ordering::SeqCst)
 }
 
-/// Has [`close`] take half as long as other slow functions in this process, or no more.
+/// Makes `close` slow or fast in this process. It takes half the time of other slow functions.
 pub fn make_closes_slow(is_slow: bool) {
     ARE_CLOSES_SLOW.store(is_slow, Ordering::SeqCst);
 }
@@ -68,7 +68,7 @@ pub fn detached_threads() -> u32 {
     DETACHED.load(Ordering::SeqCst)
 }
 
-/// Has [`getsockopt`] say that it does not know the option for the process at the other end of a socket.
+/// Makes `getsockopt` report that it does not know the option for the process at the other end of a socket.
 pub fn refuse_peer_processes() {
     ARE_PEERS_REFUSED.store(true, Ordering::SeqCst);
 }
