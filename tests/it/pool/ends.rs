@@ -274,8 +274,6 @@ fn worker_whose_exit_does_not_return_is_killed_and_replaced() {
         }
         assert_ne!(workers[0], workers[1]);
         pool.join().await.unwrap();
-        for worker in workers {
-            until("the worker has ended", async || !is_running(worker)).await;
-        }
+        until_gone(&workers).await;
     });
 }
