@@ -256,8 +256,10 @@ async fn accept_clients(
                 } else {
                     let Some(id) = ids.next() else { continue };
                     let session = serve(stream, SessionId::new(id), right, Rc::clone(context));
+                    // The future is boxed here. In the block it would take its room in the task as well.
+                    let session = OnlyHere::future(session);
                     sessions.spawn_local(async {
-                        OnlyHere::future(session).await;
+                        session.await;
                     });
                 }
             }

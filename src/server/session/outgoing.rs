@@ -57,7 +57,8 @@ pub(super) struct Outgoing {
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
     /// The inputs whose hosts found this sink full.
     pub(super) held_back: HeldBack,
-    limits: Limits,
+    /// The size of the largest message, in bytes.
+    frame_bytes: usize,
     budget: Arc<UnreadBudget>,
     /// The number of sessions of the shard that are full.
     full_sinks: Rc<Cell<usize>>,
@@ -80,7 +81,7 @@ impl Outgoing {
             written: Cell::default(),
             peer: RefCell::default(),
             held_back: HeldBack::new(Rc::clone(&full_sinks)),
-            limits,
+            frame_bytes: limits.frame_bytes,
             budget,
             full_sinks,
         }
@@ -95,7 +96,7 @@ impl Outgoing {
         }
         let bytes = buffer.end();
         let before = bytes.len();
-        if frame::append(bytes, response, self.limits.frame_bytes).is_err()
+        if frame::append(bytes, response, self.frame_bytes).is_err()
             && let Response::Reply { seq, .. }
             | Response::Fault { seq, .. }
             | Response::Opened { seq, .. } = *response
@@ -138,10 +139,10 @@ impl Outgoing {
     /// The most bytes that the frame of an answer may have now, if the session does not wait for the budget.
     fn room(&self, buffer: &Buffer) -> usize {
         if self.budget.has_room() {
-            return self.limits.frame_bytes;
+            return self.frame_bytes;
         }
         let own = KEPT_BYTES.saturating_sub(buffer.unread);
-        own.min(self.limits.frame_bytes)
+        own.min(self.frame_bytes)
     }
 
     /// Encodes a large answer behind the encoded parts, if its frame has at most `most` bytes.
@@ -155,7 +156,7 @@ impl Outgoing {
                 lent = part;
                 Encoded::Reply
             }
-            Ok(Fit::TooLong) if most < self.limits.frame_bytes => return Encoded::Nothing,
+            Ok(Fit::TooLong) if most < self.frame_bytes => return Encoded::Nothing,
             Ok(Fit::TooLong) => append_fault(bytes, seq, self.too_long()),
             Err(fault) => append_fault(bytes, seq, fault),
         };
@@ -170,7 +171,7 @@ impl Outgoing {
     }
 
     fn too_long(&self) -> Fault {
-        Fault::limit("bytes in a message", self.limits.frame_bytes)
+        Fault::limit("bytes in a message", self.frame_bytes)
     }
 
     fn answered(&self) {
@@ -348,7 +349,7 @@ impl Outgoing {
         let (seq, reply) = (answer.seq, &answer.reply);
         let mut encoded = self.encode(buffer, seq, reply, self.room(buffer));
         if matches!(encoded, Encoded::Nothing) && self.budget.wait(self.session, waiting, waker) {
-            encoded = self.encode(buffer, seq, reply, self.limits.frame_bytes);
+            encoded = self.encode(buffer, seq, reply, self.frame_bytes);
         }
         match encoded {
             Encoded::Reply | Encoded::Fault => {
