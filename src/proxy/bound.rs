@@ -3,6 +3,7 @@
 use std::{
     any::type_name,
     borrow::Cow,
+    cell::Cell,
     future::{self, Future},
     pin::pin,
     sync::Arc,
@@ -188,9 +189,18 @@ impl Bound {
     }
 
     /// Encodes an operation. Returns an error above the limit of arguments.
-    pub(crate) fn encode<O: Operation>(&self, operation: &O) -> Result<Vec<u8>, CallError> {
+    pub(crate) fn encode<O: Operation>(&self, operation: &O) -> Result<Payload, CallError> {
         let most = self.connection.argument_bytes();
-        encode(self.form, operation, most, ARGUMENTS)
+        // A `Serialize` that makes a call itself finds an empty buffer.
+        let mut bytes = ARGUMENTS_BUFFER.take();
+        encode_into(&mut bytes, self.form, operation, most, ARGUMENTS)?;
+        if bytes.len() > Payload::MOST_INLINE {
+            return Ok(bytes.into());
+        }
+        let arguments = Payload::from(&*bytes);
+        bytes.clear();
+        ARGUMENTS_BUFFER.set(bytes);
+        Ok(arguments)
     }
 
     #[cold]
@@ -224,6 +234,12 @@ impl Bound {
     }
 }
 
+thread_local! {
+    /// The buffer into which the arguments of the next call are encoded. Most are short and are copied out of it,
+    /// so they take no allocation.
+    static ARGUMENTS_BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// Encodes a value of the caller. Returns an error if its `Serialize` fails or panics, or if it takes more
 /// than `most` bytes; `what` names that limit.
 pub(crate) fn encode<T: Serialize>(
@@ -233,8 +249,22 @@ pub(crate) fn encode<T: Serialize>(
     what: &str,
 ) -> Result<Vec<u8>, CallError> {
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
-    match guarded_in(form, || form.encode_bounded(&mut bytes, value, most)) {
-        Ok(true) => Ok(bytes),
+    encode_into(&mut bytes, form, value, most, what)?;
+    Ok(bytes)
+}
+
+/// The initial capacity of the buffer: most values take less.
+const USUAL_BYTES: usize = 64;
+
+fn encode_into<T: Serialize>(
+    bytes: &mut Vec<u8>,
+    form: Form,
+    value: &T,
+    most: usize,
+    what: &str,
+) -> Result<(), CallError> {
+    match guarded_in(form, || form.encode_bounded(bytes, value, most)) {
+        Ok(true) => Ok(()),
         Ok(false) => Err(Fault::limit(what, most).into()),
         Err(error) => {
             let name = type_name::<T>();
@@ -242,6 +272,3 @@ pub(crate) fn encode<T: Serialize>(
         }
     }
 }
-
-/// The initial capacity of the buffer: most values take less.
-const USUAL_BYTES: usize = 64;
