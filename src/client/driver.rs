@@ -10,7 +10,7 @@
 use std::{
     future,
     sync::{Arc, MutexGuard, Weak, atomic::Ordering},
-    task::{self, Poll},
+    task::Poll,
 };
 
 use tokio::runtime::{self, Handle};
@@ -164,8 +164,7 @@ async fn drive(attachment: Attachment, reader: Arc<Reader>) {
         let Some(mut shared) = connection.lock() else {
             return Poll::Ready(());
         };
-        let mut task = task::Context::from_waker(&reader.waker);
-        let why = Connection::read_all(&mut shared, |scratch| reader.poll_read(&mut task, scratch));
+        let why = Connection::read_all(&mut shared, |scratch| reader.poll_read(scratch));
         let has_ended = why.is_some();
         connection.unlock(shared, why);
         if has_ended {

@@ -104,10 +104,7 @@ impl Pending {
         };
         // A plain thread reads after it has slept on the stream's descriptor.
         let why = reader.as_ref().and_then(|reader| {
-            let mut readable = task::Context::from_waker(&reader.waker);
-            Connection::read_all(&mut shared, |scratch| {
-                reader.poll_read(&mut readable, scratch)
-            })
+            Connection::read_all(&mut shared, |scratch| reader.poll_read(scratch))
         });
         let polled = shared.session.poll_answer(*seq, task.waker(), &mut known);
         // If the connection ends here, this caller is woken to find that answer.

@@ -8,7 +8,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -40,6 +40,7 @@ impl Reader {
         let wakers = Arc::new(Wakers {
             caller: AtomicWaker::new(),
             driver: AtomicWaker::new(),
+            is_registered: AtomicBool::new(false),
             waiters: Arc::clone(waiters),
         });
         Self {
@@ -50,16 +51,24 @@ impl Reader {
         }
     }
 
-    /// Reads the stream, or registers the reading task for when it is readable.
-    pub(super) fn poll_read(
-        &self,
-        task: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.stream.get() {
-            Some(stream) => stream.poll_read(task, buffer),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+    /// Reads the stream, or registers [`Self::waker`] for when it is readable. The lock of the connection is
+    /// held, so there is one poll at a time.
+    pub(super) fn poll_read(&self, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let is_registered = &self.wakers.is_registered;
+        if is_registered.load(Ordering::Acquire) {
+            // The stream has not become readable since the last poll.
+            return Poll::Pending;
         }
+        let Some(stream) = self.stream.get() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        // It is set before the poll, because the waker may be woken during the poll.
+        is_registered.store(true, Ordering::Release);
+        let polled = stream.poll_read(&mut Context::from_waker(&self.waker), buffer);
+        if polled.is_ready() {
+            is_registered.store(false, Ordering::Release);
+        }
+        polled
     }
 
     /// Returns whether it belongs to the current runtime.
@@ -77,12 +86,15 @@ pub(super) struct Wakers {
     pub(super) caller: AtomicWaker,
     /// The driver task.
     pub(super) driver: AtomicWaker,
+    /// Whether the stream will wake them. A read before that finds nothing.
+    is_registered: AtomicBool,
     /// The number of callers of the connection, on all runtimes.
     waiters: Arc<AtomicUsize>,
 }
 
 impl Wake for Wakers {
     fn wake(self: Arc<Self>) {
+        self.is_registered.store(false, Ordering::Release);
         let caller = self.caller.take();
         // A caller that is woken may not poll its call, as in a `select!` that has moved on. With no other
         // waiters that is harmless; otherwise the driver is woken too. `caller` is empty when the newest
