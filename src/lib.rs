@@ -204,7 +204,7 @@ pub mod deadlock {
 /// The errors inside [`CallError`], [`StartError`] and [`TaskError`], and those of single calls.
 pub mod errors {
     pub use lockkeeper_protocol::{
-        BreakReason, Fault, Refusal,
+        BreakReason, Fault, Refusal, WrongKind, WrongSpec,
         operations::{TaskFault, WorkerExit},
     };
 

@@ -28,25 +28,9 @@ pub enum Fault {
     /// The kind has no operation with that name or number.
     UnknownOperation(String),
     /// The name belongs to an object of another kind.
-    WrongKind {
-        /// The name that was opened.
-        name: String,
-        /// The kind of the existing object.
-        is: String,
-        /// The requested kind.
-        asked: String,
-    },
+    WrongKind(Box<WrongKind>),
     /// The name belongs to an object with another spec.
-    WrongSpec {
-        /// The name that was opened.
-        name: String,
-        /// The kind of the existing object.
-        kind: String,
-        /// What the object was made with, as text, cut if it is long.
-        is: String,
-        /// What the call asked for, as text, cut if it is long.
-        asked: String,
-    },
+    WrongSpec(Box<WrongSpec>),
     /// The name is not allowed.
     BadName(String),
     /// The name belongs to another shard of the manager. Only that shard may have an object with the name.
@@ -81,6 +65,30 @@ pub enum Fault {
     Deadlock(Box<Deadlock>),
 }
 
+/// The name, and the two kinds, of a [`Fault::WrongKind`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongKind {
+    /// The name that was opened.
+    pub name: String,
+    /// The kind of the existing object.
+    pub is: String,
+    /// The requested kind.
+    pub asked: String,
+}
+
+/// The name, and the two specs, of a [`Fault::WrongSpec`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongSpec {
+    /// The name that was opened.
+    pub name: String,
+    /// The kind of the existing object.
+    pub kind: String,
+    /// What the object was made with, as text, cut if it is long.
+    pub is: String,
+    /// What the call asked for, as text, cut if it is long.
+    pub asked: String,
+}
+
 /// How a call ended that has a fault instead of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FaultClass {
@@ -104,8 +112,8 @@ impl Fault {
             | Self::UnknownObject(_)
             | Self::UnknownKind(_)
             | Self::UnknownOperation(_)
-            | Self::WrongKind { .. }
-            | Self::WrongSpec { .. }
+            | Self::WrongKind(_)
+            | Self::WrongSpec(_)
             | Self::BadName(_)
             | Self::BadArguments(_)
             | Self::Refused(_)
@@ -158,7 +166,8 @@ impl fmt::Display for Fault {
                     Printable(name)
                 )
             }
-            Self::WrongKind { name, is, asked } => {
+            Self::WrongKind(wrong) => {
+                let WrongKind { name, is, asked } = &**wrong;
                 let (is, asked) = (Printable(is), Printable(asked));
                 write!(
                     f,
@@ -167,18 +176,14 @@ impl fmt::Display for Fault {
                     article(asked.0)
                 )
             }
-            Self::WrongSpec {
-                name,
-                kind,
-                is,
-                asked,
-            } => write!(
+            Self::WrongSpec(wrong) => write!(
                 f,
-                "{} {name:?} was made with {}, and this call asks for {}: open it with what it was made \
+                "{} {:?} was made with {}, and this call asks for {}: open it with what it was made \
                  with, or use another name",
-                Printable(kind),
-                PrintableText(is),
-                PrintableText(asked)
+                Printable(&wrong.kind),
+                wrong.name,
+                PrintableText(&wrong.is),
+                PrintableText(&wrong.asked)
             ),
             Self::WrongShard { name, shard } => write!(
                 f,

@@ -37,7 +37,7 @@ mod proof;
 mod shard;
 
 pub use deadlock::{Caller, Claim, Deadlock, WaitsFor};
-pub use fault::{BreakReason, Fault, FaultClass, Refusal};
+pub use fault::{BreakReason, Fault, FaultClass, Refusal, WrongKind, WrongSpec};
 pub use ids::{CallId, Fence, JobId, ObjectName, SessionId};
 pub use inspection::{CallInfo, ObjectInfo, Page, PartInfo, Question, Snapshot, Stats, Times};
 pub use operation::Operation;

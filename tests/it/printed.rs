@@ -5,7 +5,7 @@ use std::{io::Write, os::unix::net::UnixStream, path::PathBuf, time::Duration};
 use lockkeeper::{
     Address, CallError, Fence, Manager, StartError, TaskError,
     deadlock::{Caller, Claim, Deadlock, WaitsFor},
-    errors::{BreakReason, Fault, FenceError, Refusal, TaskFault},
+    errors::{BreakReason, Fault, FenceError, Refusal, TaskFault, WrongKind, WrongSpec},
     guards::Abandoned,
     inspect::{CallInfo, Key, ObjectInfo, PartInfo, Peer, Snapshot},
     kind::{Operations, Primitive, Survey},
@@ -124,17 +124,17 @@ fn errors_are_one_line_each() {
         Fault::UnknownObject(hostile()),
         Fault::UnknownKind(hostile()),
         Fault::UnknownOperation(hostile()),
-        Fault::WrongKind {
+        Fault::WrongKind(Box::new(WrongKind {
             name: hostile(),
             is: hostile(),
             asked: hostile(),
-        },
-        Fault::WrongSpec {
+        })),
+        Fault::WrongSpec(Box::new(WrongSpec {
             name: hostile(),
             kind: hostile(),
             is: hostile(),
             asked: hostile(),
-        },
+        })),
         Fault::BadName(hostile()),
         Fault::WrongShard {
             name: hostile(),

@@ -10,7 +10,7 @@ use futures::{FutureExt, future::join_all};
 use lockkeeper::{
     CallError, GetError, Limits, Manager, Pool, PutError, Queue, Semaphore, Task, block_on,
     builders::Program,
-    errors::{Fault, Refusal},
+    errors::{Fault, Refusal, WrongSpec},
 };
 use lockkeeper_test_support::{Watchdog, for_turns, run_in_turns, sweep, until};
 use serde::{Deserialize, Serialize};
@@ -316,12 +316,12 @@ fn queue_of_another_type_is_refused_with_both_types_and_nothing_changes() {
         let wrong = jobs.queue::<String>(7).await.map(drop);
         assert_eq!(wrong, Err(both.clone()));
         let wrong = jobs.queue::<u32>(8).await.map(drop);
-        let spec = CallError::Fault(Fault::WrongSpec {
+        let spec = CallError::Fault(Fault::WrongSpec(Box::new(WrongSpec {
             name: "jobs".to_owned(),
             kind: "queue".to_owned(),
             is: r#"{capacity: 7, schema: "u32"}"#.to_owned(),
             asked: r#"{capacity: 8, schema: "u32"}"#.to_owned(),
-        });
+        })));
         assert_eq!(wrong, Err(spec));
         let unnamed = jobs.schema("").queue::<u32>(7).await.map(drop);
         assert!(unnamed.unwrap_err().to_string().contains("1 to 4096 bytes"));

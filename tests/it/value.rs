@@ -15,7 +15,7 @@ use futures::{FutureExt, TryStreamExt};
 use lockkeeper::{
     CallError, Limits, Manager, Pool, Task, Value, block_on,
     builders::Program,
-    errors::{Fault, Refusal},
+    errors::{Fault, Refusal, WrongSpec},
     guards::Versioned,
 };
 use lockkeeper_test_support::{
@@ -317,12 +317,12 @@ fn value_of_another_type_is_refused_with_both_types_and_nothing_changes() {
             level.value("low".to_owned()).await.map(drop),
             wrong("String")
         );
-        let spec = CallError::Fault(Fault::WrongSpec {
+        let spec = CallError::Fault(Fault::WrongSpec(Box::new(WrongSpec {
             name: "level".to_owned(),
             kind: "value".to_owned(),
             is: r#"the first value 7 of the schema id "u64""#.to_owned(),
             asked: r#"the first value 1 of the schema id "u64""#.to_owned(),
-        });
+        })));
         assert_eq!(level.value(1_u64).await.map(drop), Err(spec));
         let token = serde_json::to_string(&value).unwrap();
         let other: Value<String> = serde_json::from_str(&token).unwrap();

@@ -13,7 +13,7 @@ use std::{
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use lockkeeper_actors::{Input, Inputs, Mailbox, Share, Shell};
-use lockkeeper_protocol::{Fault, ObjectName, ShardOf};
+use lockkeeper_protocol::{Fault, ObjectName, ShardOf, WrongKind, WrongSpec};
 
 use crate::{
     limits::Limits,
@@ -194,22 +194,22 @@ impl Supervisor {
         let opened = self.opened(number, child);
         let is = child.make.kind.name;
         if is != kind {
-            return Err(Fault::WrongKind {
+            return Err(Fault::WrongKind(Box::new(WrongKind {
                 name: opened.name.text().into_owned(),
                 is: is.to_owned(),
                 asked: kind.to_owned(),
-            });
+            })));
         }
         if let Some(spec) = spec
             && *spec != *child.make.spec
         {
             let describe = child.make.kind.describe;
-            return Err(Fault::WrongSpec {
+            return Err(Fault::WrongSpec(Box::new(WrongSpec {
                 name: opened.name.text().into_owned(),
                 kind: kind.to_owned(),
                 is: describe(&child.make.spec),
                 asked: describe(spec),
-            });
+            })));
         }
         if self.shell.has_failed(number) {
             return Err(Fault::Gone);
@@ -478,12 +478,12 @@ mod tests {
         let wrong = open_as::<Semaphore>(&mut supervisor, Some("2"), Some(&other));
         assert_eq!(
             wrong,
-            Err(Fault::WrongSpec {
+            Err(Fault::WrongSpec(Box::new(WrongSpec {
                 name: "2".to_owned(),
                 kind: Semaphore::KIND.to_owned(),
                 is: Semaphore::describe(&SemaphoreSpec::from(2)),
                 asked: Semaphore::describe(&other),
-            })
+            })))
         );
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use lockkeeper_protocol::{
     Abandoned, BreakReason, CallInfo, Caller, Claim, Deadlock, Fault, Fence, ObjectInfo, Page,
-    PartInfo, Peer, Question, Refusal, Stats, WaitsFor,
+    PartInfo, Peer, Question, Refusal, Stats, WaitsFor, WrongKind, WrongSpec,
     codec::{self, Blob, Form},
     operations::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
@@ -185,17 +185,17 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Fault::UnknownObject(jobs()))
         .show(&Fault::UnknownKind("lokc".to_owned()))
         .show(&Fault::UnknownOperation("number 7".to_owned()))
-        .show(&Fault::WrongKind {
+        .show(&Fault::WrongKind(Box::new(WrongKind {
             name: jobs(),
             is: "lock".to_owned(),
             asked: "semaphore".to_owned(),
-        })
-        .show(&Fault::WrongSpec {
+        })))
+        .show(&Fault::WrongSpec(Box::new(WrongSpec {
             name: jobs(),
             kind: "lock".to_owned(),
             is: "A".to_owned(),
             asked: "B".to_owned(),
-        })
+        })))
         .show(&Fault::BadName(why()))
         .show(&Fault::WrongShard {
             name: jobs(),

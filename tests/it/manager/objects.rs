@@ -7,7 +7,7 @@ use lockkeeper::{
     CallError, Limits, Manager, ReleaseBy, StartError,
     builders::Program,
     dynamic::Object,
-    errors::{Fault, Refusal},
+    errors::{Fault, Refusal, WrongKind, WrongSpec},
     kind::{Call, Operation, Operations, Primitive, Serve},
 };
 use lockkeeper_test_support::until;
@@ -110,11 +110,11 @@ fn name_of_another_kind_or_spec_is_refused() {
     run(async {
         let manager = Manager::start().await.unwrap();
         manager.named("db").semaphore(2).await.unwrap();
-        let wrong_kind = Fault::WrongKind {
+        let wrong_kind = Fault::WrongKind(Box::new(WrongKind {
             name: "db".to_owned(),
             is: "semaphore".to_owned(),
             asked: "lock".to_owned(),
-        };
+        }));
         assert!(
             wrong_kind
                 .to_string()
@@ -126,12 +126,12 @@ fn name_of_another_kind_or_spec_is_refused() {
         let refused = matches!(outcome, Err(CallError::Fault(Fault::WrongKind { .. })));
         assert!(refused, "{outcome:?}");
         let outcome = manager.named("db").semaphore(3).await.map(drop);
-        let wrong_spec = Fault::WrongSpec {
+        let wrong_spec = Fault::WrongSpec(Box::new(WrongSpec {
             name: "db".to_owned(),
             kind: "semaphore".to_owned(),
             is: r#"{permits: 2, release_by: "Holder"}"#.to_owned(),
             asked: r#"{permits: 3, release_by: "Holder"}"#.to_owned(),
-        };
+        }));
         assert_eq!(outcome, Err(CallError::Fault(wrong_spec)));
         let same = manager.named("db").semaphore(2).await.unwrap();
         assert_eq!(same.status().await.unwrap().available, 2);

@@ -6,7 +6,7 @@ use lockkeeper_actors::{
     sync::{Barrier, BoundedSemaphore, Event, KeyedSemaphore, Latch, Semaphore},
 };
 use lockkeeper_protocol::{
-    CallId, Fault, ObjectName, Proof, Question, Refusal, Shard,
+    CallId, Fault, ObjectName, Proof, Question, Refusal, Shard, WrongKind, WrongSpec,
     codec::{Blob, BlobRef},
     frame::{ANSWER_MARGIN_BYTES, Request, Response},
     operations::{
@@ -427,19 +427,19 @@ async fn a_taken_name_is_opened_as_what_it_is_or_not_at_all() {
     let other = client.open(SEMAPHORE, Some("seats"), Some(&three)).await;
     assert_eq!(
         other,
-        Err(Fault::WrongSpec {
+        Err(Fault::WrongSpec(Box::new(WrongSpec {
             name: "seats".to_owned(),
             kind: SEMAPHORE.to_owned(),
             is: r#"{permits: 2, release_by: "Holder"}"#.to_owned(),
             asked: r#"{permits: 3, release_by: "Holder"}"#.to_owned(),
-        })
+        })))
     );
     let other = client.open(KIND, Some("seats"), Some(SPEC)).await;
-    let wrong = Fault::WrongKind {
+    let wrong = Fault::WrongKind(Box::new(WrongKind {
         name: "seats".to_owned(),
         is: SEMAPHORE.to_owned(),
         asked: KIND.to_owned(),
-    };
+    }));
     assert_eq!(other, Err(wrong));
     let none = client.open(KIND, Some("none"), None).await;
     assert_eq!(none, Err(Fault::UnknownObject("none".to_owned())));

@@ -6,7 +6,7 @@ use lockkeeper_actors::{
 };
 use lockkeeper_protocol::{
     BreakReason, CallId, Fault, ManagerSecret, Operation, Page, Proof, Question, Refusal,
-    SECRET_BYTES,
+    SECRET_BYTES, WrongSpec,
     codec::{self, BlobRef},
     frame::{Request, Response},
     operations::{
@@ -172,12 +172,12 @@ async fn what_was_made_for_anyone_is_released_by_a_stranger_and_opened_as_that_a
     let wrong = stranger.open(KIND, Some("jobs"), Some(&holders)).await;
     assert_eq!(
         wrong,
-        Err(Fault::WrongSpec {
+        Err(Fault::WrongSpec(Box::new(WrongSpec {
             name: "jobs".to_owned(),
             kind: KIND.to_owned(),
             is: "{release_by: Anyone}".to_owned(),
             asked: "{release_by: Holder}".to_owned(),
-        })
+        })))
     );
     let theirs = stranger.open(KIND, Some("jobs"), None).await.unwrap();
     holder.try_acquire(lock).await.unwrap();
