@@ -13,7 +13,7 @@ use std::{
     ffi::OsString,
     fmt,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, TryLockError},
 };
@@ -319,8 +319,8 @@ impl FenceFile {
         let new = with_suffix(&self.path, ".new");
         let written = remove_left(&new)
             .and_then(|()| files::create(&new, NEW_FILE_MODE))
-            .and_then(|mut file| {
-                file.write_all(line(token).as_bytes())?;
+            .and_then(|file| {
+                files::write_all(&file, line(token).as_bytes())?;
                 file.sync_all()
             });
         written.map_err(|error| system(&new, &error))?;

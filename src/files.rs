@@ -8,13 +8,17 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, Read, Seek},
+    io::{self, Read, Seek, Write},
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::Path,
     time::{Duration, SystemTime},
 };
 
-use rustix::fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat};
+use rustix::{
+    fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat},
+    io::Errno,
+    process::{Resource, getrlimit},
+};
 
 use crate::want::remedy;
 
@@ -126,6 +130,22 @@ pub(crate) fn open_or_create(
     }
 }
 
+/// Writes all bytes at the beginning of a file of this process.
+///
+/// # Errors
+///
+/// Returns the error of the system for a file beyond the process's limit. The write itself would also raise SIGXFSZ,
+/// which ends a process that has no handler for it.
+pub(crate) fn write_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    let limit = getrlimit(Resource::Fsize).current;
+    let is_beyond = |limit| u64::try_from(bytes.len()).is_ok_and(|length| length > limit);
+    let written = match limit.is_some_and(is_beyond) {
+        true => Err(Errno::FBIG.into()),
+        false => file.rewind().and_then(|()| file.write_all(bytes)),
+    };
+    written.map_err(|error| with_remedy(&error).unwrap_or(error))
+}
+
 /// Removes the file at a path if it has the given identity, and leaves any other file.
 pub(crate) fn remove(path: &Path, id: FileId) -> io::Result<()> {
     if FileId::at(path)? != Some(id) {
@@ -166,8 +186,8 @@ pub(crate) const NOT_OURS: io::ErrorKind = io::ErrorKind::InvalidData;
 /// Adds to a system error which file or folder is at the path, or above it, and who owns it.
 pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
     let kind = error.kind();
-    if let Some(remedy) = remedy(error) {
-        return io::Error::new(kind, format!("{error}: {remedy}"));
+    if let Some(error) = with_remedy(error) {
+        return error;
     }
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_symlink() => not_ours(&metadata),
@@ -193,6 +213,12 @@ pub(crate) fn explain(path: &Path, error: &io::Error) -> io::Error {
             io::Error::new(kind, format!("{error}; {above}"))
         }
     }
+}
+
+/// Adds to a system error which resource the system lacks, if it lacks one.
+fn with_remedy(error: &io::Error) -> Option<io::Error> {
+    let remedy = remedy(error)?;
+    Some(io::Error::new(error.kind(), format!("{error}: {remedy}")))
 }
 
 /// What to do when the system refuses a path.

@@ -8,7 +8,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read, Seek, Write},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -265,8 +265,10 @@ fn shards_in(file: &File) -> u32 {
     said.filter(|said| *said <= MAX_SHARDS).unwrap_or(1)
 }
 
-fn write_to(mut file: &File, shards: u32) -> io::Result<()> {
+fn write_to(file: &File, shards: u32) -> io::Result<()> {
     file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(format!("{HEADING}{EXPLANATION}{SHARDS}{shards}\n").as_bytes())
+    files::write_all(
+        file,
+        format!("{HEADING}{EXPLANATION}{SHARDS}{shards}\n").as_bytes(),
+    )
 }

@@ -10,11 +10,13 @@ use std::{
 
 use lockkeeper::{Fence, FenceFile, Manager};
 use lockkeeper_test_support::{Role, Roles, report, until};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{run, wants::Unprivileged};
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("wants::full_disk", use_full_disk);
+    roles.add("wants::small_files", use_small_files);
     roles.add("wants::no_rights", use_closed_folder);
 }
 
@@ -71,6 +73,19 @@ async fn use_full_disk(folder: PathBuf) {
     pending::<()>().await;
 }
 
+/// Uses a folder while this process may write files of no byte, of too few bytes, and of any size.
+async fn use_small_files(folder: PathBuf) {
+    let limit = |current| {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Fsize);
+        setrlimit(Resource::Fsize, Rlimit { current, maximum }).unwrap();
+    };
+    for most in [Some(0), Some(10), getrlimit(Resource::Fsize).maximum] {
+        limit(most);
+        tell(writes(&folder).await);
+    }
+    pending::<()>().await;
+}
+
 /// Uses a folder that this user may not write to, until the mark exists.
 async fn use_closed_folder((folder, mark): (PathBuf, PathBuf)) {
     tell(writes(&folder).await);
@@ -112,6 +127,25 @@ fn full_disk_is_reported_and_the_next_attempt_works_once_there_is_space() {
                 // The errors contain the path and the reason.
                 assert!(shown.contains("No space left"), "{what}: {shown}");
                 assert!(shown.contains(folder.to_str().unwrap()), "{what}: {shown}");
+            }
+        }
+        for _ in 0..4 {
+            assert_eq!(role.next_report(), "done");
+        }
+    });
+}
+
+#[test]
+fn limit_of_the_size_of_files_is_reported_and_ends_no_process() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let mut role = Role::start("wants::small_files", &folder);
+        for bytes in [0, 10] {
+            for _ in 0..4 {
+                let shown = role.next_report();
+                assert!(shown.contains("ulimit -f"), "{bytes}: {shown}");
+                assert!(shown.contains(folder.to_str().unwrap()), "{bytes}: {shown}");
             }
         }
         for _ in 0..4 {
