@@ -10,6 +10,13 @@ pub(crate) const EXIT_NO_ROLE: i32 = 70;
 /// The exit code of a program whose main panicked.
 const EXIT_PANICKED: i32 = 101;
 
+/// The exit code of the system's loader, which has printed which library of a program it does not find.
+const EXIT_NOT_LOADED: i32 = 127;
+
+/// The advice about a program that the loader does not load.
+const NOT_LOADED: &str = "the loader did not find all of the program's libraries, and its standard error names them. \
+                          After a chroot, start pools and managers before it, or copy the libraries into the new root";
+
 /// The advice if the child may have run main without taking its role.
 pub(super) const MISSED: &str = "is lockkeeper::program() the first thing that main does?";
 
@@ -33,12 +40,14 @@ pub(super) fn in_step(step: &str) -> String {
 /// that it printed.
 pub(super) fn may_have_run_main(status: ExitStatus) -> bool {
     let code = status.code();
-    code.is_some_and(|code| code != EXIT_NO_ROLE && code != EXIT_PANICKED)
+    let others = [EXIT_NO_ROLE, EXIT_PANICKED, EXIT_NOT_LOADED];
+    code.is_some_and(|code| !others.contains(&code))
 }
 
 /// Returns the advice for a child that took its role, or was ended by a signal.
 pub(super) fn of(status: ExitStatus) -> &'static str {
     match status.signal().and_then(Signal::from_named_raw) {
+        None if status.code() == Some(EXIT_NOT_LOADED) => NOT_LOADED,
         None if status.code().is_some() => "its standard error tells why",
         Some(Signal::XFSZ) => "raise the limit of the size of files (ulimit -f)",
         Some(Signal::XCPU) => "raise the limit of processor time (ulimit -t)",
@@ -69,11 +78,13 @@ mod tests {
         let others = [
             exited(EXIT_NO_ROLE),
             exited(EXIT_PANICKED),
+            exited(EXIT_NOT_LOADED),
             signalled(Signal::XFSZ),
             signalled(Signal::KILL),
         ];
         assert!(!others.into_iter().any(may_have_run_main));
         assert!(of(exited(EXIT_PANICKED)).contains("standard error"));
+        assert!(of(exited(EXIT_NOT_LOADED)).contains("libraries"));
     }
 
     #[test]

@@ -68,11 +68,15 @@ impl Executable {
     /// another process, it returns the system's error at once.
     pub(super) fn start<P>(&self, start: impl Fn(&Path) -> io::Result<P>) -> io::Result<P> {
         let mut tried = Vec::new();
+        let mut why = Unstartable::Other;
         if loaded_program().is_none() {
             match start(Path::new(RUNNING)) {
                 Ok(process) => return Ok(process),
                 Err(error) if is_want(&error) => return Err(error),
-                Err(error) => tried.push(format!("{RUNNING}: {error}")),
+                Err(error) => {
+                    why = Unstartable::of(&error);
+                    tried.push(format!("{RUNNING}: {error}"));
+                }
             }
         }
         if let Some(path) = &self.path {
@@ -83,8 +87,9 @@ impl Executable {
             }
         }
         Err(io::Error::other(format!(
-            "this program's executable cannot be started once more ({})",
-            tried.join("; ")
+            "this program's executable cannot be started once more ({}){}",
+            tried.join("; "),
+            why.remedy()
         )))
     }
 
@@ -93,10 +98,47 @@ impl Executable {
         let file = file_at(path)?;
         if self.file.is_some_and(|started| started != file) {
             return Err(io::Error::other(
-                "it was replaced since this program started, so restart the program",
+                "it is not the file that this program was started from, so restart the program",
             ));
         }
         Ok(())
+    }
+}
+
+/// Why the file that this process runs does not start.
+#[derive(Clone, Copy, Debug)]
+enum Unstartable {
+    /// `/proc` does not lead to the file.
+    NoProc,
+    /// The file is there, and the loader that it names is not.
+    NoLoader,
+    Other,
+}
+
+impl Unstartable {
+    fn of(error: &io::Error) -> Self {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Self::Other;
+        }
+        // It leads to the file itself, even if the file has no path any more.
+        match fs::metadata(RUNNING) {
+            Ok(_) => Self::NoLoader,
+            Err(_) => Self::NoProc,
+        }
+    }
+
+    const fn remedy(self) -> &'static str {
+        match self {
+            Self::NoProc => {
+                ". There is no /proc: mount it, after a chroot in the new root, or start pools and managers before \
+                 the chroot"
+            }
+            Self::NoLoader => {
+                ". The program's loader (ld.so) is missing: after a chroot, copy it and the program's libraries into \
+                 the new root, or start pools and managers before the chroot"
+            }
+            Self::Other => "",
+        }
     }
 }
 

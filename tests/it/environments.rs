@@ -69,7 +69,7 @@ fn this_program() -> Command {
 
 /// Returns a command that runs this program in new namespaces, after a shell command, if this machine supports
 /// them.
-fn unshared(options: &str, first: &str) -> Option<Command> {
+pub(crate) fn unshared(options: &str, first: &str) -> Option<Command> {
     let shell = format!("{first} exec \"$0\" \"$@\"");
     let command = |program: &Path| {
         let mut command = Command::new("unshare");

@@ -3,7 +3,11 @@
 
 use std::{
     env, fs,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    future::pending,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::chroot, net::UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -13,7 +17,7 @@ use lockkeeper_test_support::{Role, Roles, copy_program, is_running, kill, repor
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
-use crate::{pool::basic_tasks::Who, run};
+use crate::{environments::unshared, pool::basic_tasks::Who, run};
 
 /// A change to a program's file, and the expected result.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +28,7 @@ struct Owner {
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("executable::owner", own_children);
+    roles.add("executable::chrooted", start_in_another_root);
 }
 
 /// Starts a pool before the mark exists. Afterwards it starts another worker, another pool and a
@@ -52,6 +57,15 @@ async fn own_children(Owner { mark }: Owner) {
         Ok::<_, String>("children started".to_owned())
     };
     report(&outcome.await.unwrap_or_else(|error| error));
+}
+
+/// Makes a folder the root of this process, and starts children there.
+async fn start_in_another_root(root: PathBuf) {
+    chroot(root).unwrap();
+    env::set_current_dir("/").unwrap();
+    report(&Manager::spawn().await.map(drop).unwrap_err().to_string());
+    report(&Pool::new(1).await.map(drop).unwrap_err().to_string());
+    pending::<()>().await;
 }
 
 /// A copy of this program in its own folder.
@@ -159,8 +173,8 @@ fn child_that_would_be_another_program_is_not_started() {
             copy_program(&env::current_exe().unwrap(), &copy.program);
         };
         let changes: [(fn(&Copy), _); 3] = [
-            (Copy::replace, "it was replaced"),
-            (same_again, "it was replaced"),
+            (Copy::replace, "it is not the file"),
+            (same_again, "it is not the file"),
             (
                 |copy| fs::remove_file(&copy.program).unwrap(),
                 "No such file",
@@ -172,6 +186,43 @@ fn child_that_would_be_another_program_is_not_started() {
             let shown = copy.run(command.arg(&copy.program), change);
             assert!(shown.contains(why), "{shown}");
             assert!(shown.contains(copy.program.to_str().unwrap()), "{shown}");
+        }
+    });
+}
+
+/// A program may give up its root folder while it runs.
+#[test]
+fn error_after_a_chroot_says_what_is_missing_in_the_new_root() {
+    let Some(loader) = loader() else {
+        return println!("skipped: this machine has no loader at a usual path");
+    };
+    run(async {
+        for (has_proc, has_loader, words) in [
+            (false, false, "There is no /proc: mount it"),
+            (true, false, "loader (ld.so) is missing"),
+            (true, true, "copy the libraries into the new root"),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let proc = root.path().join("proc");
+            fs::create_dir(&proc).unwrap();
+            let mount = match has_proc {
+                true => format!("mount --rbind /proc '{}' &&", proc.display()),
+                false => String::new(),
+            };
+            if has_loader {
+                let copy = root.path().join(loader.strip_prefix("/").unwrap());
+                fs::create_dir_all(copy.parent().unwrap()).unwrap();
+                fs::copy(&loader, copy).unwrap();
+            }
+            let Some(mut command) = unshared("-rm", &mount) else {
+                return;
+            };
+            let mut role = Role::start_by(&mut command, "executable::chrooted", &root.path());
+            for _ in 0..2 {
+                let shown = role.next_report();
+                assert!(shown.contains(words), "{shown}");
+                assert!(!shown.contains("lockkeeper::program()"), "{shown}");
+            }
         }
     });
 }
