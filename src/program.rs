@@ -1,7 +1,7 @@
 //! `program()`: the one call at the top of `main`. It registers kinds and tasks, and decides whether
 //! this process is the main program, a worker or a spawned manager.
 
-use std::{collections::BTreeMap, future::Future, process, sync::Arc};
+use std::{collections::BTreeMap, future::Future, panic::Location, process, sync::Arc};
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::Refusal;
@@ -190,6 +190,11 @@ impl Program {
     ///     // Manager::spawn() and Pool::new() work from here on.
     /// }
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// Panics in a child if the test named `test` is async: the work of a child needs its own runtime. Other tests
+    /// may be async.
     #[track_caller]
     pub fn in_test(self, test: &str) {
         self.enter(Launch::Test(test.to_owned()));
@@ -202,10 +207,17 @@ impl Program {
         for (scheme, transport) in self.transports {
             endpoint::register(&scheme, transport);
         }
+        let in_runtime = in_runtime(&launch);
         set_launch(launch);
         match Role::of_this_process() {
             Ok(None) => {}
-            Ok(Some(role)) => {
+            Ok(Some(mut role)) => {
+                if Handle::try_current().is_ok() {
+                    // The parent has the error, and then kills this process, maybe before it prints the panic.
+                    let place = Location::caller();
+                    role.lifeline.failed(format!("{in_runtime} (at {place})"));
+                    panic!("{in_runtime}");
+                }
                 take(role);
                 exit(0);
             }
@@ -225,9 +237,22 @@ impl Program {
 fn assert_no_runtime() {
     assert!(
         Handle::try_current().is_err(),
-        "lockkeeper::program() was called inside a runtime: call it in a plain `fn main`, and start \
-         the runtime after it"
+        "{}",
+        in_runtime(&Launch::Main)
     );
+}
+
+/// Returns what is wrong with a call inside a runtime, and what to do.
+fn in_runtime(launch: &Launch) -> String {
+    let remedy = match launch {
+        Launch::Main => "call it in a plain `fn main`".to_owned(),
+        Launch::Test(test) => {
+            format!("make the test {test:?}, which in_test names, a plain #[test] without async")
+        }
+    };
+    format!(
+        "lockkeeper::program() was called inside a runtime: {remedy}, and start the runtime after it"
+    )
 }
 
 /// Does the work of a child.

@@ -3,7 +3,7 @@
 //!
 //! No test and no role in this file calls [`crate::program`].
 
-use std::future::pending;
+use std::{env, future::pending};
 
 use lockkeeper::{Manager, Pool, StartError};
 use lockkeeper_test_support::{Role, Roles, children_of, in_own_process, report, run, until};
@@ -13,6 +13,11 @@ pub(crate) fn roles(roles: &mut Roles) {
         lockkeeper::program().in_test(&test);
         report(&why(Manager::spawn().await.map(drop)));
         report(&why(Pool::new(3).await.map(drop)));
+        pending::<()>().await;
+    });
+    roles.add("not_a_program::asynchronous", |test: String| async move {
+        lockkeeper::program().in_test(&test);
+        report(&why(Manager::spawn().await.map(drop)));
         pending::<()>().await;
     });
     roles.add("not_a_program::forgetful", |(): ()| async {
@@ -25,6 +30,42 @@ pub(crate) fn roles(roles: &mut Roles) {
 /// A test that does not call `program()` when a child runs it.
 #[test]
 fn does_something_else() {}
+
+/// Calls `program()` in a child. In the suite this would set the test for the children of all tests.
+fn call_as_a_child(test: &str) {
+    if env::args().any(|argument| argument.starts_with("lockkeeper:")) {
+        lockkeeper::program().in_test(test);
+    }
+}
+
+#[tokio::test]
+async fn tokio_test() {
+    call_as_a_child("not_a_program::tokio_test");
+}
+
+#[actix_rt::test]
+async fn actix_test() {
+    call_as_a_child("not_a_program::actix_test");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn test_of_many_threads() {
+    call_as_a_child("not_a_program::test_of_many_threads");
+}
+
+#[test]
+fn error_says_that_the_test_of_the_children_is_async() {
+    run(async {
+        for test in ["tokio_test", "actix_test", "test_of_many_threads"] {
+            let test = format!("not_a_program::{test}");
+            let mut role = Role::start("not_a_program::asynchronous", &test);
+            let shown = role.next_report();
+            let remedy = format!("make the test {test:?}, which in_test names, a plain #[test]");
+            assert!(shown.contains(&remedy), "{shown}");
+            assert!(shown.contains("(at tests/it/not_a_program.rs:"), "{shown}");
+        }
+    });
+}
 
 fn why(started: Result<(), StartError>) -> String {
     started.unwrap_err().to_string()
