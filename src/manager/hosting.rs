@@ -72,7 +72,7 @@ impl Inside {
             budgets: budgets.clone(),
             deadlocks: self.deadlocks.clone(),
             access: self.access.clone(),
-            ended: None,
+            left: None,
         };
         Ok(claimed.into_iter().map(server).collect())
     }

@@ -205,7 +205,7 @@ async fn watch_over(
         Err(after) => {
             let ending = child.end_now().await;
             News::Ended(Ending {
-                is_done: matches!(after, After::Empty),
+                is_done: ending.is_done || matches!(after, After::Empty),
                 ..ending
             })
         }

@@ -173,7 +173,7 @@ impl PoolBuilder {
             stored_bytes: usize::MAX,
             ..Limits::default()
         };
-        let (tell_ended, ended) = mpsc::unbounded_channel();
+        let (tell_left, left) = mpsc::unbounded_channel();
         let server = Server {
             claim,
             listener,
@@ -182,10 +182,10 @@ impl PoolBuilder {
             limits,
             deadlocks: None,
             access: Access::default(),
-            ended: Some(tell_ended),
+            left: Some(tell_left),
         };
         let deaths = Deaths::default();
-        let (supervisor, stop) = launch(server, ended, deaths.clone()).await?;
+        let (supervisor, stop) = launch(server, left, deaths.clone()).await?;
         let socket = connect_own(&address).map_err(|error| StartError::System(lack(&error)))?;
         let connection = Connection::over(socket, &address).await?;
         let queue = Proxy::open(&connection, None, &()).await?;

@@ -1,7 +1,7 @@
 //! `PoolSupervisor`: the actor that supervises the worker processes of a pool, with one `Worker` for each place.
 //!
 //! Invariant: when the process of a place ends, the place starts another one, unless the process reported
-//! that there is no more work, or the pool is closing. The supervisor kills a process whose session has ended. A
+//! that there is no more work, or the pool is closing. The supervisor kills a process that has left its session. A
 //! place whose processes do not get ready tries again, after increasing pauses; it stays empty only after
 //! processes have reported repeatedly that they cannot work. While no place has a process, waiting tasks
 //! fail.
@@ -24,6 +24,7 @@ use crate::{
     },
     process::{child::MOST_SIGNALLED, not_ready::NotReady},
     proxy::proxy::Proxy,
+    server::session::context::LeftClient,
     telemetry::pool,
 };
 
@@ -37,11 +38,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause of a place.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// The time that a worker has to end after its session has ended. It ends at once, unless one of its tasks
-/// has closed the connection and keeps running. The time is shorter than a submitter's wait for the worker's
-/// exit status.
-const SESSION_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The actor that supervises all workers of a pool.
 #[derive(Debug)]
@@ -65,6 +61,10 @@ struct Place {
     worker: Addr<Worker>,
     /// The current process of the place.
     pid: Option<u32>,
+    /// Whether the process has reported that it is ready.
+    is_ready: bool,
+    /// The session of the process, once that has left it. The queue keeps its tasks until the process has ended.
+    left: Option<LeftClient>,
     /// The processes in a row that did not get ready.
     failures: u32,
     /// How many of `failures` reported that they cannot work.
@@ -151,6 +151,8 @@ impl Handler<Start> for PoolSupervisor {
                 Place {
                     worker: worker.start(),
                     pid: None,
+                    is_ready: false,
+                    left: None,
                     failures: 0,
                     refusals: 0,
                     signalled: 0,
@@ -185,10 +187,12 @@ impl Handler<NewsFrom> for PoolSupervisor {
             News::Ready => {
                 pool::worker_ready(number, place.pid);
                 (place.failures, place.refusals, place.signalled) = (0, 0, 0);
+                place.is_ready = true;
+                place.kill_if_left();
                 self.count_ready();
             }
             News::NotReady(not_ready) => {
-                place.pid = None;
+                (place.pid, place.left) = (None, None);
                 match &not_ready {
                     NotReady::Signalled(error) if place.signalled < MOST_SIGNALLED => {
                         place.signalled += 1;
@@ -210,9 +214,11 @@ impl Handler<NewsFrom> for PoolSupervisor {
                     pool::worker_died(number, place.pid, &ending.status);
                 }
                 let is_done = ending.is_done;
+                place.is_ready = false;
                 if let Some(pid) = place.pid.take() {
                     self.deaths.has_ended(pid, exit(&ending));
                 }
+                place.left = None;
                 if is_done {
                     self.leave_empty(number);
                 } else {
@@ -423,19 +429,14 @@ impl Handler<Terminate> for PoolSupervisor {
     }
 }
 
-/// The process ids of workers whose sessions have ended.
-impl StreamHandler<u32> for PoolSupervisor {
-    fn handle(&mut self, pid: u32, context: &mut Context<Self>) {
-        let is_here = move |place: &Place| place.pid == Some(pid);
-        let Some(number) = self.places.iter().position(is_here) else {
-            return;
-        };
-        context.run_later(SESSION_PATIENCE, move |supervisor, _| {
-            let place = supervisor.places.get(number);
-            if let Some(place) = place.filter(|place| is_here(place)) {
-                place.worker.do_send(Kill(After::Refill));
-            }
-        });
+/// The workers that have left their sessions. One that lives, because a task has closed the connection, is killed.
+impl StreamHandler<LeftClient> for PoolSupervisor {
+    fn handle(&mut self, left: LeftClient, _: &mut Context<Self>) {
+        let mut places = self.places.iter_mut();
+        if let Some(place) = places.find(|place| place.pid == Some(left.pid)) {
+            place.left = Some(left);
+            place.kill_if_left();
+        }
     }
 
     fn finished(&mut self, _: &mut Context<Self>) {
@@ -460,6 +461,13 @@ impl Handler<Missing> for PoolSupervisor {
 }
 
 impl Place {
+    /// Kills a process that has left its session. One that is not ready has no tasks, and reports why it ends.
+    fn kill_if_left(&self) {
+        if self.is_ready && self.left.is_some() {
+            self.worker.do_send(Kill(After::Refill));
+        }
+    }
+
     /// Returns whether the place has no process, and pauses or stays empty.
     const fn is_empty(&self) -> bool {
         self.is_left || self.retry.is_some()

@@ -13,13 +13,16 @@ use crate::{
         deaths::Deaths,
         supervisor::{PoolSupervisor, Terminate},
     },
-    server::server::{Server, ServerRuntime},
+    server::{
+        server::{Server, ServerRuntime},
+        session::context::LeftClient,
+    },
 };
 
 /// Starts the thread of a pool.
 pub(super) async fn launch(
     server: Server,
-    ended: mpsc::UnboundedReceiver<u32>,
+    left: mpsc::UnboundedReceiver<LeftClient>,
     deaths: Deaths,
 ) -> Result<(Addr<PoolSupervisor>, (oneshot::Sender<()>, JoinHandle<()>)), StartError> {
     let (stop, stopped) = oneshot::channel();
@@ -29,10 +32,10 @@ pub(super) async fn launch(
     let live = move || {
         server.run(runtime, async move {
             let supervisor = PoolSupervisor::create(|context: &mut Context<PoolSupervisor>| {
-                let next = |mut ended: mpsc::UnboundedReceiver<u32>| async {
-                    Some((ended.recv().await?, ended))
+                let next = |mut left: mpsc::UnboundedReceiver<LeftClient>| async {
+                    Some((left.recv().await?, left))
                 };
-                context.add_stream(stream::unfold(ended, next));
+                context.add_stream(stream::unfold(left, next));
                 PoolSupervisor::new(deaths)
             });
             // The pool waits for the supervisor.

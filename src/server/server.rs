@@ -36,7 +36,7 @@ use crate::{
         deadlock::{policy::DeadlockPolicy, watch::watch},
         kinds::Kinds,
         session::{
-            context::Context,
+            context::{Context, LeftClient},
             farewell::refuse,
             serve::serve,
             sizes::{CALLS_AT_LIMIT, CHUNK_BYTES},
@@ -66,8 +66,8 @@ pub(crate) struct Server {
     pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<DeadlockPolicy>,
     pub(crate) access: Access,
-    /// The channel for the process ids of clients whose sessions have ended.
-    pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,
+    /// The channel for clients that have left, if this is the server of a pool.
+    pub(crate) left: Option<mpsc::UnboundedSender<LeftClient>>,
 }
 
 /// The runtime of a server. It is created before the server's thread, where an error can still be returned.
@@ -131,15 +131,14 @@ impl Server {
             budgets: Budgets { stored, unread },
             deadlocks,
             access,
-            ended,
+            left,
         } = self;
         let mut acceptor = match listener.attach() {
             Ok(acceptor) => acceptor,
             Err(error) => return manager::listen_failed(&error),
         };
         let shard_of = claim.shard_of();
-        // Only a pool asks for the ends of sessions.
-        let serves = match ended {
+        let serves = match left {
             Some(_) => Serves::Pool,
             None => Serves::Clients,
         };
@@ -167,7 +166,7 @@ impl Server {
             unread,
             seeks_deadlocks,
             watches: Rc::default(),
-            ended,
+            left,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),
         });

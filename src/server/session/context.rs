@@ -11,7 +11,7 @@ use std::{
 use actix::Addr;
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::{ManagerSecret, ShardOf};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     limits::Limits,
@@ -37,12 +37,28 @@ pub(crate) struct Context {
     pub(crate) seeks_deadlocks: bool,
     /// The processes whose ends the shard watches.
     pub(crate) watches: Rc<PeerWatches>,
-    /// The channel for the process ids of clients whose sessions have ended.
-    pub(crate) ended: Option<mpsc::UnboundedSender<u32>>,
+    /// The channel for clients of a pool that have left.
+    pub(crate) left: Option<mpsc::UnboundedSender<LeftClient>>,
     /// The buffer that all sessions read into, one after the other.
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// The reason for the manager's end, if it was not told to end.
     pub(crate) end: OnceCell<String>,
+}
+
+/// A client of a pool whose session is about to end. Its calls are withdrawn once this value is dropped.
+#[derive(Debug)]
+pub(crate) struct LeftClient {
+    pub(crate) pid: u32,
+    #[expect(dead_code, reason = "its drop lets the session end")]
+    session: oneshot::Sender<()>,
+}
+
+impl LeftClient {
+    /// Returns the client, and a future that waits until the client is dropped.
+    pub(super) fn new(pid: u32) -> (Self, impl Future) {
+        let (session, dropped) = oneshot::channel();
+        (Self { pid, session }, dropped)
+    }
 }
 
 /// The reason for the end of a session.

@@ -18,7 +18,7 @@ use tokio::time;
 use crate::{
     access::Right,
     server::session::{
-        context::{Context, End},
+        context::{Context, End, LeftClient},
         farewell::{Farewell, refuse},
         hello::hello,
         outgoing::Outgoing,
@@ -82,16 +82,20 @@ pub(crate) async fn serve(
             });
             let uid = stream.peer_user().map(|user| user.uid);
             let span = session::SessionSpan::begin(id, &peer, uid);
-            let ended = context.ended.clone().map(|tell| (tell, peer.pid));
+            let left = context.left.clone().map(|left| (left, peer.pid));
             let stream = (Arc::clone(&stream), Rc::clone(&attached));
             let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
             let end = session.run(&mut inbox).await;
+            if let Some((left, pid)) = left {
+                // The process may live, and begin further tasks. They must not go to another worker before it has
+                // ended, and what it reports until then counts.
+                let (client, dropped) = LeftClient::new(pid);
+                // The receiver may be gone if the pool is about to end.
+                let _ = left.send(client);
+                dropped.await;
+            }
             // The session's holds are released before the client learns the reason.
             drop(session);
-            if let Some((tell, pid)) = ended {
-                // The receiver may be gone if the pool is about to end.
-                let _ = tell.send(pid);
-            }
             span.end(end.offence());
             end
         }

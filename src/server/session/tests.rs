@@ -38,6 +38,7 @@ use lockkeeper_protocol::{
     operations::{Acquire, GetLockStatus, Granted, LockStatus, Release},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
 
 use crate::{
     access::Right,
@@ -45,7 +46,7 @@ use crate::{
     server::{
         kinds::Kinds,
         session::{
-            context::Context,
+            context::{Context, LeftClient},
             serve::serve,
             sizes::{CALLS_AT_LIMIT, CHUNK_BYTES},
             unread::UnreadBudget,
@@ -94,7 +95,7 @@ impl House {
             unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
             seeks_deadlocks: false,
             watches: Rc::default(),
-            ended: None,
+            left: None,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),
         };
@@ -109,6 +110,14 @@ impl House {
         let context = Rc::get_mut(&mut self.context).expect("no client was added");
         context.calls_at_limit = most;
         self
+    }
+
+    /// The same manager as that of a pool, which receives the clients that have left.
+    fn of_pool(mut self) -> (Self, mpsc::UnboundedReceiver<LeftClient>) {
+        let (sender, left) = mpsc::unbounded_channel();
+        let context = Rc::get_mut(&mut self.context).expect("no client was added");
+        context.left = Some(sender);
+        (self, left)
     }
 
     /// Makes a large reply, as an object of the manager does.

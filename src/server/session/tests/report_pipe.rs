@@ -15,9 +15,9 @@ use crate::{
     limits::Limits,
     server::session::{
         control::NIL,
-        tests::{Client, Heard, House, encoded, number_of, operation},
+        tests::{Client, Heard, House, encoded, number_of, operation, release},
     },
-    tests::raw::Raw,
+    tests::raw::{Raw, patiently},
     transport::{handed::connect_child, unix::UnixStream},
 };
 
@@ -111,6 +111,40 @@ async fn records_in_the_pipe_are_served_before_the_session_ends() {
         released.unwrap();
     }
     assert!(other.is_served().await);
+}
+
+/// A process that has lost its connection may live, and report what it does, until it is killed.
+#[actix_rt::test]
+async fn session_of_a_pool_ends_when_the_pool_says_so() {
+    let (house, mut left) = House::new(Limits::default()).of_pool();
+    let mut other = house.welcome().await;
+    let theirs = other.open_lock("jobs").await;
+    for is_laid in [true, false] {
+        let (mut client, mut report_pipe) = house.welcome_with_pipe().await;
+        let lock = client.open_lock("jobs").await;
+        client.set_report_pipe(lock).await.unwrap();
+        client.try_acquire(lock).await.unwrap();
+        let last = client.last_seq;
+        let Client { raw, session, .. } = client;
+        drop(raw);
+        let told = patiently(left.recv()).await.expect("it has left");
+        assert_eq!(told.pid, process::id());
+        assert!(other.status(theirs).await.held, "it may be in use");
+        if is_laid {
+            report_pipe.write_all(&record(last)).unwrap();
+        }
+        drop(told);
+        patiently(session).await.unwrap();
+        let granted = other.try_acquire(theirs).await.unwrap();
+        assert_eq!(granted.abandoned.is_none(), is_laid);
+        let grant = other.last_seq;
+        other.raw.write(&release(theirs, grant)).await.unwrap();
+        assert!(!other.status(theirs).await.held);
+    }
+    // The pool is about to end, and waits for no session.
+    drop(left);
+    let (client, _report_pipe) = house.welcome_with_pipe().await;
+    client.close().await;
 }
 
 #[actix_rt::test]
