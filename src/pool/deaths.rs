@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::{
     error::{CallError, TaskError},
-    process::child::within,
+    process::within::within,
 };
 
 /// The time that a process without a session has to end. A process that a task keeps alive, with its

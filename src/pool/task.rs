@@ -1,8 +1,17 @@
 //! The traits [`Task`] and [`BlockingTask`]: types with a name, encoded arguments and an encoded output.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+};
 
+use rustix::thread::gettid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::process::{
+    threads::{LOOK_EVERY, has_ended},
+    within::within,
+};
 
 /// A unit of work that a worker process runs. Its fields are the arguments.
 ///
@@ -86,7 +95,26 @@ impl<T: BlockingTask> Task for Blocking<T> {
     type Output = T::Output;
 
     async fn run(self) -> T::Output {
-        match tokio::task::spawn_blocking(move || self.0.run()).await {
+        let thread = Arc::new(OnceLock::new());
+        let mut work = tokio::task::spawn_blocking({
+            let thread = Arc::clone(&thread);
+            move || {
+                thread.get_or_init(gettid);
+                self.0.run()
+            }
+        });
+        let joined = loop {
+            if let Some(joined) = within(LOOK_EVERY, &mut work).await {
+                break joined;
+            }
+            // The thread tells nobody that it ended by a raw system call.
+            let is_over = thread.get().is_some_and(|thread| has_ended(*thread));
+            assert!(
+                !is_over || work.is_finished(),
+                "the thread of the task has ended alone, by a system call of its own or a filter of system calls"
+            );
+        };
+        match joined {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

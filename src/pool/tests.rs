@@ -11,7 +11,7 @@ use crate::{
         pool::{CREW_ENDED, Pool},
         supervisor::KillIdle,
     },
-    process::child::within,
+    process::within::within,
     program::program,
 };
 

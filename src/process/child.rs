@@ -8,7 +8,6 @@
 //! starts children, so children cannot start further copies without end.
 
 use std::{
-    future::Future,
     io,
     os::{
         fd::{BorrowedFd, OwnedFd},
@@ -22,7 +21,6 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use futures::future::{self, Either};
 use lockkeeper_protocol::{
     codec::{self, Blob},
     frame::{self, Inbox},
@@ -40,6 +38,8 @@ use crate::{
         executable::{Build, Executable},
         lifeline::{Assignment, MOST_BYTES, Report, send_first},
         not_ready::NotReady,
+        threads::first_has_ended,
+        within::within,
     },
 };
 
@@ -84,6 +84,8 @@ pub(crate) fn set_launch(launch: Launch) {
 pub(crate) struct Child {
     pub(super) process: process::Child,
     reports: Reports,
+    /// Whether the child has reported that its work is done.
+    is_done: bool,
     /// The test that the child runs, if the program is a test harness.
     test: Option<String>,
 }
@@ -206,6 +208,7 @@ impl Child {
         Ok(Self {
             process,
             reports,
+            is_done: false,
             test,
         })
     }
@@ -268,12 +271,18 @@ impl Child {
     async fn next_report(&mut self) -> io::Result<Option<Report>> {
         // Another process may hold the child's end of the lifeline open, so this also waits for the end of the
         // child, after its reports.
+        let first_thread = first_has_ended(self.process.id());
         tokio::select! {
             biased;
             report = self.reports.next() => report,
             _ = self.process.wait() => {
                 let last = within(LAST_WORDS_PATIENCE, self.reports.next());
                 last.await.unwrap_or(Ok(None))
+            }
+            () = first_thread => {
+                // Its end is waited for again, and told.
+                let _ = self.killed().await;
+                Ok(None)
             }
         }
     }
@@ -288,13 +297,15 @@ impl Child {
 
     /// Waits until the child has ended.
     pub(crate) async fn ended(&mut self) -> Ending {
-        let mut is_done = false;
+        let first_thread = first_has_ended(self.process.id());
+        let mut first_thread = pin!(first_thread);
         // The child's own children may hold its end of the lifeline open, so only the end of the process counts.
         let status = loop {
             tokio::select! {
                 status = self.process.wait() => break status,
+                () = &mut first_thread => break self.killed().await,
                 report = self.reports.next() => match report {
-                    Ok(Some(report)) => is_done |= matches!(report, Report::Done),
+                    Ok(Some(report)) => self.is_done |= matches!(report, Report::Done),
                     // End of file without the end of the process: a task may have closed all
                     // descriptors of its process, which can do no work without them.
                     Ok(None) | Err(_) => {
@@ -306,13 +317,13 @@ impl Child {
                 },
             }
         };
-        self.ending(status, is_done).await
+        self.ending(status).await
     }
 
     /// Kills the child, and waits for its end for a limited time.
     pub(crate) async fn end_now(&mut self) -> Ending {
         let status = self.killed().await;
-        self.ending(status, false).await
+        self.ending(status).await
     }
 
     /// Kills the child, and waits for its end for at most [`KILL_PATIENCE`].
@@ -328,10 +339,10 @@ impl Child {
     }
 
     /// Makes an `Ending` from an exit status and the child's reports.
-    async fn ending(&mut self, status: io::Result<ExitStatus>, mut is_done: bool) -> Ending {
+    async fn ending(&mut self, status: io::Result<ExitStatus>) -> Ending {
         let last_words = async {
             while let Ok(Some(report)) = self.reports.next().await {
-                is_done |= matches!(report, Report::Done);
+                self.is_done |= matches!(report, Report::Done);
             }
         };
         // All reports have arrived already. Only the end of file may be missing, if another process
@@ -341,7 +352,7 @@ impl Child {
         let exit = status.as_ref().ok().copied();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         Ending {
-            is_done,
+            is_done: self.is_done,
             is_well,
             exit,
             status,
@@ -353,6 +364,7 @@ impl Child {
         let Self {
             mut process,
             reports,
+            is_done: _,
             test: _,
         } = self;
         drop(reports);
@@ -451,17 +463,4 @@ async fn is_no_test(name: &str) -> bool {
     };
     let names = String::from_utf8_lossy(&list.stdout);
     list.status.success() && names.lines().all(|line| line != format!("{name}: test"))
-}
-
-/// Waits for a future for a limited time.
-pub(crate) async fn within<F: Future>(patience: Duration, future: F) -> Option<F::Output> {
-    let patience = {
-        // The caller's runtime may have no timer.
-        let _runtime = background().enter();
-        tokio::time::sleep(patience)
-    };
-    match future::select(pin!(future), pin!(patience)).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(((), _)) => None,
-    }
 }

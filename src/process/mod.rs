@@ -10,6 +10,8 @@
 //! | `child` | the parent's handle of a child |
 //! | `role` | the child's side: its role |
 //! | `exit` | the end of a child in a limited time |
+//! | `threads` | threads that end alone |
+//! | `within` | a time limit for a future |
 
 pub(crate) mod advice;
 pub(crate) mod child;
@@ -18,6 +20,8 @@ pub(crate) mod exit;
 pub(crate) mod lifeline;
 pub(crate) mod not_ready;
 pub(crate) mod role;
+pub(crate) mod threads;
+pub(crate) mod within;
 
 #[cfg(test)]
 mod tests;

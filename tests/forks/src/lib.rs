@@ -162,6 +162,77 @@ pub fn end_thread() -> ! {
     }
 }
 
+/// Has the system kill only this thread, by a filter of its system calls.
+///
+/// # Panics
+///
+/// Panics when the system refuses the filter.
+pub fn kill_thread() -> ! {
+    let statement = |code: u32, k: u32, (jt, jf): (u8, u8)| libc::sock_filter {
+        code: u16::try_from(code).expect("a small number"),
+        jt,
+        jf,
+        k,
+    };
+    let getppid = u32::try_from(libc::SYS_getppid).expect("a small number");
+    let mut filter = [
+        // Loads the number of the system call, which is the first field.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, (0, 0)),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, getppid, (0, 1)),
+        statement(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_KILL_THREAD,
+            (0, 0),
+        ),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, (0, 0)),
+    ];
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).expect("a small number"),
+        filter: filter.as_mut_ptr(),
+    };
+    // SAFETY: the system copies the filter, which only this thread gets. It ends at the call after it.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let set = libc::prctl(
+            libc::PR_SET_SECCOMP,
+            libc::SECCOMP_MODE_FILTER,
+            &raw const program,
+        );
+        assert_eq!(set, 0, "{}", Error::last_os_error());
+        libc::syscall(libc::SYS_getppid);
+    }
+    panic!("the system has not killed this thread");
+}
+
+/// Has the exit of this process never return: it runs a handler that names its thread `hangs` and waits for ever.
+///
+/// # Panics
+///
+/// Panics when there is no room for the handler.
+pub fn hang_at_exit() {
+    extern "C" fn hang() {
+        fs::write("/proc/thread-self/comm", "hangs").expect("the system has /proc");
+        pause()
+    }
+    // SAFETY: the function exists for the lifetime of this process.
+    let registered = unsafe { libc::atexit(hang) };
+    assert_eq!(registered, 0);
+}
+
+/// Has the exit of this process exit again, with code 8.
+///
+/// # Panics
+///
+/// Panics when there is no room for the handler.
+pub fn exit_at_exit() {
+    extern "C" fn again() {
+        exit(8)
+    }
+    // SAFETY: the function exists for the lifetime of this process.
+    let registered = unsafe { libc::atexit(again) };
+    assert_eq!(registered, 0);
+}
+
 /// Returns whether a descriptor is a connected socket whose other end is closed and which has no bytes to
 /// read.
 #[must_use]

@@ -163,6 +163,19 @@ impl Task for Action {
     }
 }
 
+/// Closes one descriptor of its worker, whatever it is.
+#[derive(Debug, Serialize, Deserialize)]
+struct CloseOne(i32);
+
+impl Task for CloseOne {
+    const NAME: &'static str = "close_one";
+    type Output = ();
+
+    async fn run(self) {
+        let _ = close(self.0);
+    }
+}
+
 /// Starts a thread that closes all descriptors long after this task has ended.
 #[derive(Debug, Serialize, Deserialize)]
 struct CloseLater;
@@ -183,7 +196,10 @@ impl Task for CloseLater {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.task::<Action>().task::<CloseLater>()
+    program
+        .task::<Action>()
+        .task::<CloseLater>()
+        .task::<CloseOne>()
 }
 
 /// Makes tasks, of which one in four performs the action.
@@ -268,5 +284,36 @@ fn idle_worker_that_has_lost_its_session_is_replaced() {
         })
         .await;
         pool.apply(Who).await.unwrap();
+    });
+}
+
+/// More descriptors than a worker has, beside the standard ones.
+const OPEN: i32 = 32;
+
+/// How long the tasks after one that closed a descriptor may take.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Each descriptor of a worker has another use: its connection, its report pipe, its lifeline and its runtimes.
+#[test]
+fn tasks_behind_one_that_closed_any_descriptor_have_outcomes() {
+    run(async {
+        let each = (0..OPEN).map(|number| async move {
+            let pool = Pool::new(1).await.unwrap();
+            let close = pool.apply(CloseOne(number));
+            let closed = tokio::time::timeout(SOON, close).await;
+            assert!(closed.is_ok(), "{number}: the task that closes it");
+            for _ in 0..3 {
+                let next = tokio::time::timeout(SOON, pool.apply(Who)).await;
+                match next.unwrap_or_else(|_| panic!("{number}: a task behind it")) {
+                    Ok(_) | Err(TaskError::Failed(TaskFault::WorkerDied { .. })) => {}
+                    Err(error) => panic!("{number}: {error}"),
+                }
+            }
+            let join = tokio::time::timeout(SOON, pool.join()).await;
+            join.unwrap_or_else(|_| panic!("{number}: the end"))
+                .unwrap();
+        });
+        let mut each = futures::stream::iter(each).buffer_unordered(4);
+        while each.next().await.is_some() {}
     });
 }

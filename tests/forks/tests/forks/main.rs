@@ -5,6 +5,7 @@
 //! cannot run on this machine prints this.
 
 mod chaos;
+mod ends;
 mod gates;
 mod guards;
 mod managers;
@@ -24,8 +25,9 @@ use std::{
 
 type Test = (&'static str, fn());
 
-const TESTS: [&[Test]; 9] = [
+const TESTS: [&[Test]; 10] = [
     chaos::TESTS,
+    ends::TESTS,
     gates::TESTS,
     guards::TESTS,
     managers::TESTS,
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
     if env::args().nth(2).as_deref() == Some(gates::WITH_HANDLERS) {
         gates::register_handlers();
     }
-    pools::register(lockkeeper::program()).init();
+    ends::register(pools::register(lockkeeper::program())).init();
     let arguments: Vec<_> = env::args().skip(1).collect();
     let all = TESTS.into_iter().flatten();
     if let [mode, name] = &*arguments
