@@ -212,7 +212,7 @@ fn error_after_a_chroot_says_what_is_missing_in_the_new_root() {
             if has_loader {
                 let copy = root.path().join(loader.strip_prefix("/").unwrap());
                 fs::create_dir_all(copy.parent().unwrap()).unwrap();
-                fs::copy(&loader, copy).unwrap();
+                copy_program(&loader, &copy);
             }
             let Some(mut command) = unshared("-rm", &mount) else {
                 return;
