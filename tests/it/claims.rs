@@ -1,5 +1,7 @@
 //! The files that a manager creates and removes. A path has at most one manager.
 
+mod leftovers;
+
 use std::{
     fs,
     io::ErrorKind,
@@ -27,6 +29,7 @@ use crate::run;
 const OTHER_USER: u32 = 65534;
 
 pub(crate) fn roles(roles: &mut Roles) {
+    leftovers::roles(roles);
     roles.add("claims::host", host);
     roles.add("claims::parent_of_a_sleeper", parent_of_a_sleeper);
     roles.add("claims::starter_as", starter_as);

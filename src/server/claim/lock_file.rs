@@ -8,17 +8,20 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, Read},
+    io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use lockkeeper_protocol::MAX_SHARDS;
+use lockkeeper_protocol::Shard;
 use lockkeeper_sys::{Origin, Private};
 
 use crate::{
     files::{self, FileId},
-    server::claim::abstract_name::{AbstractName, Taken},
+    server::claim::{
+        abstract_name::{AbstractName, Taken},
+        sockets::{LeftSockets, Sockets, is_claim},
+    },
     telemetry::manager::claim_is_weak,
 };
 
@@ -29,7 +32,6 @@ use crate::{
 pub(super) struct Lock {
     origin: Origin,
     path: PathBuf,
-    shards: u32,
     held: Mutex<Held>,
     /// The reason if the claim is lost.
     lost: OnceLock<String>,
@@ -38,8 +40,8 @@ pub(super) struct Lock {
 /// The result of an attempt to claim a path.
 #[derive(Debug)]
 pub(super) enum Claimed {
-    /// This process has claimed the path. The number is the shard count of a killed manager at this path.
-    Ours(Lock, u32),
+    /// This process has claimed the path, at which a killed manager may have left sockets.
+    Ours(Box<Lock>, LeftSockets),
     /// Another process has locked the claim file.
     Locked,
     /// A live manager has the abstract name.
@@ -54,19 +56,8 @@ struct Held {
     folder: FileId,
     /// `None` if another user has taken the name.
     name: Option<AbstractName>,
+    sockets: Sockets,
 }
-
-/// The first line of a claim file.
-const HEADING: &str = "lockkeeper claim 1\n";
-
-/// The explanation in a claim file for people who read it.
-const EXPLANATION: &str = "A manager locks this file while it runs, and removes it when it ends.\n";
-
-/// The text before the number of shards.
-const SHARDS: &str = "shards ";
-
-/// An upper bound on the size of a claim file.
-const MOST_BYTES: u64 = 256;
 
 /// The error for a path that a live manager has claimed.
 const CLAIMED: &str = "another manager has claimed it";
@@ -85,26 +76,34 @@ impl Lock {
             files::remove(&path, id)?;
             return Ok(Claimed::Named);
         };
-        let left = shards_in(file.get()?);
+        let left = LeftSockets::read(file.get()?)?;
         let held = Mutex::new(Held {
             file,
             id,
             folder,
             name,
+            sockets: Sockets::unbound(shards),
         });
         let claim = Self {
             origin: Origin::here(),
             path,
-            shards,
             held,
             lost: OnceLock::new(),
         };
-        Ok(Claimed::Ours(claim, left))
+        Ok(Claimed::Ours(Box::new(claim), left))
     }
 
-    /// Writes the number of sockets into the file, once the sockets of a killed manager are removed.
-    pub(super) fn note_shards(&self) -> io::Result<()> {
-        write_to(self.held().file.get()?, self.shards)
+    /// Lists the socket of a shard in the file once it is bound, and `None` before: after a kill, the next
+    /// manager removes only listed sockets, and one that was bound right after this write.
+    pub(super) fn list(&self, shard: Shard, socket: Option<FileId>) -> io::Result<()> {
+        let held = &mut *self.held();
+        held.sockets.set(shard, socket);
+        held.sockets.write_to(held.file.get()?)
+    }
+
+    /// The path of the file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Checks whether the claim still holds, and creates the file anew if it was removed.
@@ -163,8 +162,8 @@ impl Lock {
         }
         held.folder = folder;
         held.id = FileId::of(&metadata);
-        // Without the number a later manager would not remove the sockets of the other shards.
-        let _ = file.get().and_then(|file| write_to(file, self.shards));
+        // Without the list a later manager would not remove the sockets.
+        let _ = file.get().and_then(|file| held.sockets.write_to(file));
         held.file = file;
         Ok(())
     }
@@ -236,39 +235,4 @@ pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<Private<File>>>
             return Ok(Some(claim));
         }
     }
-}
-
-/// Returns whether a live process has a claim file locked.
-pub(super) fn is_locked(path: &Path) -> bool {
-    // A forked child must not keep the lock that this function takes briefly.
-    let Ok(claim) = Private::open(|| files::open(path, is_claim)) else {
-        return false;
-    };
-    let is_refused = |file: &File| matches!(file.try_lock(), Err(TryLockError::WouldBlock));
-    claim.get().is_ok_and(is_refused)
-}
-
-/// Returns whether a file that is not empty is a claim file.
-fn is_claim(beginning: &[u8]) -> bool {
-    // A manager may have been killed during the write, so a prefix of the heading counts.
-    beginning.starts_with(HEADING.as_bytes()) || HEADING.as_bytes().starts_with(beginning)
-}
-
-/// The shard count that the file states, or 1 if it states none.
-fn shards_in(file: &File) -> u32 {
-    let mut text = String::new();
-    let read = file.take(MOST_BYTES).read_to_string(&mut text);
-    let said = read.ok().and_then(|_| {
-        let line = text.lines().find_map(|line| line.strip_prefix(SHARDS))?;
-        line.parse().ok()
-    });
-    said.filter(|said| *said <= MAX_SHARDS).unwrap_or(1)
-}
-
-fn write_to(file: &File, shards: u32) -> io::Result<()> {
-    file.set_len(0)?;
-    files::write_all(
-        file,
-        format!("{HEADING}{EXPLANATION}{SHARDS}{shards}\n").as_bytes(),
-    )
 }

@@ -6,3 +6,4 @@ mod access_list;
 pub(crate) mod claim;
 mod lock_file;
 mod socket_file;
+mod sockets;

@@ -2,8 +2,8 @@
 //! sockets.
 //!
 //! Invariant: a manager replaces the socket of a killed manager, and never that of a running one. A manager
-//! of several shards has one claim and a socket for each shard. It identifies its sockets by device and
-//! inode, and changes or removes no other file at the path.
+//! of several shards has one claim and a socket for each shard. It identifies its sockets, and those of a
+//! killed manager, by device and inode, and changes or removes no other file at the path.
 
 use std::{
     fmt::Display,
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{MAX_SHARDS, Shard};
+use lockkeeper_protocol::Shard;
 use lockkeeper_sys::{Origin, Private};
 
 use crate::{
@@ -26,7 +26,8 @@ use crate::{
     files::{self, FileId, own_uid},
     server::claim::{
         access_list,
-        lock_file::{Claimed, Lock, SUFFIX, is_locked, lock_exclusively, lock_path},
+        lock_file::{Claimed, Lock, SUFFIX, lock_exclusively, lock_path},
+        sockets::LeftSockets,
     },
     transport::unix::{UnixListener, UnixStream},
 };
@@ -47,6 +48,7 @@ const FOREIGN_PATIENCE: Duration = Duration::from_millis(100);
 pub(super) struct SocketFile {
     origin: Origin,
     address: Address,
+    shard: Shard,
     path: PathBuf,
     id: FileId,
     shared: Arc<Shared>,
@@ -87,11 +89,7 @@ impl SocketFile {
                 address: address.clone(),
             });
         };
-        clear_leftovers(address, left, shards)?;
-        // The number is written before the bind: after a kill, the next manager has to know how many sockets
-        // to remove.
-        let noted = lock.note_shards();
-        noted.map_err(|error| unusable(address, &lock_path(path), &lack(&error)))?;
+        clear_leftovers(address, &left, shards)?;
         let shared = Arc::new(Shared {
             lock,
             access: access.clone(),
@@ -100,13 +98,14 @@ impl SocketFile {
         let bind = |shard| {
             let address = address.of(shard);
             let path = path_of(&address);
-            let bound =
-                bind(&path, access).map_err(|error| unusable(&address, &path, &lack(&error)))?;
-            let (listener, id) = bound;
+            let bound = bind(&path, shard, &shared);
+            let (listener, id) =
+                bound.map_err(|(file, error)| unusable(&address, &file, &lack(&error)))?;
             let shared = Arc::clone(&shared);
             let socket = Self {
                 origin: Origin::here(),
                 address,
+                shard,
                 path,
                 id,
                 shared,
@@ -152,7 +151,7 @@ impl SocketFile {
                 self.path.display()
             ))),
             Ok(None) => {
-                let Ok((listener, id)) = bind(&self.path, access) else {
+                let Ok((listener, id)) = bind(&self.path, self.shard, &self.shared) else {
                     return Ok(None);
                 };
                 self.id = id;
@@ -177,17 +176,32 @@ impl Drop for SocketFile {
     }
 }
 
-/// Binds a socket at a path, applies the access list, and returns the file's id.
-fn bind(path: &Path, access: &Access) -> io::Result<(UnixListener, FileId)> {
-    let listener = UnixListener::bind(path).map_err(|error| files::explain(path, &error))?;
-    let id = FileId::at(path)?.ok_or(io::ErrorKind::NotFound)?;
-    if !access.is_private()
-        && let Err(error) = access_list::set(path, id, access)
-    {
-        let _ = files::remove(path, id);
-        return Err(error);
+/// Binds the socket of a shard at a path, lists it in the claim file, applies the access list, and returns the
+/// file's id.
+///
+/// # Errors
+///
+/// Returns the error with the path of the file that it is about.
+fn bind(
+    path: &Path,
+    shard: Shard,
+    Shared { lock, access, .. }: &Shared,
+) -> Result<(UnixListener, FileId), (PathBuf, io::Error)> {
+    let about_socket = |error| (path.to_owned(), error);
+    let about_claim = |error| (lock.path().to_owned(), error);
+    lock.list(shard, None).map_err(about_claim)?;
+    let listener =
+        UnixListener::bind(path).map_err(|error| about_socket(files::explain(path, &error)))?;
+    let id = FileId::at(path).and_then(|id| Ok(id.ok_or(io::ErrorKind::NotFound)?));
+    let id = id.map_err(about_socket)?;
+    let mut ready = lock.list(shard, Some(id)).map_err(about_claim);
+    if ready.is_ok() && !access.is_private() {
+        ready = access_list::set(path, id, access).map_err(about_socket);
     }
-    Ok((listener, id))
+    if ready.is_err() {
+        let _ = files::remove(path, id);
+    }
+    ready.map(|()| (listener, id))
 }
 
 /// Returns the path of an address that has one.
@@ -195,13 +209,17 @@ fn path_of(address: &Address) -> PathBuf {
     address.path().unwrap_or_else(|| Path::new("")).to_owned()
 }
 
-/// Claims the path, and returns the shard count of a killed manager at it. Returns `None` if a running
-/// manager has it.
-fn lock(address: &Address, path: &Path, shards: u32) -> Result<Option<(Lock, u32)>, StartError> {
+/// Claims the path, and returns the sockets of a killed manager at it. Returns `None` if a running manager has
+/// it.
+fn lock(
+    address: &Address,
+    path: &Path,
+    shards: u32,
+) -> Result<Option<(Lock, LeftSockets)>, StartError> {
     for _ in 0..TRIES {
         let claimed = Lock::claim(path, shards);
         match claimed.map_err(|error| unusable(address, &lock_path(path), &lack(&error)))? {
-            Claimed::Ours(lock, left) => return Ok(Some((lock, left))),
+            Claimed::Ours(lock, left) => return Ok(Some((*lock, left))),
             Claimed::Named => return Ok(None),
             Claimed::Locked => thread::sleep(PAUSE),
         }
@@ -209,40 +227,51 @@ fn lock(address: &Address, path: &Path, shards: u32) -> Result<Option<(Lock, u32
     Ok(None)
 }
 
-/// Removes the sockets of a killed manager of `left` shards, including those beyond `shards`. No running
-/// manager has bound them, because this manager has the lock; another program may have.
-fn clear_leftovers(address: &Address, left: u32, shards: u32) -> Result<(), StartError> {
-    for shard in Shard::all(left.max(shards)) {
+/// Removes the sockets of a killed manager, also those beyond `shards`, and checks that the paths of all shards
+/// are free.
+fn clear_leftovers(address: &Address, left: &LeftSockets, shards: u32) -> Result<(), StartError> {
+    // An error ends the claim, and with it the list, so all that is listed is removed first.
+    for shard in left.shards() {
         let address = address.of(shard);
         let path = path_of(&address);
-        let is_wanted = shard.index() < shards;
-        let remains = match Remains::at(&path) {
-            // Another manager has claimed that path as its own address and does not listen yet.
-            Remains::Dead(_) if shard.index() > 0 && is_locked(&lock_path(&path)) => Remains::Alive,
-            remains => remains,
-        };
-        match remains {
+        let removed = remove_left(&path, shard, left);
+        removed.map_err(|error| unusable(&address, &path, &files::explain(&path, &error)))?;
+    }
+    for shard in Shard::all(shards) {
+        let address = address.of(shard);
+        let path = path_of(&address);
+        match Remains::at(&path) {
             Remains::Nothing => {}
-            Remains::Dead(id) => {
-                let removed = files::remove(&path, id);
-                removed
-                    .map_err(|error| unusable(&address, &path, &files::explain(&path, &error)))?;
-            }
-            Remains::Alive if is_wanted => return Err(StartError::AddressInUse { address }),
-            Remains::Foreign(why) if is_wanted => return Err(unusable(&address, &path, &why)),
-            Remains::Alive | Remains::Foreign(_) => {}
+            Remains::Alive => return Err(StartError::AddressInUse { address }),
+            Remains::Foreign(why) => return Err(unusable(&address, &path, &why)),
         }
     }
     Ok(())
 }
 
+/// Removes the socket that a killed manager has left at a path, and leaves any other file.
+fn remove_left(path: &Path, shard: Shard, left: &LeftSockets) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        // A child of the killed manager may still have the socket, and serve it.
+        Ok(there) if left.has(shard, &there) && !has_listener(path) => {
+            files::remove(path, FileId::of(&there))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Returns whether a socket has a listener. Only a refused connection proves that there is none.
+fn has_listener(path: &Path) -> bool {
+    let connected = UnixStream::connect(path, FOREIGN_PATIENCE);
+    !connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
 /// The file at a path where a socket is to be bound.
 enum Remains {
     Nothing,
-    /// A socket of this user without a listener.
-    Dead(FileId),
+    /// A socket with a listener.
     Alive,
-    /// No socket, or a socket of another user without a listener. The text says which.
+    /// No socket, or a socket of another program without a listener. The text says which, and what to do.
     Foreign(String),
 }
 
@@ -267,15 +296,18 @@ impl Remains {
         if let Some(why) = no_socket(&there) {
             return Self::Foreign(why);
         }
-        // Only a refused connection proves that there is no listener.
-        match UnixStream::connect(path, FOREIGN_PATIENCE) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Ok(_) | Err(_) => return Self::Alive,
+        if has_listener(path) {
+            return Self::Alive;
         }
-        match there.uid() == own_uid() {
-            true => Self::Dead(FileId::of(&there)),
-            false => Self::Foreign(files::not_ours(&there).to_string()),
-        }
+        let what = files::describe(&there);
+        let who = match there.uid() == own_uid() {
+            true => "remove it if no program needs it",
+            false => "have its owner remove it",
+        };
+        Self::Foreign(format!(
+            "it is {what} without a listener, and the claim file of this address does not list it: {who}, \
+             or use another address"
+        ))
     }
 }
 
@@ -363,10 +395,9 @@ fn sweep(folder: &Path) {
             && let Ok(address) = Address::try_from(folder.join(socket))
         {
             // An error means that another sweep has removed the file.
-            for shard in Shard::all(MAX_SHARDS) {
-                let path = path_of(&address.of(shard));
-                if let Remains::Dead(id) = Remains::at(&path) {
-                    let _ = files::remove(&path, id);
+            if let Ok(left) = claim.get().and_then(LeftSockets::read) {
+                for shard in left.shards() {
+                    let _ = remove_left(&path_of(&address.of(shard)), shard, &left);
                 }
             }
             if let Ok(claim) = claim.get().and_then(File::metadata) {
@@ -379,6 +410,8 @@ fn sweep(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net;
+
+    use lockkeeper_protocol::MAX_SHARDS;
 
     use super::*;
 
@@ -437,10 +470,12 @@ mod tests {
         );
         assert_eq!(files(&folder), 1);
         drop(foreign);
-        let taken_over = acquire(&address(&folder, "socket")).unwrap();
-        assert!(acquire(&address(&folder, "socket")).is_err());
-        drop(taken_over);
-        assert_eq!(files(&folder), 0);
+        let refused = acquire(&address(&folder, "socket")).unwrap_err();
+        assert!(
+            matches!(refused, StartError::BadAddress { .. }),
+            "{refused}"
+        );
+        assert_eq!(files(&folder), 1);
     }
 
     #[test]
@@ -459,19 +494,14 @@ mod tests {
         assert_eq!(refused, StartError::AddressInUse { address: at });
         assert_eq!(files(&folder), 1);
         drop(foreign);
-        let other = lock_exclusively(&folder.path().join("socket.1.lockkeeper")).unwrap();
-        let refused = acquire_all(&address(&folder, "socket"), 3).unwrap_err();
-        assert!(matches!(refused, StartError::AddressInUse { .. }));
-        drop(acquire(&address(&folder, "socket")).unwrap());
-        assert_eq!(files(&folder), 2, "the socket and lock of another manager");
-        drop(other);
-        fs::remove_file(folder.path().join("socket.1.lockkeeper")).unwrap();
         fs::write(folder.path().join("socket.2"), "precious").unwrap();
-        let refused = acquire_all(&address(&folder, "socket"), 3).unwrap_err();
-        assert!(matches!(refused, StartError::BadAddress { .. }));
-        // A socket without a listener is removed, and a file that is not a socket stays.
+        for shards in [2, 3] {
+            let refused = acquire_all(&address(&folder, "socket"), shards).unwrap_err();
+            assert!(matches!(refused, StartError::BadAddress { .. }));
+        }
+        // Other files at the paths of shards that the manager does not have are no obstacle, and stay.
         drop(acquire(&address(&folder, "socket")).unwrap());
-        assert_eq!(files(&folder), 1);
+        assert_eq!(files(&folder), 2);
     }
 
     #[test]
