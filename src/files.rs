@@ -74,7 +74,11 @@ pub(crate) fn open(path: &Path, is_known: fn(&[u8]) -> bool) -> io::Result<File>
         .write(true)
         .custom_flags(flags())
         .open(path);
-    let mut file = opened.map_err(|error| explain(path, &error))?;
+    let mut file = opened.map_err(|error| match fs::symlink_metadata(path) {
+        // Folders and sockets cannot be opened as files, whatever their modes.
+        Ok(there) if there.is_dir() || there.file_type().is_socket() => not_ours(&there),
+        Ok(_) | Err(_) => explain(path, &error),
+    })?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.uid() != own_uid() || metadata.nlink() > 1 {
         return Err(not_ours(&metadata));
@@ -250,9 +254,15 @@ pub(crate) fn not_ours(metadata: &Metadata) -> io::Error {
         _ => String::new(),
     };
     let own = own_uid();
+    let remedy = match (metadata.uid() == own, metadata.is_dir()) {
+        (true, true) => "move it away",
+        (true, false) => "remove it",
+        (false, true) => "have its owner move it away",
+        (false, false) => "have its owner remove it",
+    };
     let why = format!(
         "it is {what}{names}, and not a file that lockkeeper has made as uid {own}: \
-         have its owner remove it, or use another path"
+         {remedy}, or use another path"
     );
     io::Error::new(NOT_OURS, why)
 }
@@ -324,6 +334,11 @@ mod tests {
             let message = refused.to_string();
             assert!(message.contains(&format!("uid {}", own_uid())), "{message}");
             assert!(message.contains("use another path"), "{message}");
+            let remedy = match name {
+                "foreign" | "folder" => "move it away, or",
+                _ => "remove it, or",
+            };
+            assert!(message.contains(remedy), "{message}");
         }
         assert_eq!(fs::read(at("foreign")).expect("the file exists"), b"theirs");
         assert!(!at("nowhere").exists());
