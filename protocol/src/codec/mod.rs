@@ -11,7 +11,7 @@
 //! | `blob`, `lent` | byte strings as serde values, and written without a copy |
 //! | `guarded`, `shown` | turns a panic in a value's own code into an error; the text of an encoded value |
 //! | `elements`, `fields` | writing and reading one array, element by element |
-//! | `payload`, `kept`, `short` | byte strings stored inline or shared with the message; lists with a limit |
+//! | `payload`, `kept`, `short`, `whole` | byte strings inline or shared with the message; lists with a limit; numbers |
 
 pub(crate) mod blob;
 mod count;
@@ -34,6 +34,7 @@ pub(crate) mod short;
 mod shown;
 pub(crate) mod value;
 mod variant;
+pub(crate) mod whole;
 
 pub use blob::{Blob, BlobRef};
 pub use elements::Elements;

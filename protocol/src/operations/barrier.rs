@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codec::whole::whole,
     fault::{BreakReason, Refusal},
     operation::Operation,
     proof::Proof,
@@ -12,6 +13,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BarrierSpec {
     /// The number of parties that have to arrive: 1 to 4,294,967,295.
+    #[serde(deserialize_with = "whole")]
     pub parties: i128,
     /// The effect of the death of a process that has arrived.
     pub on_death: OnDeath,

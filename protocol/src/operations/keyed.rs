@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codec::whole::whole,
     fault::Refusal,
     operation::Operation,
     operations::{grant::Granted, key::Key},
@@ -22,6 +23,7 @@ pub struct AcquireKeyMany {
     /// The key: at most 255 bytes.
     pub key: Key,
     /// The number of permits, at least one.
+    #[serde(deserialize_with = "whole")]
     pub permits: i128,
 }
 

@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::Refusal, operation::Operation};
+use crate::{codec::whole::whole, fault::Refusal, operation::Operation};
 
 /// The spec of a latch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LatchSpec {
     /// The initial count: 0 to 4,294,967,295. A latch of 0 is open.
+    #[serde(deserialize_with = "whole")]
     pub count: i128,
 }
 
@@ -15,6 +16,7 @@ pub struct LatchSpec {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct CountDown {
     /// The number to subtract: 0 up to the count that is left.
+    #[serde(deserialize_with = "whole")]
     pub by: i128,
 }
 
@@ -26,6 +28,7 @@ pub struct WaitOpen;
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct ArriveAndWait {
     /// The number to subtract: 0 up to the count that is left.
+    #[serde(deserialize_with = "whole")]
     pub by: i128,
 }
 

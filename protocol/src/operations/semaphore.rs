@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    codec::whole::whole,
     fault::Refusal,
     operation::Operation,
     operations::grant::{Granted, ReleaseBy},
@@ -13,6 +14,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SemaphoreSpec {
     /// The initial number of permits: 0 to 4,294,967,295.
+    #[serde(deserialize_with = "whole")]
     pub permits: i128,
     /// Who may release a session's permits.
     pub release_by: ReleaseBy,
@@ -31,6 +33,7 @@ impl From<u32> for SemaphoreSpec {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AcquireMany {
     /// The number of permits: 0 to 4,294,967,295.
+    #[serde(deserialize_with = "whole")]
     pub permits: i128,
 }
 
@@ -40,6 +43,7 @@ pub struct ReleasePermits {
     /// The call that was granted.
     pub grant: Proof,
     /// The number of permits to release: at least 1.
+    #[serde(deserialize_with = "whole")]
     pub permits: i128,
 }
 
@@ -49,6 +53,7 @@ pub struct Forget {
     /// The call that was granted.
     pub grant: Proof,
     /// The number of permits to consume: at least 1.
+    #[serde(deserialize_with = "whole")]
     pub permits: i128,
 }
 
@@ -56,6 +61,7 @@ pub struct Forget {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct AddPermits {
     /// The number of permits to add: 0 to 4,294,967,295.
+    #[serde(deserialize_with = "whole")]
     pub permits: i128,
 }
 

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{codec::blob::Blob, fault::Refusal, operation::Operation};
+use crate::{
+    codec::{blob::Blob, whole::whole},
+    fault::Refusal,
+    operation::Operation,
+};
 
 /// The spec of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,7 @@ pub enum Exchanged {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct WaitChange {
     /// The version that the caller knows.
+    #[serde(deserialize_with = "whole")]
     pub since: i128,
 }
 

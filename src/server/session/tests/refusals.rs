@@ -103,6 +103,18 @@ async fn number_out_of_range_in_a_spec_is_refused_with_what_is_allowed_by_every_
             );
         }
     }
+    // A number of more than 127 bits is refused by the range of the kind, too.
+    for (kind, spec) in [
+        (SEMAPHORE, encoded(&(u128::MAX, ReleaseBy::Holder))),
+        (Barrier::KIND, encoded(&(u128::MAX, OnDeath::Break))),
+        (Latch::KIND, encoded(&(u128::MAX,))),
+    ] {
+        let opened = client.open(kind, None, Some(&spec)).await;
+        let Err(Fault::Refused(Refusal::Invalid(why))) = opened else {
+            panic!("{kind}: {opened:?}");
+        };
+        assert!(why.contains("to 4294967295"), "{why}");
+    }
     for wrong in [&b"\x92\xa1x\xa6Holder"[..], b"\x92\xc0\xa6Holder"] {
         let opened = client.open(SEMAPHORE, None, Some(wrong)).await;
         assert!(matches!(opened, Err(Fault::BadArguments(_))), "{opened:?}");
