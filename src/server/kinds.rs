@@ -131,7 +131,8 @@ const MOST_TEXT_BYTES: usize = 400;
 /// Returns the text of an encoded spec. Code of the kind runs inside the panic guard.
 fn describe<P: Primitive>(spec: &[u8]) -> String {
     let text = codec::guarded(|| Ok(P::describe(&codec::decode::<P::Spec>(spec)?)));
-    let text = text.unwrap_or_else(|_| "what its kind cannot decode".to_owned());
+    let text =
+        text.unwrap_or_else(|error| format!("a spec that its kind cannot describe: {error}"));
     codec::cut(text, MOST_TEXT_BYTES)
 }
 
@@ -183,4 +184,56 @@ pub(crate) fn register(kinds: Registrations) {
 /// Returns the kinds of this program, including the built-in ones.
 pub(crate) fn kinds() -> Kinds {
     REGISTERED.with(|all| all.get_or_insert_with(Kinds::built_in).clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use lockkeeper_protocol::{ObjectName, codec::encode};
+
+    use crate::tests::protocol::SECRET;
+
+    use super::*;
+
+    /// A kind whose code panics where an object is made and where its spec is shown.
+    struct Panics;
+
+    impl Primitive for Panics {
+        const KIND: &'static str = "panics";
+        type Spec = u8;
+
+        fn create(spec: u8) -> Result<Self, Refusal> {
+            panic!("no object of {spec} can be made")
+        }
+
+        fn describe(spec: &u8) -> String {
+            panic!("no words for {spec}")
+        }
+
+        fn operations(_: &mut Operations<Self>) {}
+    }
+
+    #[actix_rt::test]
+    async fn the_text_of_a_panic_of_a_kind_is_in_the_error() {
+        let mut kinds = Kinds::built_in();
+        kinds.add(Panics::create);
+        let kind = kinds.get(Panics::KIND).expect("it was added");
+        let spec = encode(&7_u8).expect("a number");
+        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+        let made = (kind.spawn)(&spec, ObjectName::anonymous(1, 1), &shell);
+        let Err(fault) = made else {
+            panic!("it was made");
+        };
+        for (text, words) in [
+            (fault.to_string(), "panicked: no object of 7 can be made"),
+            ((kind.describe)(&spec), "panicked: no words for 7"),
+            (
+                (kind.describe)(b"\xa1x"),
+                "expected a whole number from 0 to 255",
+            ),
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+    }
 }

@@ -84,12 +84,12 @@ impl<P: Primitive> Host<P> {
         operations: Arc<Operations<P>>,
         shell: Rc<Shell>,
     ) -> Result<Self, Fault> {
-        let mut made = Err(Fault::Refused(Refusal::Invalid(format!(
-            "the constructor of kind {:?} panicked",
-            P::KIND
-        ))));
-        // `made` contains the fault of a panic, which the session reports.
-        let _ = caught(|| made = make());
+        let made = caught(make).unwrap_or_else(|why| {
+            let kind = P::KIND;
+            Err(Fault::Refused(Refusal::Invalid(format!(
+                "the constructor of kind {kind:?} panicked: {why}"
+            ))))
+        });
         Ok(Self::new(made?, operations, shell))
     }
 

@@ -33,11 +33,13 @@ pub trait Primitive: Sized + Unpin + 'static {
     ///
     /// # Errors
     ///
-    /// Returns [`Refusal::Invalid`] with the valid range when the spec is out of range.
+    /// Returns [`Refusal::Invalid`] with the valid range when the spec is out of range. If it panics, the client
+    /// gets [`Refusal::Invalid`] with the text of the panic, and there is no object.
     fn create(spec: Self::Spec) -> Result<Self, Refusal>;
 
     /// Returns the text of a spec, for the error about an object of the same name that was made with another
-    /// one. The default has the names and values of its fields, and is cut after about 200 bytes.
+    /// one. The default has the names and values of its fields, and is cut after about 200 bytes. If it panics,
+    /// the error has the text of the panic in its place.
     #[must_use]
     fn describe(spec: &Self::Spec) -> String {
         codec::text_of(spec)
