@@ -128,7 +128,12 @@ impl Server {
             listener,
             kinds,
             limits,
-            budgets: Budgets { stored, unread },
+            budgets:
+                Budgets {
+                    stored,
+                    unread,
+                    arriving,
+                },
             deadlocks,
             access,
             left,
@@ -164,6 +169,7 @@ impl Server {
             shard_of,
             secret,
             unread,
+            arriving,
             seeks_deadlocks,
             watches: Rc::default(),
             left,

@@ -4,6 +4,7 @@
 //! The manager is a separate process, so its memory and its descriptors are separate from those of the
 //! test. [`Raw`] is a client that sends any bytes and reads at any time.
 
+mod arriving;
 pub(crate) mod descriptors;
 mod stored;
 mod unread;
@@ -26,6 +27,8 @@ use lockkeeper_test_support::{Role, Roles, report};
 use crate::guards::Payloads;
 
 pub(crate) fn roles(roles: &mut Roles) {
+    roles.add("resources::reader", unread::read_much);
+    roles.add("resources::putter", arriving::put_much);
     roles.add("resources::manager", async |limits: Limits| {
         let builder = Manager::builder().limits(limits).register::<Payloads>();
         let manager = builder.start().await.unwrap();

@@ -23,8 +23,6 @@ pub(super) struct Buffer {
     pub(super) answers: usize,
     /// How many bytes wait to be written, without large answers that are not encoded.
     pub(super) unread: usize,
-    /// How many of `unread` are counted in the budget.
-    pub(super) counted: usize,
     /// Whether the session counts as full.
     pub(super) is_full: bool,
     /// Whether the stream was cut in the middle of a frame, so that nothing can follow.
@@ -46,12 +44,11 @@ pub(super) struct WaitingAnswer {
 }
 
 impl Buffer {
-    /// Creates the empty buffer of a stream that takes no more frames. It counts in the budget as the former
-    /// buffer does, until the session counts it again.
+    /// Creates the empty buffer of a stream that takes no more frames. It counts as full if the former buffer
+    /// does, until the session counts it again.
     pub(super) fn broken(former: &Self) -> Self {
         Self {
             is_broken: true,
-            counted: former.counted,
             is_full: former.is_full,
             ..Self::default()
         }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     limits::Limits,
     server::{
-        session::{peer_watch::PeerWatches, unread::UnreadBudget},
+        session::{buffer_budget::BufferBudget, peer_watch::PeerWatches},
         supervisor::supervisor::Supervisor,
     },
     telemetry::session,
@@ -32,7 +32,9 @@ pub(crate) struct Context {
     pub(crate) shard_of: ShardOf,
     pub(crate) secret: ManagerSecret,
     /// The budget of unread bytes for all sessions of the manager.
-    pub(crate) unread: Arc<UnreadBudget>,
+    pub(crate) unread: Arc<BufferBudget>,
+    /// The budget of messages that have arrived in part, for all sessions of the manager.
+    pub(crate) arriving: Arc<BufferBudget>,
     /// Whether the manager searches for deadlocks, and so has to know the caller of each call.
     pub(crate) seeks_deadlocks: bool,
     /// The processes whose ends the shard watches.

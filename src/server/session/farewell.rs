@@ -6,7 +6,7 @@ use lockkeeper_protocol::{SessionId, frame::Response};
 
 use crate::{
     limits::Limits,
-    server::session::{context::Context, outgoing::Outgoing, unread::UnreadBudget},
+    server::session::{buffer_budget::BufferBudget, context::Context, outgoing::Outgoing},
     telemetry::session,
     transport::stream::Stream,
 };
@@ -39,9 +39,9 @@ impl Drop for Farewell<'_> {
 pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
     let no_session = SessionId::new(0);
-    let budget = Arc::new(UnreadBudget::new(0));
+    let budget = Arc::new(BufferBudget::new(0)).account(no_session, None);
     drop(Farewell {
-        outgoing: &Outgoing::new(no_session, limits, budget, Rc::default()),
+        outgoing: &Outgoing::new(limits, budget, Rc::default()),
         stream,
         reason: Some(reason),
         manager: None,

@@ -2,7 +2,7 @@
 //!
 //! Invariant: if the kernel knows the client's process id, the id in the frame is ignored.
 
-use std::future;
+use std::{future, task::ready};
 
 use lockkeeper_protocol::{
     Peer, Shard, cut,
@@ -12,6 +12,7 @@ use lockkeeper_protocol::{
 use crate::{
     server::session::{
         context::{Context, End},
+        incoming::Incoming,
         receive::poll_receive,
     },
     transport::stream::{AttachedStream, Stream},
@@ -22,6 +23,7 @@ pub(super) async fn hello(
     stream: &dyn Stream,
     attached: &dyn AttachedStream,
     inbox: &mut Inbox,
+    incoming: &mut Incoming,
     context: &Context,
 ) -> Result<Peer, End> {
     loop {
@@ -31,7 +33,14 @@ pub(super) async fn hello(
         {
             return welcome(&frame, stream.peer_pid(), context.shard_of.shard);
         }
-        future::poll_fn(|task| poll_receive(task, attached, inbox, context)).await?;
+        // A hello is never large, so it is not refused.
+        let _ = incoming.count(inbox, &context.shell);
+        let receive = future::poll_fn(|task| {
+            let most = ready!(incoming.poll_room(inbox, task));
+            poll_receive(task, attached, most, inbox, context)
+        });
+        receive.await?;
+        incoming.end(inbox);
     }
 }
 

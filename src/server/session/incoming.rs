@@ -1,30 +1,82 @@
-//! `Incoming`: counts the bytes of a large message that is incomplete, and refuses a message for which the
-//! manager has no room.
+//! `Incoming`: the bytes of a message that has arrived in part.
+//!
+//! A large message is counted as stored data while it comes in, and refused if the manager has no room. A
+//! smaller one is never refused, because a release or the report of a task must not be lost: the session
+//! reserves room for all of it before it reads more than a few bytes, and waits for room in the order of the
+//! manager's budget.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context as Task, Poll},
+};
 
 use lockkeeper_actors::{Share, Shell, StoredBytes};
 use lockkeeper_protocol::{
     Fault,
     frame::{Inbox, Misread},
 };
+use tokio::time::{self, Sleep};
 
-/// A smaller message is not counted: each session has this many bytes beside the limit.
-const LEAST_BYTES: usize = 1 << 16;
+use crate::{
+    limits::Limits,
+    server::session::{
+        buffer_budget::{BufferAccount, Waiting},
+        context::End,
+        sizes::{CHUNK_BYTES, LARGE_BYTES, OWN_INCOMING_BYTES},
+    },
+};
 
 /// The bytes that a session counts for an incoming message.
-#[derive(Default)]
 pub(super) struct Incoming {
+    /// Counts a large message.
     stored: Option<StoredBytes>,
+    /// Counts any other message.
+    reserved: BufferAccount,
+    /// The time that is left for the rest of a message for which room is reserved.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Incoming {
-    /// Stops counting once the message is complete: its content is counted where it is stored.
-    pub(super) fn end(&mut self, inbox: &Inbox) {
-        if self.stored.is_some() && inbox.missing() == 0 {
-            self.stored = None;
+    pub(super) const fn new(reserved: BufferAccount) -> Self {
+        Self {
+            stored: None,
+            reserved,
+            timer: None,
         }
     }
 
-    /// Counts the received bytes of a message. If there is no room for it, the inbox drops it, and the
+    /// Stops counting once the message is complete: its content is counted where it is stored.
+    pub(super) fn end(&mut self, inbox: &Inbox) {
+        if inbox.missing() > 0 {
+            return;
+        }
+        self.stored = None;
+        if self.reserved.counted() > 0 {
+            self.reserved.set(0);
+            self.timer = None;
+        }
+    }
+
+    /// Returns the most bytes to read now. If the message needs room and there is none, the session waits, and
+    /// then reads nothing.
+    pub(super) fn poll_room(&self, inbox: &Inbox, task: &Task<'_>) -> Poll<usize> {
+        if self.reserved.counted() > 0 || self.reserved.has_room() {
+            return Poll::Ready(CHUNK_BYTES);
+        }
+        let begun = inbox.begun();
+        let is_large = begun + inbox.missing() > LARGE_BYTES;
+        let own = OWN_INCOMING_BYTES.saturating_sub(begun);
+        if own > 0 {
+            return Poll::Ready(own);
+        }
+        if is_large || self.reserved.wait(Waiting::InLine, task.waker()) {
+            return Poll::Ready(CHUNK_BYTES);
+        }
+        Poll::Pending
+    }
+
+    /// Counts a message that is incomplete. If there is no room for a large one, the inbox drops it, and the
     /// session has to tell the client.
     ///
     /// # Errors
@@ -35,20 +87,50 @@ impl Incoming {
         inbox: &mut Inbox,
         shell: &Shell,
     ) -> Result<(), (Misread, Fault)> {
-        let bytes = inbox.begun();
-        if bytes <= LEAST_BYTES {
+        let begun = inbox.begun();
+        if begun <= OWN_INCOMING_BYTES {
+            return Ok(());
+        }
+        let whole = begun.saturating_add(inbox.missing());
+        if whole <= LARGE_BYTES {
+            self.reserved.set(whole - OWN_INCOMING_BYTES);
             return Ok(());
         }
         let counted = match &mut self.stored {
-            Some(stored) => stored.resize_in(Share::Session, bytes),
+            Some(stored) => stored.resize_in(Share::Session, begun),
             None => shell
                 .outbox()
-                .store_in(Share::Session, bytes)
+                .store_in(Share::Session, begun)
                 .map(|stored| self.stored = Some(stored)),
         };
         counted.map_err(|fault| {
             self.stored = None;
             (Misread::of(&inbox.skip()), fault)
         })
+    }
+
+    /// Checks the time while the rest of a message does not come.
+    ///
+    /// # Errors
+    ///
+    /// Returns the end of a client that keeps other clients waiting for the room of a message that it does not
+    /// complete.
+    pub(super) fn check(&mut self, limits: Limits, task: &mut Task<'_>) -> Result<(), End> {
+        if self.reserved.counted() == 0 {
+            return Ok(());
+        }
+        let time = limits.unread_time;
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(time::sleep(time)));
+        while timer.as_mut().poll(task).is_ready() {
+            if self.reserved.keeps_others_waiting() {
+                return Err(End::Offence(format!(
+                    "it has sent only a part of a message in {time:?}, while other clients wait to send theirs"
+                )));
+            }
+            timer.set(time::sleep(time));
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! It may import `supervisor`, `inspection` and `kinds` of the server. Invariant: it names no kind.
 
 mod buffer;
+pub(crate) mod buffer_budget;
 pub(crate) mod context;
 mod control;
 pub(crate) mod farewell;
@@ -19,7 +20,6 @@ pub(crate) mod serve;
 mod session;
 pub(crate) mod sizes;
 mod stall;
-pub(crate) mod unread;
 
 #[cfg(test)]
 mod tests;

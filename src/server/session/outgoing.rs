@@ -1,7 +1,7 @@
 //! The outgoing side of a session: answers as frames, in order, written in few system calls.
 //!
 //! A short answer is encoded at once. A large one is encoded while less than [`HIGH_WATER_BYTES`] are unread
-//! and the manager's [`UnreadBudget`] has room; later answers wait behind it.
+//! and the manager's [`BufferBudget`](super::buffer_budget::BufferBudget) has room; later answers wait behind it.
 //!
 //! Invariant: of large answers, a session keeps at most [`HIGH_WATER_BYTES`] and one more encoded. A session
 //! is full only if [`HIGH_WATER_BYTES`] are unread, or if an answer waits for the budget.
@@ -18,7 +18,7 @@ use lockkeeper_actors::{
     Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply, keep_reply,
 };
 use lockkeeper_protocol::{
-    Fault, Peer, SessionId,
+    Fault, Peer,
     codec::{BlobRef, Fit},
     frame::{self, Response},
 };
@@ -27,9 +27,9 @@ use crate::{
     limits::Limits,
     server::session::{
         buffer::{Buffer, LastFrame},
+        buffer_budget::{BufferAccount, Waiting},
         held_back::HeldBack,
         sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
-        unread::{UnreadBudget, Waiting},
     },
     transport::stream::{AttachedStream, Stream, written_of},
 };
@@ -42,7 +42,6 @@ const MOST_KEPT_BYTES: usize = 1 << 17;
 
 /// The frames that wait to be written to a client.
 pub(super) struct Outgoing {
-    session: SessionId,
     buffer: RefCell<Buffer>,
     /// The number of calls that were passed on and are not answered yet.
     pub(super) in_flight: Cell<usize>,
@@ -59,20 +58,14 @@ pub(super) struct Outgoing {
     pub(super) held_back: HeldBack,
     /// The size of the largest message, in bytes.
     frame_bytes: usize,
-    budget: Arc<UnreadBudget>,
+    budget: BufferAccount,
     /// The number of sessions of the shard that are full.
     full_sinks: Rc<Cell<usize>>,
 }
 
 impl Outgoing {
-    pub(super) fn new(
-        session: SessionId,
-        limits: Limits,
-        budget: Arc<UnreadBudget>,
-        full_sinks: Rc<Cell<usize>>,
-    ) -> Self {
+    pub(super) fn new(limits: Limits, budget: BufferAccount, full_sinks: Rc<Cell<usize>>) -> Self {
         Self {
-            session,
             buffer: RefCell::default(),
             in_flight: Cell::new(0),
             writer: RefCell::default(),
@@ -191,21 +184,14 @@ impl Outgoing {
     #[inline]
     fn recount(&self, buffer: &mut Buffer) {
         // A client that reads its answers counts for nothing.
-        if buffer.unread > KEPT_BYTES || buffer.answers > 0 || buffer.is_full || buffer.counted > 0
-        {
+        let is_counted = buffer.is_full || self.budget.counted() > 0;
+        if buffer.unread > KEPT_BYTES || buffer.answers > 0 || is_counted {
             self.recount_many(buffer);
         }
     }
 
     fn recount_many(&self, buffer: &mut Buffer) {
-        let counted = buffer.unread.saturating_sub(KEPT_BYTES);
-        if counted > buffer.counted {
-            self.budget.take(counted - buffer.counted);
-            buffer.counted = counted;
-        } else if counted < buffer.counted {
-            self.budget.give(buffer.counted - counted);
-            buffer.counted = counted;
-        }
+        self.budget.set(buffer.unread.saturating_sub(KEPT_BYTES));
         let is_full = buffer.unread >= HIGH_WATER_BYTES || buffer.answers > 0;
         if is_full != mem::replace(&mut buffer.is_full, is_full) {
             let full = self.full_sinks.get();
@@ -224,13 +210,12 @@ impl Outgoing {
 
     /// Returns whether this session uses the manager's budget while other sessions wait for it.
     pub(super) fn keeps_others_waiting(&self) -> bool {
-        self.buffer.borrow().counted > 0 && self.budget.is_waited_for()
+        self.budget.keeps_others_waiting()
     }
 
     /// Returns whether this session uses more than its own share.
     pub(super) fn is_counted(&self) -> bool {
-        let buffer = self.buffer.borrow();
-        buffer.counted > 0 || buffer.is_full
+        self.budget.counted() > 0 || self.buffer.borrow().is_full
     }
 
     /// Writes the waiting frames as far as the stream takes them and there is room to encode them. After an
@@ -313,7 +298,7 @@ impl Outgoing {
     /// in the line of the budget, where it would block other sessions. It is woken when there is room, because
     /// a session whose answers are all encoded reads more frames from its client.
     fn encode_ahead(&self, buffer: &mut Buffer, waker: &Waker) {
-        self.budget.leave(self.session);
+        self.budget.leave();
         while buffer.unread < HIGH_WATER_BYTES {
             match self.encode_next(buffer, Waiting::Aside, waker) {
                 Encoded::Reply => {}
@@ -348,7 +333,7 @@ impl Outgoing {
         };
         let (seq, reply) = (answer.seq, &answer.reply);
         let mut encoded = self.encode(buffer, seq, reply, self.room(buffer));
-        if matches!(encoded, Encoded::Nothing) && self.budget.wait(self.session, waiting, waker) {
+        if matches!(encoded, Encoded::Nothing) && self.budget.wait(waiting, waker) {
             encoded = self.encode(buffer, seq, reply, self.frame_bytes);
         }
         match encoded {
@@ -356,7 +341,7 @@ impl Outgoing {
                 buffer.follow(answer);
                 // The answer for which the session waited may have fitted its own share since. In the line it
                 // would block all others, and may have no answer left for which it would come again.
-                self.budget.leave(self.session);
+                self.budget.leave();
             }
             Encoded::Nothing => buffer.unpop_answer(answer),
         }
@@ -379,7 +364,7 @@ impl Outgoing {
             .set(self.in_flight.get().saturating_sub(dropped));
         *buffer = Buffer::broken(buffer);
         self.recount(buffer);
-        self.budget.leave(self.session);
+        self.budget.leave();
     }
 
     /// Returns whether the stream takes no more bytes.
@@ -392,7 +377,7 @@ impl Outgoing {
         let buffer = &mut *self.buffer.borrow_mut();
         buffer.drop_later();
         self.recount(buffer);
-        self.budget.leave(self.session);
+        self.budget.leave();
     }
 
     /// Writes once, after [`Self::drop_later`]. An error is ignored: the session is over anyway.
@@ -426,7 +411,6 @@ impl Drop for Outgoing {
         buffer.unread = 0;
         buffer.answers = 0;
         self.recount(buffer);
-        self.budget.leave(self.session);
     }
 }
 
@@ -480,10 +464,11 @@ mod tests {
         task::Wake,
     };
 
+    use lockkeeper_protocol::SessionId;
     use serde::{Serialize, Serializer};
 
     use super::*;
-    use crate::server::session::tests::House;
+    use crate::server::session::{buffer_budget::BufferBudget, tests::House};
 
     /// A reply that exceeds the limit, and counts how often it is encoded.
     struct Huge(Rc<Cell<usize>>);
@@ -516,14 +501,14 @@ mod tests {
         let waker = Waker::from(Arc::clone(&woken));
         let stalled = |_: &[u8]| Poll::Pending;
         let reading = |bytes: &[u8]| Poll::Ready(Ok(bytes.len()));
-        let budget = Arc::new(UnreadBudget::new(1));
-        budget.take(1);
-        let session = SessionId::new(1);
-        let outgoing = Outgoing::new(session, limits, Arc::clone(&budget), Rc::default());
+        let budget = Arc::new(BufferBudget::new(1));
+        let [other, own] = [1, 2].map(|session| budget.account(SessionId::new(session), None));
+        other.set(1);
+        let outgoing = Outgoing::new(limits, own, Rc::default());
         for seq in 1..=5 {
             outgoing.put_answer(seq, house.large_reply(Huge(Rc::clone(&encoded))));
         }
-        budget.give(1);
+        drop(other);
         let expect = |flushed: Poll<io::Result<()>>, count| {
             assert!(flushed.is_pending());
             assert_eq!(encoded.replace(0), count);

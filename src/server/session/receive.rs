@@ -13,19 +13,21 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
+/// Reads at most `most` bytes, and fewer while frames are short.
 pub(super) fn poll_receive(
     task: &mut task::Context<'_>,
     stream: &dyn AttachedStream,
+    most: usize,
     inbox: &mut Inbox,
     context: &Context,
 ) -> Poll<Result<(), End>> {
     let scratch = &mut *context.scratch.borrow_mut();
     let is_short = inbox.missing() <= SHORT_CHUNK_BYTES;
-    let most = if is_short {
+    let most = most.min(if is_short {
         SHORT_CHUNK_BYTES
     } else {
         CHUNK_BYTES
-    };
+    });
     let room = scratch.get_mut(..most).unwrap_or_default();
     let length = ready!(stream.poll_read(task, room))?;
     Poll::Ready(take_in(length, scratch, inbox, context))

@@ -21,6 +21,7 @@ use crate::{
         context::{Context, End, LeftClient},
         farewell::{Farewell, refuse},
         hello::hello,
+        incoming::Incoming,
         outgoing::Outgoing,
         peer_watch::PeerWatch,
         session::Session,
@@ -47,9 +48,11 @@ pub(crate) async fn serve(
         }
     };
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
-    let budget = Arc::clone(&context.unread);
+    let pid = stream.peer_pid();
+    let mut incoming = Incoming::new(context.arriving.account(id, pid));
+    let unread = context.unread.account(id, pid);
     let full_sinks = context.shell.full_sinks();
-    let outgoing = Rc::new(Outgoing::new(id, context.limits, budget, full_sinks));
+    let outgoing = Rc::new(Outgoing::new(context.limits, unread, full_sinks));
     // When the manager ends, it drops this task, and the farewell is sent.
     let mut farewell = Farewell {
         outgoing: &outgoing,
@@ -60,7 +63,7 @@ pub(crate) async fn serve(
     // The hello is boxed, so that its future takes no room in each session later.
     let hello = Box::pin(time::timeout(
         context.limits.handshake_time,
-        hello(&*stream, &*attached, &mut inbox, &context),
+        hello(&*stream, &*attached, &mut inbox, &mut incoming, &context),
     ));
     let end = match hello.await {
         Ok(Ok(peer)) => {
@@ -84,7 +87,8 @@ pub(crate) async fn serve(
             let span = session::SessionSpan::begin(id, &peer, uid);
             let left = context.left.clone().map(|left| (left, peer.pid));
             let stream = (Arc::clone(&stream), Rc::clone(&attached));
-            let mut session = Session::new(id, peer, right, stream, Rc::clone(&outgoing), context);
+            let buffers = (Rc::clone(&outgoing), incoming);
+            let mut session = Session::new(id, peer, right, stream, buffers, context);
             let end = session.run(&mut inbox).await;
             if let Some((left, pid)) = left {
                 // The process may live, and begin further tasks. They must not go to another worker before it has

@@ -59,7 +59,7 @@ pub(super) struct Session {
     pub(super) one_way: u64,
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
-    /// The received bytes of a large message.
+    /// The received bytes of an incomplete message.
     incoming: Incoming,
     /// Measures whether the client reads, while it has many unread bytes.
     stall: Option<Box<Stall>>,
@@ -75,7 +75,7 @@ impl Session {
         peer: Arc<Peer>,
         right: Right,
         (stream, attached): (Arc<dyn Stream>, Rc<dyn AttachedStream>),
-        outgoing: Rc<Outgoing>,
+        (outgoing, incoming): (Rc<Outgoing>, Incoming),
         context: Rc<Context>,
     ) -> Self {
         outgoing.peer.replace(Some(Arc::clone(&peer)));
@@ -94,7 +94,7 @@ impl Session {
             last_seq: 0,
             one_way: 0,
             report_pipe: None,
-            incoming: Incoming::default(),
+            incoming,
             stall: None,
             has_read_ahead: false,
             last_bytes: None,
@@ -137,10 +137,11 @@ impl Session {
             let left = self.last_bytes.get_or_insert_with(unread);
             return Poll::Ready(receive_last(stream, left, inbox, &self.context));
         }
-        let received = poll_receive(task, &*self.attached, inbox, &self.context);
+        let received = self.poll_receive(task, inbox);
         if received.is_ready() {
             return received;
         }
+        self.incoming.check(self.context.limits, task)?;
         self.outgoing.writer.replace(Some(task.waker().clone()));
         Poll::Pending
     }
@@ -161,7 +162,7 @@ impl Session {
         if self.outgoing.unread() == 0 && !self.has_read_ahead {
             // While the session waits for other sessions it does not write, so no write reports that the
             // client is gone. A read does, if the client has sent nothing since.
-            match poll_receive(task, &*self.attached, inbox, &self.context) {
+            match self.poll_receive(task, inbox) {
                 Poll::Ready(Ok(())) => self.has_read_ahead = true,
                 Poll::Pending => {}
                 Poll::Ready(Err(end)) => {
@@ -174,6 +175,16 @@ impl Session {
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
         Poll::Pending
+    }
+
+    /// Reads a chunk, once there is room for it.
+    fn poll_receive(
+        &self,
+        task: &mut task::Context<'_>,
+        inbox: &mut Inbox,
+    ) -> Poll<Result<(), End>> {
+        let most = ready!(self.incoming.poll_room(inbox, task));
+        poll_receive(task, &*self.attached, most, inbox, &self.context)
     }
 
     /// Writes as much as the stream takes.
@@ -234,7 +245,7 @@ impl Session {
         self.count_incoming(inbox)
     }
 
-    /// Refuses a large message for which the manager has no room.
+    /// Counts an incomplete message, and refuses a large one for which the manager has no room.
     fn count_incoming(&mut self, inbox: &mut Inbox) -> Result<(), End> {
         let counted = self.incoming.count(inbox, &self.context.shell);
         counted.or_else(|(message, fault)| self.fail(message, fault))

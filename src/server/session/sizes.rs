@@ -9,6 +9,20 @@ pub(crate) const CHUNK_BYTES: usize = 1 << 16;
 /// manager computes the next ones, so neither waits for the other.
 pub(super) const SHORT_CHUNK_BYTES: usize = 1 << 14;
 
+/// A message of more bytes, with the four of its length, is large: its bytes are counted as stored while it comes
+/// in, and it may be refused.
+pub(super) const LARGE_BYTES: usize = (1 << 16) + 4;
+
+/// The bytes that the messages of all sessions that have arrived in part may take: a sixteenth of the stored bytes,
+/// and room for one message at least.
+pub(crate) fn arriving_bytes(stored_bytes: usize) -> usize {
+    (stored_bytes / 16).max(LARGE_BYTES)
+}
+
+/// The bytes of an incomplete message that each session may have beside all budgets. A buffer keeps as much
+/// capacity anyway.
+pub(super) const OWN_INCOMING_BYTES: usize = 1 << 12;
+
 /// The most unanswered calls of a session beyond `Limits::calls_in_flight`. An object serves such a call only if
 /// it is answered at once, so that a client at its limit can release. A session refuses more of them itself,
 /// because each takes memory until its object is run.

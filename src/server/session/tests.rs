@@ -3,6 +3,7 @@
 //!
 //! A [`House`] is the inside of a manager: a supervisor, a shell, and the sessions that a test adds.
 
+mod arriving;
 mod at_limit;
 mod cut;
 mod endless;
@@ -46,10 +47,10 @@ use crate::{
     server::{
         kinds::Kinds,
         session::{
+            buffer_budget::BufferBudget,
             context::{Context, LeftClient},
             serve::serve,
-            sizes::{CALLS_AT_LIMIT, CHUNK_BYTES},
-            unread::UnreadBudget,
+            sizes::{CALLS_AT_LIMIT, CHUNK_BYTES, arriving_bytes},
         },
         supervisor::supervisor::Supervisor,
     },
@@ -92,7 +93,8 @@ impl House {
             calls_at_limit: CALLS_AT_LIMIT,
             shard_of,
             secret: SECRET,
-            unread: Arc::new(UnreadBudget::new(limits.unread_bytes)),
+            unread: Arc::new(BufferBudget::new(limits.unread_bytes)),
+            arriving: Arc::new(BufferBudget::new(arriving_bytes(limits.stored_bytes))),
             seeks_deadlocks: false,
             watches: Rc::default(),
             left: None,
@@ -169,9 +171,11 @@ impl House {
 
     /// Waits until no session keeps or waits for unread bytes of the budget.
     async fn is_at_rest(&self) {
-        let unread = &self.context.unread;
+        let Context {
+            unread, arriving, ..
+        } = &*self.context;
         let is_at_rest = async {
-            while unread.used() > 0 || unread.waiters() > 0 {
+            while [unread, arriving].map(|it| it.used() + it.waiters()) != [0, 0] {
                 tokio::task::yield_now().await;
             }
         };

@@ -1,10 +1,13 @@
 //! Answers that a client does not read take little memory, other clients are served meanwhile, and all
 //! answers arrive once the client reads.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use futures::future::join_all;
-use lockkeeper::{Limits, Manager, kind::Primitive};
+use lockkeeper::{Limits, Manager, Value, kind::Primitive};
 use lockkeeper_protocol::{
     Operation, Question, codec,
     frame::{self, Request},
@@ -14,6 +17,7 @@ use lockkeeper_protocol::{
 use super::{Host, Raw};
 use crate::guards::{Fetch, Payloads};
 use crate::run;
+use lockkeeper_test_support::{Role, report};
 
 const MEGABYTE: usize = 1 << 20;
 
@@ -139,5 +143,48 @@ fn inspections_in_one_write_are_answered_as_they_are_read() {
         assert!(greedy.receive_replies(1_200) > 140 * MEGABYTE);
         let more = host.peak() - before;
         assert!(more < MOST_MORE / 2, "{more} bytes more");
+    });
+}
+
+/// Reads a large value many times, and reports the number of bytes.
+pub(crate) async fn read_much(value: Value<String>) {
+    let mut all = 0;
+    for _ in 0..20 {
+        all += value.get().await.unwrap().len();
+    }
+    report(&all.to_string());
+}
+
+#[test]
+fn slow_readers_of_one_process_do_not_delay_the_answers_of_another() {
+    run(async {
+        let unread_time = Duration::from_secs(40);
+        let host = Host::start(Limits {
+            unread_bytes: 8 * MEGABYTE,
+            unread_time,
+            ..Limits::default()
+        });
+        let manager = host.connect().await;
+        let value = manager.named("large").value("x".repeat(MEGABYTE));
+        let value = value.await.unwrap();
+        // Together they ask for much more than the manager keeps, and read nothing.
+        let mut slow: Vec<Raw> = (0..60).map(|_| Raw::connect(&host.address)).collect();
+        for client in &mut slow {
+            let read = client.open("value", "large", Read::NAME);
+            client.call(read, &codec::encode(&Read).unwrap(), 3);
+        }
+        longest_round_trip(&manager, 50).await;
+        let begun = Instant::now();
+        let mut reader = Role::start("resources::reader", &value);
+        let read = tokio::task::spawn_blocking(move || reader.next_report());
+        assert_eq!(read.await.unwrap(), (20 * MEGABYTE).to_string());
+        let took = begun.elapsed();
+        assert!(took < unread_time / 2, "{took:?}");
+        // The slow ones read now, and get all of their answers.
+        thread::scope(|scope| {
+            for client in &mut slow {
+                scope.spawn(|| assert!(client.receive_replies(3) > 3 * MEGABYTE));
+            }
+        });
     });
 }
