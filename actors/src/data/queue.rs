@@ -186,7 +186,7 @@ impl Queue {
         };
         item.attempts = item.attempts.saturating_add(1);
         item.stored.taken();
-        let timer = HoldTimer::begin(call.outbox());
+        let timer = HoldTimer::begin(call.outbox(), call.id());
         let delivery = Delivery {
             fence: timer.fence(),
             attempts: item.attempts,

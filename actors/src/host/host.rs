@@ -244,7 +244,11 @@ impl<P: Primitive> Host<P> {
             self.fail(&why);
         }
         let outbox = self.shell.outbox();
-        if outbox.account().is_over_since(kept) {
+        let session = call.id.session();
+        let is_over = outbox
+            .account()
+            .is_over_since(kept, || self.shell.bytes_of_calls(session));
+        if is_over {
             self.refuse(now, call.id);
             return None;
         }

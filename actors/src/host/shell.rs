@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{ManagerSecret, Peer, SessionId};
+use lockkeeper_protocol::{Fault, ManagerSecret, Peer, SessionId};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::time::Instant;
 
@@ -26,7 +26,11 @@ use crate::{
         tally::Tallies,
         watch::Watch,
     },
-    kind::{answer::Outcome, budget::StoredBudget, call::Outbox},
+    kind::{
+        answer::Outcome,
+        budget::{CALL_BYTES, StoredBudget},
+        call::Outbox,
+    },
 };
 
 /// The destination of the answers to one session's calls.
@@ -36,6 +40,11 @@ pub trait ReplySink {
 
     /// Reports that the object that the session opened as number `object` has ended.
     fn gone(&self, object: u32);
+
+    /// Returns the number of the session's calls that are not answered.
+    fn calls_in_flight(&self) -> usize {
+        0
+    }
 
     /// Returns whether the session's next calls should wait until its client has read more answers.
     fn is_full(&self) -> bool {
@@ -156,6 +165,15 @@ impl Shell {
         self.outbox.account().used()
     }
 
+    /// Refuses a session another object if those that it has opened count more bytes than are left for others.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Fault::Limit`] in that case.
+    pub fn check_share(&self, opened: usize) -> Result<(), Fault> {
+        self.outbox.account().check_share(opened)
+    }
+
     /// Returns the deadlines of all calls. Their `run` must be spawned once.
     #[must_use]
     pub const fn deadlines(&self) -> &Deadlines {
@@ -257,6 +275,15 @@ impl Shell {
     #[must_use]
     pub fn peer(&self, session: SessionId) -> Option<Arc<Peer>> {
         self.sinks.borrow().get(&session)?.peer()
+    }
+
+    /// The bytes that the calls and holds of a session count.
+    #[cold]
+    pub(crate) fn bytes_of_calls(&self, session: SessionId) -> usize {
+        let sinks = self.sinks.borrow();
+        let calls = sinks.get(&session).map(|sink| sink.calls_in_flight());
+        let waiting = calls.unwrap_or_default().saturating_mul(CALL_BYTES);
+        waiting.saturating_add(self.outbox.account().held_by(session))
     }
 
     /// Returns the number of sinks that are full or hold inputs back. Each sink counts itself.

@@ -1,13 +1,14 @@
 //! `StoredBudget`: the bytes that a manager stores for clients, and their limit.
 //!
 //! Waiting calls and holds are counted apart from stored data, and have a share of the limit for themselves,
-//! so a client that stores as much as it can does not block the locks of others. Each shard draws bytes in
-//! steps and counts them by itself, so a call touches no state of another thread.
+//! so a client that stores as much as it can does not block the locks of others. One session may have at most
+//! as many of them as are left for the others. Each shard draws bytes in steps and counts them by itself, so a
+//! call touches no state of another thread.
 //!
 //! Invariant: counted bytes are given back when their [`StoredBytes`] is dropped.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt, mem,
     rc::Rc,
     sync::{
@@ -16,7 +17,8 @@ use std::{
     },
 };
 
-use lockkeeper_protocol::Fault;
+use lockkeeper_protocol::{Fault, SessionId};
+use rustc_hash::FxHashMap;
 
 /// The bytes that all shards of a manager store together.
 pub struct StoredBudget {
@@ -97,22 +99,43 @@ impl StoredBudget {
 
     /// Returns whether `bytes` more bytes of data are within the limit.
     fn takes(&self, share: Share, bytes: usize) -> bool {
+        self.left_for_data(share).is_some_and(|left| bytes <= left)
+    }
+
+    /// The bytes of data that are left. `None` if the data exceed the limit.
+    fn left_for_data(&self, share: Share) -> Option<usize> {
         let calls = self.calls.load(Ordering::Relaxed);
         let data = self.data.load(Ordering::Relaxed);
-        let others = calls.max(self.reserve(share));
-        data.saturating_add(bytes).saturating_add(others) <= self.most
+        let room = self.most.checked_sub(calls.max(self.reserve(share)))?;
+        room.checked_sub(data)
     }
 
     /// Returns whether `bytes` more bytes put a part beyond the limit.
     fn is_over(&self, part: Part, bytes: usize) -> bool {
         match part {
             Part::Calls => {
-                let calls = self.calls.load(Ordering::Relaxed).saturating_add(bytes);
-                calls > self.reserve(Share::Data)
-                    && calls.saturating_add(self.data.load(Ordering::Relaxed)) > self.most
+                let calls = self.calls.load(Ordering::Relaxed);
+                calls.saturating_add(bytes) > self.room_of_calls()
             }
             Part::Data => !self.takes(Share::Data, bytes),
         }
+    }
+
+    /// The bytes that calls and holds may have beside the stored data.
+    fn room_of_calls(&self) -> usize {
+        let rest = self.most.saturating_sub(self.data.load(Ordering::Relaxed));
+        rest.max(self.reserve(Share::Data))
+    }
+
+    /// The bytes of further calls and holds.
+    fn left_for_calls(&self) -> usize {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.room_of_calls().saturating_sub(calls)
+    }
+
+    /// Returns whether a session may have more calls and holds than are left for the others.
+    fn is_tight(&self) -> bool {
+        self.calls.load(Ordering::Relaxed) > self.left_for_calls()
     }
 }
 
@@ -131,6 +154,10 @@ pub(crate) struct Account {
     budget: Arc<StoredBudget>,
     calls: Sum,
     data: Sum,
+    /// The bytes of the holds of each session that has any.
+    held: RefCell<FxHashMap<SessionId, usize>>,
+    /// Whether the budget was tight at the last draw.
+    is_tight: Cell<bool>,
     /// The most bytes that may be drawn and not used.
     most_spare: usize,
 }
@@ -159,6 +186,8 @@ impl Account {
             budget,
             calls: Sum::default(),
             data: Sum::default(),
+            held: RefCell::default(),
+            is_tight: Cell::new(false),
         }
     }
 
@@ -175,13 +204,44 @@ impl Account {
         Usage { calls, all }
     }
 
-    /// Returns whether calls and holds exceed the limit, and have grown since `before`.
+    /// Returns whether calls and holds have grown since `before`, and exceed the limit, or the other ones of the
+    /// session exceed what is left for the others.
     #[inline]
-    pub(crate) fn is_over_since(&self, before: Usage) -> bool {
-        self.calls.was_over.get()
-            && self.budget.is_over(Part::Calls, 0)
-            && self.calls.used.get() > before.calls
-            && self.used() > before.all
+    pub(crate) fn is_over_since(&self, before: Usage, of_session: impl FnOnce() -> usize) -> bool {
+        let has_grown = self.calls.used.get() > before.calls && self.used() > before.all;
+        self.is_tight.get() && has_grown && self.is_refused(of_session())
+    }
+
+    #[cold]
+    fn is_refused(&self, of_session: usize) -> bool {
+        let others = of_session.saturating_sub(CALL_BYTES);
+        self.budget.is_over(Part::Calls, 0) || others > self.budget.left_for_calls()
+    }
+
+    /// Counts a hold of a session, even beyond the limit.
+    #[inline]
+    pub(crate) fn hold(&self, session: SessionId) {
+        self.count(CALL_BYTES);
+        *self.held.borrow_mut().entry(session).or_default() += CALL_BYTES;
+    }
+
+    /// Stops counting holds of a session.
+    #[inline]
+    pub(crate) fn release(&self, session: SessionId, holds: usize) {
+        self.forget(holds * CALL_BYTES);
+        let held = &mut *self.held.borrow_mut();
+        if let Some(bytes) = held.get_mut(&session) {
+            *bytes = bytes.saturating_sub(holds * CALL_BYTES);
+            if *bytes == 0 {
+                held.remove(&session);
+            }
+        }
+    }
+
+    /// The bytes of the holds of a session.
+    pub(crate) fn held_by(&self, session: SessionId) -> usize {
+        let held = self.held.borrow().get(&session).copied();
+        held.unwrap_or_default()
     }
 
     /// Counts bytes of a waiting call or a hold, even beyond the limit.
@@ -199,6 +259,14 @@ impl Account {
     /// The fault of a call that the limit refuses.
     pub(crate) fn fault(&self) -> Fault {
         Fault::limit(Fault::STORED, self.budget.most)
+    }
+
+    /// Refuses a session whose opened objects count more bytes than are left.
+    pub(crate) fn check_share(&self, opened: usize) -> Result<(), Fault> {
+        match self.budget.left_for_data(Share::Session) {
+            Some(left) if opened <= left => Ok(()),
+            Some(_) | None => Err(self.fault()),
+        }
     }
 
     /// Counts bytes of data, even beyond the limit.
@@ -248,7 +316,7 @@ impl Account {
         sum.drawn.set(sum.drawn.get() + more);
         let drawn = self.budget.part(part);
         drawn.fetch_add(more, Ordering::Relaxed);
-        sum.was_over.set(self.budget.is_over(part, 0));
+        self.note_limits(sum, part);
     }
 
     #[cold]
@@ -264,7 +332,12 @@ impl Account {
             let drawn = self.budget.part(part);
             drawn.fetch_sub(more, Ordering::Relaxed);
         }
+        self.note_limits(sum, part);
+    }
+
+    fn note_limits(&self, sum: &Sum, part: Part) {
         sum.was_over.set(self.budget.is_over(part, 0));
+        self.is_tight.set(self.budget.is_tight());
     }
 }
 
@@ -368,40 +441,6 @@ impl fmt::Debug for StoredBytes {
     }
 }
 
-/// The bytes of many holds of one object, which count as waiting calls do.
-pub(crate) struct HeldBytes {
-    account: Rc<Account>,
-    bytes: usize,
-}
-
-impl HeldBytes {
-    pub(crate) const fn new(account: Rc<Account>) -> Self {
-        Self { account, bytes: 0 }
-    }
-
-    /// Replaces the number of counted bytes, even beyond the limit.
-    pub(crate) fn set(&mut self, bytes: usize) {
-        if bytes > self.bytes {
-            self.account.count(bytes - self.bytes);
-        } else {
-            self.account.forget(self.bytes - bytes);
-        }
-        self.bytes = bytes;
-    }
-}
-
-impl Drop for HeldBytes {
-    fn drop(&mut self) {
-        self.account.forget(self.bytes);
-    }
-}
-
-impl fmt::Debug for HeldBytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HeldBytes({} bytes)", self.bytes)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -460,7 +499,7 @@ mod tests {
         let is_over = |account: &Account| {
             let before = account.usage();
             account.count(CALL_BYTES);
-            let is_over = account.is_over_since(before);
+            let is_over = account.is_over_since(before, || 0);
             account.forget(CALL_BYTES);
             is_over
         };

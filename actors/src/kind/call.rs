@@ -26,8 +26,9 @@ use serde::Serialize;
 
 use crate::kind::{
     answer::{Answer, Outcome, Parcel},
-    budget::{Account, CALL_BYTES, HeldBytes, Share, StoredBudget, StoredBytes},
+    budget::{Account, CALL_BYTES, Share, StoredBudget, StoredBytes},
     dropped::DroppedCalls,
+    held_bytes::HeldBytes,
     large_reply::LargeReply,
     object_stats::{ObjectStats, nanoseconds},
 };
@@ -235,7 +236,7 @@ impl Outbox {
         StoredBytes::new(&self.0.account, share, bytes)
     }
 
-    /// Counts the holds of an object that has no [`HoldTimer`](crate::HoldTimer) for each.
+    /// Counts the holds of an object.
     pub(crate) fn held_bytes(&self) -> HeldBytes {
         HeldBytes::new(Rc::clone(&self.0.account))
     }

@@ -2,9 +2,9 @@
 
 use std::{fmt, time::Duration};
 
-use lockkeeper_protocol::{Abandoned, Fence};
+use lockkeeper_protocol::{Abandoned, CallId, Fence, SessionId};
 
-use crate::kind::{budget::CALL_BYTES, call::Outbox, hang_up::HangUp};
+use crate::kind::{call::Outbox, hang_up::HangUp};
 
 /// The hold of something, stored by a kind while it is held, with its fence and its start.
 ///
@@ -14,16 +14,20 @@ pub struct HoldTimer {
     fence: Fence,
     /// The start in nanoseconds since the manager's start.
     since: u64,
+    /// The session of the call that was granted.
+    session: SessionId,
     outbox: Outbox,
 }
 
 impl HoldTimer {
-    /// Begins a hold, with a fence above all earlier ones.
-    pub fn begin(outbox: &Outbox) -> Self {
-        outbox.account().count(CALL_BYTES);
+    /// Begins the hold that a call is granted, with a fence above all earlier ones.
+    pub fn begin(outbox: &Outbox, granted: CallId) -> Self {
+        let session = granted.session();
+        outbox.account().hold(session);
         Self {
             fence: outbox.next_fence(),
             since: outbox.nanos(),
+            session,
             outbox: outbox.clone(),
         }
     }
@@ -57,7 +61,7 @@ impl HoldTimer {
 
 impl Drop for HoldTimer {
     fn drop(&mut self) {
-        self.outbox.account().forget(CALL_BYTES);
+        self.outbox.account().release(self.session, 1);
         self.outbox.note_end_of_hold(self.since);
     }
 }

@@ -8,7 +8,7 @@
 //! | `call` | [`Call`], which must be answered, and [`Outbox`], which collects the answers |
 //! | `answer`, `dropped` | an entry of an outbox, and the fault of a call that is dropped |
 //! | `large_reply` | a reply that is encoded when its session has room for it |
-//! | `budget` | [`StoredBytes`]: bytes that an object stores, counted against the limit of its manager |
+//! | `budget`, `held_bytes` | [`StoredBytes`]: bytes that an object stores, counted against a limit; and its holds |
 //! | `survey` | [`Survey`]: the holders and waiters of an object at one moment |
 //! | `hang_up` | [`HangUp`]: the end of a session |
 //! | `hold_timer`, `object_stats` | wait times, hold times and counts of one object |
@@ -18,6 +18,7 @@ pub(crate) mod budget;
 pub(crate) mod call;
 mod dropped;
 pub(crate) mod hang_up;
+pub(crate) mod held_bytes;
 pub(crate) mod hold_timer;
 pub(crate) mod large_reply;
 pub(crate) mod object_stats;

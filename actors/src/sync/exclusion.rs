@@ -286,7 +286,7 @@ impl<E: Waiter> Exclusion<E> {
 
     /// Makes a call the holder, and grants the owner's other waiting calls.
     fn hold(&mut self, waiter: E) {
-        let timer = HoldTimer::begin(waiter.outbox());
+        let timer = HoldTimer::begin(waiter.outbox(), waiter.id());
         let fence = timer.fence();
         let (id, owner) = (waiter.id(), waiter.owner());
         self.holder = Some(Holder {

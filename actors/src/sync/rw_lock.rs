@@ -59,7 +59,7 @@ impl RwLock {
             let Some(Waiter { want, call }) = self.line.pop_front() else {
                 return;
             };
-            let timer = HoldTimer::begin(call.outbox());
+            let timer = HoldTimer::begin(call.outbox(), call.id());
             let fence = timer.fence();
             self.inside.enter(call.id(), timer, want);
             let abandoned = self.abandoned.as_deref().cloned();

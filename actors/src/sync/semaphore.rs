@@ -117,7 +117,7 @@ impl<B> Counting<B> {
             let Some(Waiter { permits, call }) = self.waiters.pop_front() else {
                 return;
             };
-            let timer = HoldTimer::begin(call.outbox());
+            let timer = HoldTimer::begin(call.outbox(), call.id());
             let fence = timer.fence();
             self.available -= u64::from(permits);
             self.held += u64::from(permits);

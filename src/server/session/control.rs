@@ -133,6 +133,7 @@ impl Control<'_> {
             operations,
             administrative,
             mailbox,
+            made,
         } = opened;
         let id = name.number();
         let number = match self.objects.number_of(id) {
@@ -142,6 +143,7 @@ impl Control<'_> {
                     id,
                     mailbox,
                     touched: None,
+                    made: made.try_into().unwrap_or(u32::MAX),
                 };
                 let number = self.objects.push(object, stored);
                 if let Ok(object) = self.objects.get_mut(number) {

@@ -17,6 +17,8 @@ pub(super) struct Object {
     pub(super) mailbox: Mailbox,
     /// The index of its inputs among those of the current chunk.
     pub(super) touched: Option<u32>,
+    /// The bytes that the object itself counts, if this session has made it.
+    pub(super) made: u32,
 }
 
 /// The bytes that a session counts for each object that it has opened.
@@ -32,6 +34,8 @@ pub(super) struct Objects {
     numbers: Table<u32>,
     /// The bytes that all objects count together: a [`StoredBytes`] in each would take 16 bytes more.
     stored: Option<StoredBytes>,
+    /// The bytes of all open objects that the session has made.
+    made: usize,
 }
 
 /// Objects of consecutive numbers. A slot is empty if its object was removed, and the page is empty if all
@@ -42,6 +46,10 @@ struct Page {
     live: usize,
     /// For each object, the operations that the client may not call. Empty for a client that may call all.
     guarded: Vec<Option<Arc<[u32]>>>,
+}
+
+fn bytes_of(object: &Object) -> usize {
+    usize::try_from(object.made).unwrap_or(usize::MAX)
 }
 
 /// The page of a number, and the index in the page.
@@ -73,6 +81,12 @@ impl Objects {
         Ok(())
     }
 
+    /// The bytes that the objects of the session count.
+    pub(super) fn bytes(&self) -> usize {
+        let open = self.stored.as_ref().map_or(0, StoredBytes::bytes);
+        open.saturating_add(self.made)
+    }
+
     /// Assigns a number to an object, and keeps the [`OPEN_BYTES`] that were counted for it. The caller has
     /// checked that a number is left.
     pub(super) fn push(&mut self, opened: Object, stored: StoredBytes) -> u32 {
@@ -84,6 +98,7 @@ impl Objects {
         self.next = number.saturating_add(1);
         let (page, _) = place(number);
         let hashed = hash_number(opened.id);
+        self.made += bytes_of(&opened);
         if page >= self.pages.len() {
             self.pages.push(Page::default());
         }
@@ -150,6 +165,7 @@ impl Objects {
             *guarded = None;
         }
         page.live -= 1;
+        self.made -= bytes_of(&object);
         give_back(&mut self.stored);
         if page.live == 0 && page.slots.len() == PAGE {
             page.slots = Vec::new();
@@ -205,6 +221,7 @@ mod tests {
             id,
             mailbox: Host::new(lock, Operations::default().into(), Rc::clone(shell)).launch(),
             touched: None,
+            made: 100,
         }
     }
 
@@ -250,6 +267,7 @@ mod tests {
         let slots: usize = objects.pages.iter().map(|page| page.slots.capacity()).sum();
         assert!(slots <= 5 * PAGE, "{slots} slots for 4 objects");
         assert_eq!(shell.stored_bytes(), 4 * OPEN_BYTES);
+        assert_eq!(objects.bytes(), 4 * (OPEN_BYTES + 100));
         let mut left = objects.into_mailboxes();
         for taken in 1..=4 {
             assert!(left.next().is_some());

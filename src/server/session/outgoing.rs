@@ -433,6 +433,10 @@ impl ReplySink for Outgoing {
         self.put(&Response::Gone { object });
     }
 
+    fn calls_in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
     fn is_full(&self) -> bool {
         self.buffer.borrow().is_full
     }

@@ -52,6 +52,7 @@ impl Session {
                     kind: kind.to_owned(),
                     name: name.map(str::to_owned),
                     spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
+                    opened: self.objects.bytes(),
                 };
                 return Ok(Some(ControlRequest::Open(seq, open)));
             }

@@ -14,6 +14,7 @@ mod offences;
 mod refusals;
 mod replay;
 mod report_pipe;
+mod shares;
 mod stored;
 mod trust;
 mod turns;

@@ -44,6 +44,8 @@ pub(crate) struct Open {
     pub(crate) kind: String,
     pub(crate) name: Option<String>,
     pub(crate) spec: Option<Vec<u8>>,
+    /// The bytes of the objects that the session has opened, which limit what it may make.
+    pub(crate) opened: usize,
 }
 
 /// An object that a session may call.
@@ -54,6 +56,8 @@ pub(crate) struct Opened {
     /// The numbers of the operations that are reserved for administrators.
     pub(crate) administrative: Arc<[u32]>,
     pub(crate) mailbox: Mailbox,
+    /// The bytes that the object counts, if this request has made it.
+    pub(crate) made: usize,
 }
 
 /// Removes the object with a name, which frees the name.
@@ -108,7 +112,12 @@ impl Supervisor {
     }
 
     fn open(&mut self, open: Open) -> Result<Opened, Fault> {
-        let Open { kind, name, spec } = open;
+        let Open {
+            kind,
+            name,
+            spec,
+            opened,
+        } = open;
         if let Some(name) = &name {
             if let Some((number, child)) = self.named(name) {
                 return self.revisit(number, child, &kind, spec.as_deref());
@@ -131,6 +140,7 @@ impl Supervisor {
                 ObjectName::ANONYMOUS
             )));
         }
+        self.shell.check_share(opened)?;
         self.spawn(&kind, name, spec)
     }
 
@@ -159,7 +169,10 @@ impl Supervisor {
             make,
             mailbox,
         };
-        let opened = self.opened(number, &child);
+        let opened = Opened {
+            made: bytes,
+            ..self.opened(number, &child)
+        };
         self.children.insert(number, child, stored);
         Ok(opened)
     }
@@ -223,6 +236,7 @@ impl Supervisor {
             operations: Arc::clone(&child.make.kind.operations),
             administrative: Arc::clone(&child.make.kind.administrative),
             mailbox: Arc::clone(&child.mailbox),
+            made: 0,
         }
     }
 
@@ -377,6 +391,7 @@ mod tests {
             kind: P::KIND.to_owned(),
             name: name.map(str::to_owned),
             spec: spec.map(|spec| encode(spec).expect("a spec")),
+            opened: 0,
         };
         supervisor
             .open(open)

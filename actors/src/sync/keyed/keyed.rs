@@ -20,9 +20,10 @@ use lockkeeper_protocol::{
 
 use crate::{
     kind::{
-        budget::{CALL_BYTES, HeldBytes, StoredBytes},
+        budget::{CALL_BYTES, StoredBytes},
         call::{Call, Outbox},
         hang_up::{HangUp, SLICE},
+        held_bytes::HeldBytes,
         primitive::{Operations, Primitive, Serve},
         survey::Survey,
     },
@@ -164,8 +165,9 @@ impl<F> Keyed<F> {
         entry.taken += permits.get();
         let abandoned = self.entries.abandoned(place);
         self.outbox.get_or_insert_with(|| outbox.clone());
-        self.stored.get_or_insert_with(|| outbox.held_bytes());
-        self.recount();
+        let stored = self.stored.get_or_insert_with(|| outbox.held_bytes());
+        stored.add(id.session());
+        self.recount_marks();
         Some(Granted { fence, abandoned })
     }
 
@@ -177,14 +179,6 @@ impl<F> Keyed<F> {
         entry.taken -= hold.permits.get();
         self.note_end(&hold);
         Some(hold)
-    }
-
-    /// Updates the counted bytes. The host refuses a hold that exceeds the limit.
-    fn recount(&mut self) {
-        if let Some(stored) = &mut self.stored {
-            stored.set(self.holds.len() * CALL_BYTES);
-        }
-        self.recount_marks();
     }
 
     /// Counts the free keys with marks. If the limit has no room for all, the keys that have been free longest
@@ -205,7 +199,10 @@ impl<F> Keyed<F> {
         }
     }
 
-    fn note_end(&self, hold: &Hold) {
+    fn note_end(&mut self, hold: &Hold) {
+        if let Some(stored) = &mut self.stored {
+            stored.remove(hold.id.session());
+        }
         if let Some(outbox) = &self.outbox {
             outbox.note_end_of_hold(hold.since);
         }
@@ -233,7 +230,7 @@ impl<F> Keyed<F> {
             self.let_in(place, permits, call);
         }
         self.entries.end(place);
-        self.recount();
+        self.recount_marks();
     }
 }
 

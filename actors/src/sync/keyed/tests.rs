@@ -454,8 +454,8 @@ fn marks_take_nothing_of_the_room_that_is_reserved_for_holds() {
     // The latest marks stay, and the reserved room is free.
     assert!(status(&mut bench, &format!("key {}", KEYS - 1)).abandoned);
     assert!(!status(&mut bench, "key 0").abandoned);
-    for key in ["new", "newer"] {
-        let id = acquire(&mut bench, 1000, key);
+    for (session, key) in [(1000, "new"), (1001, "newer")] {
+        let id = acquire(&mut bench, session, key);
         assert!(grant(&bench, id).abandoned.is_none());
     }
 }
