@@ -43,17 +43,22 @@ pub struct Limits {
     ///
     /// An eighth of the limit is reserved for waiting calls and holds, so a client that stores values
     /// cannot block the locks of other clients: items, values, tasks, names and specs take at most seven
-    /// eighths. Incoming messages and small objects may take half of the rest. A custom kind counts the
+    /// eighths. Incoming messages and small objects may take half of the rest. One session may have at most as
+    /// many waiting calls and holds as are left for others, and makes objects only while those that it has
+    /// opened count no more than is left.
+    /// Messages of up to 64 KiB that have arrived in part take at most a sixteenth more. A custom kind counts the
     /// bytes that it keeps with `call.outbox().store(..)`, which gives a [`StoredBytes`](crate::kind::StoredBytes).
     pub stored_bytes: usize,
     /// Bytes of unread answers that the manager keeps for all clients together: 1 GiB by default.
-    /// Above it, large answers wait until other answers are read, first come, first served.
+    /// Above it, large answers wait until other answers are read, first come, first served. One process may use
+    /// as many bytes as are free, so at most half of them.
     pub unread_bytes: usize,
     /// How long a client may leave its answers unread: 30 seconds by default. The manager closes the
     /// connection of a client that reads nothing for this long while 1 MiB of its answers is unread
     /// or one of them waits for room. While other clients wait for room in
     /// [`unread_bytes`](Self::unread_bytes), it also closes the connection of a client that does not
-    /// read, within this time, everything that was unread at its start.
+    /// read, within this time, everything that was unread at its start. The same holds for a client that does
+    /// not complete a message, while other clients wait for room to send theirs.
     pub unread_time: Duration,
     /// How long a client may take until its hello has arrived: ten seconds by default.
     pub handshake_time: Duration,
