@@ -233,29 +233,6 @@ impl UndecodedItem {
     pub const fn attempts(&self) -> u32 {
         self.claim.attempts
     }
-
-    /// Returns the fencing token of this delivery, as [`Taken::fence`] does.
-    #[must_use]
-    pub const fn fence(&self) -> Fence {
-        self.claim.fence
-    }
-
-    /// Returns the last process that died with this item, if any.
-    #[must_use]
-    pub fn abandoned(&self) -> Option<&Abandoned> {
-        self.claim.abandoned.as_deref()
-    }
-
-    /// Returns whether the item still belongs to this process, as [`Taken::is_valid`] does.
-    #[must_use]
-    pub fn is_valid(&self) -> bool {
-        self.claim.hold.is_valid()
-    }
-
-    /// Waits until the item no longer belongs to this process, as [`Taken::lost`] does.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.claim.hold.lost()
-    }
 }
 
 impl Deref for UndecodedItem {

@@ -92,12 +92,10 @@ where
     let next = queue.try_get().await.unwrap().expect("the second item");
     assert!(reads_second(&next));
     assert!(numbers.try_get().await.unwrap().is_none());
-    let fence = item.fence();
 
     item.put_back().await.unwrap();
     let item = undecoded(queue.try_get().await);
     assert_eq!(item.attempts(), 2);
-    assert!(item.fence() > fence);
     // Dropping the error puts the item back.
     drop(item);
     let item = undecoded(queue.get().timeout(second).await);
@@ -147,7 +145,6 @@ fn undecoded_item_has_no_method_that_acknowledges_it_silently() {
         let numbers = thirteen_and_fourteen(&manager).await;
         let queue = Queue::<NotThirteen>::from(numbers.token().clone()).schema("luck");
         let item = undecoded(queue.get().await);
-        assert!(item.is_valid() && item.abandoned().is_none());
         assert_eq!(item.into_inner(), "it is not acknowledged");
         assert_eq!(numbers.get().await.unwrap().attempts(), 2);
     });
