@@ -4,7 +4,7 @@
 
 use std::{
     fs::{File, Metadata},
-    io::{self, Read},
+    io::{self, Read, Seek},
     os::unix::fs::{FileTypeExt, MetadataExt},
     time::{Duration, SystemTime},
 };
@@ -80,7 +80,9 @@ impl LeftSockets {
     pub(super) fn read(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         let mut text = Vec::new();
-        file.take(MOST_BYTES).read_to_end(&mut text)?;
+        let mut beginning = file;
+        beginning.rewind()?;
+        beginning.take(MOST_BYTES).read_to_end(&mut text)?;
         let text = String::from_utf8_lossy(&text);
         let numbers = |before| {
             let lines = text.lines();
