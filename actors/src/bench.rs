@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     rc::Rc,
-    sync::{Arc, atomic::AtomicU64, mpsc},
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -27,6 +27,7 @@ use crate::{
     kind::{
         answer::Outcome,
         budget::StoredBudget,
+        fences::Fences,
         primitive::{Operations, Primitive, Serve},
     },
 };
@@ -110,7 +111,7 @@ impl<P: Primitive> Bench<P> {
     /// Returns the errors of [`Self::new`].
     pub fn within(spec: P::Spec, stored_bytes: usize) -> Result<Self, Refusal> {
         let stored = Arc::new(StoredBudget::new(stored_bytes));
-        let shell = Shell::within(Arc::new(AtomicU64::new(1)), SECRET, stored);
+        let shell = Shell::within(Fences::count_from(1), SECRET, stored);
         let mut operations = Operations::default();
         P::operations(&mut operations);
         let numbers = operations.names().collect();

@@ -7,12 +7,7 @@
 //! Each line states the processor time of one call in nanoseconds, without the connection, and the longest
 //! turn. `LOCKKEEPER_BULK` sets the number of calls, one million by default.
 
-use std::{
-    env,
-    rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{env, rc::Rc, sync::Arc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, ManagerSecret, Operation, Peer, Proof, SECRET_BYTES, SessionId,
@@ -35,6 +30,7 @@ use crate::{
     },
     kind::{
         answer::Outcome,
+        fences::Fences,
         primitive::{Operations, Primitive, Serve},
     },
     sync::{
@@ -68,7 +64,7 @@ fn many() -> u64 {
 impl<P: Primitive> Object<P> {
     fn new(spec: P::Spec) -> Self {
         let secret = ManagerSecret::new([0; SECRET_BYTES]);
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)), secret);
+        let shell = Shell::new(Fences::count_from(1), secret);
         for session in 0..4 {
             shell.join(SessionId::new(session), Rc::new(Nowhere));
         }

@@ -46,7 +46,7 @@ pub use {
         MailboxReceiver, RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply,
         encode_whole, keep_reply,
     },
-    kind::{Answer, LargeReply, Outcome, Share, StoredBudget},
+    kind::{Answer, Fences, LargeReply, Outcome, Reserve, Share, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},
     tables::{Table, hash_number},
 };

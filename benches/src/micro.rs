@@ -11,14 +11,13 @@ use std::{
     io::{BufReader, Read, Write},
     os::unix::net::UnixStream,
     rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
 
 use criterion::{BatchSize, Criterion, Throughput};
 use lockkeeper::{Manager, block_on};
 use lockkeeper_actors::{
-    Bench, CallId, Fence, Host, Input, Inputs, ManagerSecret, Operation, Operations, Outcome,
+    Bench, CallId, Fence, Fences, Host, Input, Inputs, ManagerSecret, Operation, Operations, Outcome,
     Primitive, Proof, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell,
     codec::{self, Blob, CodecError, Elements, Fields},
     data::{Chunk, Finished, Next, Submit, TaskQueue},
@@ -302,10 +301,7 @@ fn host(criterion: &mut Criterion) {
 }
 
 async fn exchange(times: u64) -> Duration {
-    let shell = Shell::new(
-        Arc::new(AtomicU64::new(1)),
-        ManagerSecret::new([0; SECRET_BYTES]),
-    );
+    let shell = Shell::new(Fences::count_from(1), ManagerSecret::new([0; SECRET_BYTES]));
     let counter = Rc::new(Counter::default());
     shell.join(SessionId::new(SESSION), counter.clone());
     let mut operations = Operations::default();

@@ -9,13 +9,13 @@ use std::{
     io,
     pin::pin,
     rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
 
 use actix::Actor;
-use lockkeeper_actors::Shell;
+use lockkeeper_actors::{Fences, Shell};
 use lockkeeper_protocol::SessionId;
 use lockkeeper_sys::OnlyHere;
 use tokio::{
@@ -149,7 +149,7 @@ impl Server {
         };
         let span = ManagerSpan::begin(claim.address(), shard_of, serves);
         // Fences ascend for each object: an object always belongs to the same shard.
-        let fences = Arc::new(AtomicU64::new(shard_of.incarnation));
+        let fences = Fences::count_from(shard_of.incarnation);
         let secret = claim.secret();
         let shell = Shell::within(fences, secret, stored);
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());

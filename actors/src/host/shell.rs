@@ -8,7 +8,7 @@ use std::{
     fmt,
     future::Future,
     rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use crate::{
         answer::Outcome,
         budget::{CALL_BYTES, StoredBudget},
         call::Outbox,
+        fences::Fences,
     },
 };
 
@@ -108,20 +109,16 @@ struct Spare {
 }
 
 impl Shell {
-    /// Creates the shell of a shard without a limit on stored bytes, with the counter for fences and the
-    /// secret for signed calls.
+    /// Creates the shell of a shard without a limit on stored bytes, with its fences and the secret for signed
+    /// calls.
     #[must_use]
-    pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret) -> Rc<Self> {
+    pub fn new(fences: Fences, secret: ManagerSecret) -> Rc<Self> {
         Self::within(fences, secret, Arc::new(StoredBudget::unlimited()))
     }
 
     /// Creates a shell with the budget of its manager.
     #[must_use]
-    pub fn within(
-        fences: Arc<AtomicU64>,
-        secret: ManagerSecret,
-        stored: Arc<StoredBudget>,
-    ) -> Rc<Self> {
+    pub fn within(fences: Fences, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Rc<Self> {
         Rc::new(Self {
             outbox: Outbox::new(fences, secret, stored),
             deadlines: Deadlines::new(Instant::now()),
@@ -341,6 +338,10 @@ impl Shell {
     pub(crate) fn deliver(&self, watch: &Watch) {
         watch.tell(&self.outbox);
         self.tallies.touch();
+        if !self.outbox.is_within_reserve() {
+            // The manager ends. Until then no client learns of a grant whose fence a later manager may use.
+            return self.outbox.drain(|_| ());
+        }
         let sinks = self.sinks.borrow();
         self.outbox.drain(|answer| {
             self.deadlines.answered(answer.call);
@@ -379,10 +380,7 @@ mod tests {
 
     #[test]
     fn long_messages_have_the_room_of_those_before_and_lose_nothing() {
-        let shell = Shell::new(
-            Arc::new(AtomicU64::new(1)),
-            ManagerSecret::new([0; SECRET_BYTES]),
-        );
+        let shell = Shell::new(Fences::count_from(1), ManagerSecret::new([0; SECRET_BYTES]));
         for round in 0..3 {
             let mut inputs = shell.inputs();
             for number in 0..500 {

@@ -5,18 +5,7 @@
 //!
 //! Invariant: every [`Call`] yields exactly one answer, at the latest when it is dropped.
 
-use std::{
-    cell::RefCell,
-    fmt,
-    marker::PhantomData,
-    mem,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{cell::RefCell, fmt, marker::PhantomData, mem, rc::Rc, sync::Arc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
@@ -28,6 +17,7 @@ use crate::kind::{
     answer::{Answer, Outcome, Parcel},
     budget::{Account, CALL_BYTES, Share, StoredBudget, StoredBytes},
     dropped::DroppedCalls,
+    fences::Fences,
     held_bytes::HeldBytes,
     large_reply::LargeReply,
     object_stats::{ObjectStats, nanoseconds},
@@ -165,7 +155,7 @@ struct Turn {
     now: u64,
     /// The form in which the current kind encodes its replies.
     form: Form,
-    fences: Arc<AtomicU64>,
+    fences: Fences,
     /// The secret with which the MACs of signed calls are checked.
     secret: ManagerSecret,
     parcels: Vec<(CallId, Parcel)>,
@@ -197,9 +187,9 @@ const KEPT_CAPACITY: usize = 1 << 20;
 const KEPT_PARCELS: usize = 1 << 14;
 
 impl Outbox {
-    /// Creates an empty outbox that takes its fences from a counter.
+    /// Creates an empty outbox.
     #[must_use]
-    pub fn new(fences: Arc<AtomicU64>, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Self {
+    pub fn new(fences: Fences, secret: ManagerSecret, stored: Arc<StoredBudget>) -> Self {
         let turn = RefCell::new(Turn {
             now: 0,
             form: Form::Named,
@@ -273,7 +263,7 @@ impl Outbox {
         if let Some(object_stats) = &mut turn.object_stats {
             object_stats.granted();
         }
-        Fence::new(turn.fences.fetch_add(1, Ordering::Relaxed))
+        turn.fences.next()
     }
 
     /// Replaces the statistics of the object whose turn it is, and returns the previous ones.
@@ -394,6 +384,12 @@ impl Outbox {
             waited(Duration::from_nanos(wait));
         }
         mem::take(&mut turn.granted)
+    }
+
+    /// Returns whether the manager has reserved all fences that were drawn, so that answers may name them.
+    #[inline]
+    pub(crate) fn is_within_reserve(&self) -> bool {
+        self.0.turn.borrow().fences.are_reserved()
     }
 
     /// Drains the outbox in order. `each` must not use the outbox, which is borrowed meanwhile.

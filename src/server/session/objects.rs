@@ -204,10 +204,10 @@ fn give_back(stored: &mut Option<StoredBytes>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{rc::Rc, sync::atomic::AtomicU64};
+    use std::rc::Rc;
 
     use lockkeeper_actors::{
-        Host, Operations, Primitive, Shell,
+        Fences, Host, Operations, Primitive, Shell,
         sync::{Lock, ReleaseBy},
     };
 
@@ -240,7 +240,7 @@ mod tests {
     #[actix_rt::test]
     async fn numbers_are_never_used_again_and_what_is_gone_takes_no_room() {
         let mut objects = Objects::default();
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+        let shell = Shell::new(Fences::count_from(1), SECRET);
         for id in 0..1000 {
             let stored = shell.outbox().store(OPEN_BYTES);
             let stored = stored.expect("there is no limit");

@@ -26,13 +26,15 @@ mod watched;
 use std::{
     cell::{Cell, OnceCell, RefCell},
     rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::Duration,
 };
 
 use actix::Actor;
 use actix_rt::task::JoinHandle;
-use lockkeeper_actors::{LargeReply, Operations, Primitive, Shell, StoredBudget, sync::Lock};
+use lockkeeper_actors::{
+    Fences, LargeReply, Operations, Primitive, Shell, StoredBudget, sync::Lock,
+};
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Proof, Refusal, SessionId, Shard, ShardOf, SignedCall,
     codec::{self, BlobRef},
@@ -79,7 +81,7 @@ impl House {
             incarnation: INCARNATION,
             shard,
         };
-        let fences = Arc::new(AtomicU64::new(FENCE.number()));
+        let fences = Fences::count_from(FENCE.number());
         let stored = Arc::new(StoredBudget::new(limits.stored_bytes));
         let shell = Shell::within(fences, SECRET, stored);
         // The task ends with the test's actix system.

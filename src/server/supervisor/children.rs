@@ -119,9 +119,7 @@ fn rehash(children: &Pages<Child>, hasher: &RandomState) -> impl Fn(&u64) -> u64
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
-    use lockkeeper_actors::Shell;
+    use lockkeeper_actors::{Fences, Shell};
     use lockkeeper_protocol::{ObjectName, codec::encode, operations::ReleaseBy};
 
     use crate::{server::kinds::Kinds, tests::protocol::SECRET};
@@ -132,7 +130,7 @@ mod tests {
     async fn table_of_names_has_those_alone_that_are_there() {
         let (kinds, mut children) = (Kinds::built_in(), Children::new());
         let kind = kinds.get("lock").expect("it is built in");
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+        let shell = Shell::new(Fences::count_from(1), SECRET);
         let make = Rc::new(Make {
             kind: Arc::clone(kind),
             spec: encode(&ReleaseBy::Holder).expect("a spec"),

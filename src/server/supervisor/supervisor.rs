@@ -359,10 +359,8 @@ impl fmt::Debug for Supervisor {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
     use lockkeeper_actors::{
-        Primitive,
+        Fences, Primitive,
         sync::{Lock, ReleaseBy, Semaphore},
     };
     use lockkeeper_protocol::{Shard, codec::encode, operations::SemaphoreSpec};
@@ -374,7 +372,7 @@ mod tests {
     const INCARNATION: u64 = 0xabc;
 
     fn supervisor() -> Supervisor {
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+        let shell = Shell::new(Fences::count_from(1), SECRET);
         let shard_of = ShardOf {
             incarnation: INCARNATION,
             shard: Shard::ALONE,

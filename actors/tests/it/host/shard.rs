@@ -3,17 +3,12 @@
 //! A message to a mailbox is awaited, so its effects have happened when the call returns. Only
 //! deadlines must be waited for, with a time limit.
 
-use std::{
-    cell::RefCell,
-    marker::PhantomData,
-    rc::Rc,
-    sync::{Arc, atomic::AtomicU64},
-    time::Duration,
-};
+use std::{cell::RefCell, marker::PhantomData, rc::Rc, sync::Arc, time::Duration};
 
 use lockkeeper_actors::{
-    CallId, Fault, Host, Input, Mailbox, ManagerSecret, Operation, Operations, Outcome, Peer,
-    Primitive, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell, codec, encode_whole,
+    CallId, Fault, Fences, Host, Input, Mailbox, ManagerSecret, Operation, Operations, Outcome,
+    Peer, Primitive, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell, codec,
+    encode_whole,
 };
 use tokio::sync::Notify;
 
@@ -95,10 +90,7 @@ pub(crate) struct Shard {
 
 impl Shard {
     pub(crate) fn new() -> Self {
-        let shell = Shell::new(
-            Arc::new(AtomicU64::new(1)),
-            ManagerSecret::new([0; SECRET_BYTES]),
-        );
+        let shell = Shell::new(Fences::count_from(1), ManagerSecret::new([0; SECRET_BYTES]));
         actix_rt::spawn(shell.deadlines().clone().run());
         Self { shell }
     }
