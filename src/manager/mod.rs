@@ -6,7 +6,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `manager` | the handle |
-//! | `builder` | the settings and the start of a manager |
+//! | `builder`, `start` | the settings and the start of a manager, and starts with the default settings |
 //! | `client` | the settings of this process as a client |
 //! | `hosting` | the owner of a started manager: threads, a child process, or tasks |
 //! | `shards` | the connections to the shards of a manager |
@@ -22,3 +22,4 @@ pub(crate) mod manager;
 pub(crate) mod named;
 pub(crate) mod objects;
 pub(crate) mod shards;
+mod start;
