@@ -1,8 +1,10 @@
 //! The errors of calls, of starting managers and pools, and of tasks.
 
-use std::{fmt, io};
+use std::{fmt, io, path::PathBuf};
 
-use lockkeeper_protocol::{Deadlock, Fault, PrintableText, Refusal, operations::TaskFault};
+use lockkeeper_protocol::{
+    Deadlock, Fault, Printable, PrintableText, Refusal, operations::TaskFault,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -291,6 +293,20 @@ pub enum StartError {
         /// The reason.
         why: String,
     },
+    /// A running manager uses the state folder.
+    StateInUse {
+        /// The folder.
+        folder: PathBuf,
+        /// The process of that manager, if its lock file names it.
+        pid: Option<u32>,
+    },
+    /// The state folder cannot be used.
+    BadState {
+        /// The folder.
+        folder: PathBuf,
+        /// The reason.
+        why: String,
+    },
     /// The system lacks a resource that is needed.
     System(String),
     /// The program does not call [`program`](crate::program) at the beginning of main, so a child
@@ -320,6 +336,23 @@ impl fmt::Display for StartError {
                     "cannot use the address {address}: {}",
                     PrintableText(why)
                 )
+            }
+            Self::StateInUse { folder, pid } => {
+                let folder = folder.to_string_lossy();
+                let folder = Printable(&folder);
+                match pid {
+                    Some(pid) => write!(f, "the manager of process {pid} uses")?,
+                    None => f.write_str("another manager uses")?,
+                }
+                write!(
+                    f,
+                    " the state folder {folder}: end that manager, or use another folder"
+                )
+            }
+            Self::BadState { folder, why } => {
+                let folder = folder.to_string_lossy();
+                let (folder, why) = (Printable(&folder), PrintableText(why));
+                write!(f, "cannot use the state folder {folder}: {why}")
             }
             Self::System(why) => {
                 write!(

@@ -1,19 +1,21 @@
-//! Opens, creates and removes files of this process, and no others.
+//! Opens, creates, locks and removes files of this process, and no others.
 //!
 //! A file belongs to this process if it is a regular file of the effective user with one hard link, and
-//! is empty or has content that the caller recognizes. No symbolic link is followed, and no open blocks.
+//! is empty or has content that the caller recognizes. A folder belongs to it if no other user can write to
+//! it. No symbolic link is followed, and no open blocks.
 //!
 //! Invariant: no function truncates, writes or removes a file before that check. Errors say what was
 //! found, who owns it and what to do; the caller adds the path.
 
 use std::{
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError},
     io::{self, Read, Seek, Write},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::{Duration, SystemTime},
 };
 
+use lockkeeper_sys::Private;
 use rustix::{
     fs::{AtFlags, CWD, OFlags, Timespec, Timestamps, UTIME_NOW, utimensat},
     io::Errno,
@@ -148,6 +150,70 @@ pub(crate) fn write_all(mut file: &File, bytes: &[u8]) -> io::Result<()> {
         false => file.rewind().and_then(|()| file.write_all(bytes)),
     };
     written.map_err(|error| with_remedy(&error).unwrap_or(error))
+}
+
+/// Locks a file of this process, and creates it with mode 0600 if it is missing. Returns `None` if a live
+/// process has it locked.
+pub(crate) fn lock_exclusively(
+    path: &Path,
+    is_known: fn(&[u8]) -> bool,
+) -> io::Result<Option<Private<File>>> {
+    loop {
+        let locked = Private::open(|| open_or_create(path, 0o600, is_known))?;
+        let file = locked.get()?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // The last owner may have removed the file between the open and the lock.
+        if FileId::at(path)? == Some(FileId::of(&file.metadata()?)) {
+            return Ok(Some(locked));
+        }
+    }
+}
+
+/// Creates a folder with mode 0700 if it is missing, and returns its identity. The folder itself is on the
+/// disk then. Its parent must exist.
+///
+/// # Errors
+///
+/// Returns [`NOT_OURS`] unless the path is a folder of this user that no other user can write to.
+pub(crate) fn keep_folder(path: &Path) -> io::Result<FileId> {
+    let is_new = match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(explain(path, &error)),
+    };
+    if is_new {
+        // The umask may have taken rights away.
+        fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    }
+    let metadata = fs::symlink_metadata(path)?;
+    let remedy = if !metadata.is_dir() {
+        "use the path of a folder, or of none"
+    } else if metadata.uid() != own_uid() {
+        "have its owner remove it, or use another path"
+    } else if metadata.mode() & 0o022 != 0 {
+        "chmod go-w it, or use another path"
+    } else {
+        sync_parent(path, is_new)?;
+        return Ok(FileId::of(&metadata));
+    };
+    let (what, own) = (describe(&metadata), own_uid());
+    let why = format!("it is {what}, and not a folder that only uid {own} can write to: {remedy}");
+    Err(io::Error::new(NOT_OURS, why))
+}
+
+/// Syncs the folder that a path is in.
+fn sync_parent(path: &Path, is_new: bool) -> io::Result<()> {
+    let parent = path.parent().unwrap_or(path);
+    match File::open(parent).and_then(|parent| parent.sync_all()) {
+        // The folder was created by somebody who may list its parent, in which this user cannot.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_new => Ok(()),
+        Err(error) => Err(explain(parent, &error)),
+        Ok(()) => Ok(()),
+    }
 }
 
 /// Removes the file at a path if it has the given identity, and leaves any other file.
@@ -355,8 +421,7 @@ mod tests {
         let shut = folder.path().join("shut");
         fs::create_dir(&shut).expect("a folder");
         for (mode, words) in [(0o000, "chmod 700 it"), (0o700, "have its owner open it")] {
-            fs::set_permissions(&shut, fs::Permissions::from_mode(mode))
-                .expect("this user owns it");
+            fs::set_permissions(&shut, Permissions::from_mode(mode)).expect("this user owns it");
             for path in [shut.clone(), shut.join("file")] {
                 let message = explain(&path, &io::ErrorKind::PermissionDenied.into()).to_string();
                 assert!(message.contains(words), "{mode:o}: {message}");

@@ -177,8 +177,8 @@ impl From<JobId> for CallId {
 ///
 /// A resource that refuses every token lower than the highest it has seen is safe from a holder that was
 /// paused, lost its lock, and continues to write (M. Kleppmann, "How to do distributed locking"). The number
-/// fits a signed 64-bit column. Tokens start from the wall clock of the manager's start, in nanoseconds, so
-/// the guarantee does not cover a restart on a machine whose clock was set back.
+/// fits a signed 64-bit column. Tokens start from the wall clock of the manager's start, in nanoseconds. If the
+/// clock of the machine may be set back before a restart, the manager needs a state folder to keep the guarantee.
 #[doc(alias = "fencing_token")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

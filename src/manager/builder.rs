@@ -1,6 +1,12 @@
 //! `ManagerBuilder`: the settings of a manager, and the ways to start it.
 
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{
+    io,
+    os::fd::AsFd,
+    path::{self, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use lockkeeper_actors::Primitive;
 use lockkeeper_protocol::{MAX_SHARDS, Refusal, caught};
@@ -44,6 +50,7 @@ use crate::{
 pub struct ManagerBuilder {
     address: Option<Result<Address, AddressError>>,
     access: Access,
+    state: Option<PathBuf>,
     shards: usize,
     limits: Limits,
     kinds: Registrations,
@@ -55,6 +62,7 @@ impl Default for ManagerBuilder {
         Self {
             address: None,
             access: Access::default(),
+            state: None,
             shards: 1,
             limits: Limits::default(),
             kinds: Registrations::default(),
@@ -110,6 +118,37 @@ impl ManagerBuilder {
     #[must_use]
     pub fn allow_group(mut self, gid: u32) -> Self {
         self.access.gids.push(gid);
+        self
+    }
+
+    /// Gives the manager a folder for what later managers have to know, so that fences rise over restarts even
+    /// if the clock of the machine was set back.
+    ///
+    /// Without a state folder fences count up from the clock of the manager's start. With one, the manager
+    /// reserves fences there before it gives them out, and the next manager with the same folder starts above
+    /// them, however the previous one ended. All managers that host the same objects after each other should use
+    /// the same folder. Objects and holds are not stored.
+    ///
+    /// The folder belongs to one manager at a time. The start creates it with mode 0700 if it is missing; its
+    /// parent must exist. It must not be in a place that is emptied at a reboot or by programs that clean up,
+    /// as `/run` and `/tmp` are, and no other user may write to it. A relative path is that from the current
+    /// folder at the start.
+    ///
+    /// If the folder cannot be written to while the manager runs, the manager serves on until it has used up
+    /// what it had reserved, at least half a billion grants, and tries each second. Then it ends.
+    ///
+    /// ```no_run
+    /// # async fn serve() -> Result<(), lockkeeper::StartError> {
+    /// use lockkeeper::Manager;
+    ///
+    /// let manager = Manager::builder().address("jobs").state_folder("/var/lib/jobs/locks");
+    /// let manager = manager.start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn state_folder(mut self, path: impl Into<PathBuf>) -> Self {
+        self.state = Some(path.into());
         self
     }
 
@@ -186,7 +225,9 @@ impl ManagerBuilder {
     /// live manager is at the address, [`StartError::BadAddress`] when no socket can be bound there or this
     /// program has no transport of that scheme, and [`StartError::System`] when the system cannot create a
     /// thread. Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a
-    /// deadlock search, and for a manager that is open to other users and not at a path.
+    /// deadlock search, and for a manager that is open to other users and not at a path. Returns
+    /// [`StartError::StateInUse`] when another manager uses the state folder, and [`StartError::BadState`] when
+    /// the folder cannot be used.
     ///
     /// # Cancel safety
     ///
@@ -194,7 +235,7 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
         let address = self.checked_address(Address::unused)?;
-        let shards = Shards::start(self.into_inside().bind(&address, shards)?)?;
+        let shards = Shards::start(self.into_inside()?.bind(&address, shards)?)?;
         let owned = Owned::new(Owner::Threads(shards.run_on_thread()?), &address);
         Manager::own(&address, owned).await
     }
@@ -240,6 +281,7 @@ impl ManagerBuilder {
             shards,
             limits: self.limits,
             deadlocks: deadlocks.transpose()?,
+            state: self.absolute_state()?.map(PathBuf::into_os_string),
             access: self.access,
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
@@ -307,8 +349,8 @@ impl ManagerBuilder {
     /// # Errors
     ///
     /// Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a deadlock
-    /// search, for an address that is not within this process, as `memory:NAME` is, and in a runtime without
-    /// timers. Returns
+    /// search, for an address that is not within this process, as `memory:NAME` is, with a state folder, and in a
+    /// runtime without timers. Returns
     /// [`StartError::AddressInUse`] when a live manager of this process has the name.
     ///
     /// # Panics
@@ -335,7 +377,14 @@ impl ManagerBuilder {
                     .to_owned(),
             ));
         }
-        let servers = self.into_inside().bind(&address, shards)?;
+        if let Some(state) = &self.state {
+            return Err(StartError::Unusable(format!(
+                "a manager in memory has no files, and would not use the state folder {}: use start(), or \
+                 leave out state_folder",
+                state.display()
+            )));
+        }
+        let servers = self.into_inside()?.bind(&address, shards)?;
         let hosted = async {
             let tasks = Tasks::start(servers);
             let owned = Owned::new(Owner::Tasks(tasks.clone()), &address);
@@ -348,15 +397,29 @@ impl ManagerBuilder {
     }
 
     /// The settings that all shards share, with the kinds of the program and of this builder.
-    fn into_inside(self) -> Inside {
+    fn into_inside(self) -> Result<Inside, StartError> {
+        let state = self.absolute_state()?;
         let mut kinds = kinds::kinds();
         self.kinds.add_to(&mut kinds);
-        Inside {
+        Ok(Inside {
             kinds,
             limits: self.limits,
             deadlocks: self.deadlocks,
             access: self.access,
-        }
+            state,
+        })
+    }
+
+    /// Returns the path of the state folder. A manager in another process may have another current folder.
+    fn absolute_state(&self) -> Result<Option<PathBuf>, StartError> {
+        let Some(state) = &self.state else {
+            return Ok(None);
+        };
+        let absolute = path::absolute(state).map_err(|error| StartError::BadState {
+            folder: state.clone(),
+            why: format!("it is no path: {error}"),
+        });
+        absolute.map(Some)
     }
 
     /// Returns the address if all users that the manager is open to can use it.

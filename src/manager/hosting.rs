@@ -2,8 +2,10 @@
 //! the owner's runtime.
 
 use std::{
+    ffi::OsString,
     os::fd::OwnedFd,
-    sync::{Mutex, PoisonError},
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -31,6 +33,7 @@ use crate::{
         kinds::{self, Kinds},
         server::Server,
         shards::{Shards, Threads},
+        state::state::State,
     },
     transport::handed::accept_first,
 };
@@ -43,6 +46,8 @@ pub(super) struct Config {
     pub(super) limits: Limits,
     pub(super) deadlocks: Option<Plan>,
     pub(super) access: Access,
+    /// The absolute path of the state folder.
+    pub(super) state: Option<OsString>,
 }
 
 /// The role name of a spawned manager.
@@ -57,12 +62,16 @@ pub(super) struct Inside {
     pub(super) limits: Limits,
     pub(super) deadlocks: Option<DeadlockPolicy>,
     pub(super) access: Access,
+    /// The absolute path of the state folder.
+    pub(super) state: Option<PathBuf>,
 }
 
 impl Inside {
     /// Creates the servers of that many shards, bound at an address. They accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
-        let claimed = Claim::acquire_all(address, shards, &self.access)?;
+        let state = self.state.as_deref().map(State::open).transpose()?;
+        let claimed = Claim::acquire_all(address, shards, &self.access, state.as_ref())?;
+        let state = state.map(Arc::new);
         let budgets = Budgets::new(self.limits);
         let server = |(claim, listener)| Server {
             claim,
@@ -72,6 +81,7 @@ impl Inside {
             budgets: budgets.clone(),
             deadlocks: self.deadlocks.clone(),
             access: self.access.clone(),
+            state: state.clone(),
             left: None,
         };
         Ok(claimed.into_iter().map(server).collect())
@@ -227,6 +237,7 @@ pub(crate) fn work(mut role: Role) {
                 limits: config.limits,
                 deadlocks: config.deadlocks.map(DeadlockPolicy::from),
                 access: config.access,
+                state: config.state.map(PathBuf::from),
             };
             let servers = inside.bind(&config.address, config.shards);
             let servers = servers.and_then(|servers| with_owner(owner, servers));

@@ -182,6 +182,7 @@ impl PoolBuilder {
             limits,
             deadlocks: None,
             access: Access::default(),
+            state: None,
             left: Some(tell_left),
         };
         let deaths = Deaths::default();

@@ -15,8 +15,8 @@ use std::{
 };
 
 use actix::Actor;
-use lockkeeper_actors::{Fences, Shell};
-use lockkeeper_protocol::SessionId;
+use lockkeeper_actors::{Fences, Reserve, Shell};
+use lockkeeper_protocol::{SessionId, Shard};
 use lockkeeper_sys::OnlyHere;
 use tokio::{
     runtime::{self, Runtime},
@@ -42,6 +42,7 @@ use crate::{
             sizes::{CALLS_AT_LIMIT, CHUNK_BYTES},
         },
         spare::Spare,
+        state::state::State,
         supervisor::supervisor::Supervisor,
     },
     telemetry::{
@@ -66,6 +67,8 @@ pub(crate) struct Server {
     pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<DeadlockPolicy>,
     pub(crate) access: Access,
+    /// The state folder, which the shards of a manager share.
+    pub(crate) state: Option<Arc<State>>,
     /// The channel for clients that have left, if this is the server of a pool.
     pub(crate) left: Option<mpsc::UnboundedSender<LeftClient>>,
 }
@@ -136,6 +139,7 @@ impl Server {
                 },
             deadlocks,
             access,
+            state,
             left,
         } = self;
         let mut acceptor = match listener.attach() {
@@ -149,7 +153,11 @@ impl Server {
         };
         let span = ManagerSpan::begin(claim.address(), shard_of, serves);
         // Fences ascend for each object: an object always belongs to the same shard.
-        let fences = Fences::count_from(shard_of.incarnation);
+        let reserve = match &state {
+            Some(state) => state.reserve(),
+            None => Arc::new(Reserve::unlimited()),
+        };
+        let fences = Fences::within(shard_of.incarnation, Arc::clone(&reserve));
         let secret = claim.secret();
         let shell = Shell::within(fences, secret, stored);
         let deadlines = actix_rt::spawn(shell.deadlines().clone().run());
@@ -185,6 +193,7 @@ impl Server {
         };
         {
             let mut stop = pin!(stop);
+            let mut lost_state = pin!(state_is_lost(state.as_ref(), shard_of.shard));
             let mut publishing = pin!(numbers.keep_publishing());
             loop {
                 let moved = tokio::select! {
@@ -194,10 +203,12 @@ impl Server {
                         &mut spare,
                         &access,
                         &context,
+                        &reserve,
                         &mut ids,
                         &mut sessions,
                     ) => break,
                     () = &mut publishing => break,
+                    () = &mut lost_state => break,
                     moved = claim.moved() => moved,
                 };
                 match moved {
@@ -220,6 +231,8 @@ impl Server {
         }
         if let Some(why) = claim.lost() {
             let _ = context.end.set(format!("it has lost its address: {why}"));
+        } else if let Some(why) = state.as_ref().and_then(|state| state.lost()) {
+            let _ = context.end.set(why.to_owned());
         }
         // The address is freed before the sessions end, so that new clients do not find this manager.
         drop((claim, acceptor));
@@ -230,6 +243,22 @@ impl Server {
             watch.abort();
         }
         drop((numbers, span));
+        // No client can be granted anything any more.
+        if let Some(state) = state {
+            state.end_shard();
+        }
+    }
+}
+
+/// Reserves fences on the disk as they are needed. The first shard does so for all. Completes when the manager
+/// has to end, because it has used up those that it could reserve.
+async fn state_is_lost(state: Option<&Arc<State>>, shard: Shard) {
+    match state {
+        Some(state) if shard.index() == 0 => {
+            manager::state_opened(state.path(), &state.previous());
+            Arc::clone(state).keep_reserving().await;
+        }
+        Some(_) | None => future::pending().await,
     }
 }
 
@@ -238,6 +267,7 @@ async fn accept_clients(
     spare: &mut Spare,
     access: &Access,
     context: &Rc<Context>,
+    reserve: &Reserve,
     ids: &mut impl Iterator<Item = u64>,
     sessions: &mut JoinSet<()>,
 ) {
@@ -259,7 +289,8 @@ async fn accept_clients(
                     let reason = format!("limit reached: at most {most} sessions");
                     refuse(&*stream, reason, context.limits);
                 } else {
-                    let Some(id) = ids.next() else { continue };
+                    // Without a number that is reserved the manager is about to end.
+                    let Some(id) = ids.next().filter(|id| reserve.covers(*id)) else { continue };
                     let session = serve(stream, SessionId::new(id), right, Rc::clone(context));
                     // The future is boxed here. In the block it would take its room in the task as well.
                     let session = OnlyHere::future(session);

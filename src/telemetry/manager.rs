@@ -85,6 +85,26 @@ pub(crate) fn claim_is_weak(path: &Path, why: &str) {
     );
 }
 
+/// Records which state folder a manager uses, and how the previous manager ended.
+pub(crate) fn state_opened(folder: &Path, previous: &impl Display) {
+    tracing::info!(
+        target: target::MANAGER,
+        folder = %folder.display(),
+        %previous,
+        "state folder opened"
+    );
+}
+
+/// Records that a manager could not write to its state folder.
+pub(crate) fn state_not_written(folder: &Path, why: &str) {
+    tracing::warn!(target: target::MANAGER, folder = %folder.display(), why, "state not written");
+}
+
+/// Records that a manager ends because it could not write to its state folder for too long.
+pub(crate) fn state_lost(folder: &Path, why: &str) {
+    tracing::error!(target: target::MANAGER, folder = %folder.display(), why, "fences used up");
+}
+
 /// Records a deadlock.
 pub(crate) fn deadlock_found(deadlock: &Deadlock) {
     tracing::warn!(target: target::MANAGER, callers = deadlock.size, %deadlock, "deadlock found");

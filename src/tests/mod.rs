@@ -3,4 +3,5 @@
 
 pub(crate) mod protocol;
 pub(crate) mod raw;
+mod state;
 mod timeouts;

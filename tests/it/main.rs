@@ -123,6 +123,7 @@ const ROLES: &[fn(&mut Roles)] = &[
     manager::inspect::roles,
     manager::shards::roles,
     manager::spawned::roles,
+    manager::state::roles,
     observe::numbers::roles,
     observe::roles,
     own_kind::roles,

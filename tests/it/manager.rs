@@ -10,6 +10,7 @@ pub(crate) mod operations;
 pub(crate) mod process;
 pub(crate) mod shards;
 pub(crate) mod spawned;
+pub(crate) mod state;
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 

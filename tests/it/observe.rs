@@ -143,6 +143,36 @@ fn manager_of_several_shards_begins_and_ends_once() {
 }
 
 #[test]
+fn state_folder_is_recorded_with_the_end_of_the_previous_manager() {
+    in_own_process(|| {
+        run(async {
+            let above = tempfile::tempdir().unwrap();
+            let folder = above.path().join("state");
+            let of_folder =
+                |recorded: &Recorded| recorded.field("folder") == folder.to_str().unwrap();
+            for previous in ["absent", "clean", "unclean"] {
+                let manager = Manager::builder().state_folder(&folder).start();
+                let manager = manager.await.unwrap();
+                let opened = recorded_once("state folder opened", |recorded| {
+                    of_folder(recorded) && recorded.field("previous") == previous
+                })
+                .await;
+                assert_is(&opened, Level::INFO, "lockkeeper::manager");
+                if previous == "clean" {
+                    // The record of the end cannot be written.
+                    fs::create_dir(folder.join("ended.new")).unwrap();
+                }
+                manager.shutdown().await;
+            }
+            let not_written = recorded("state not written", of_folder);
+            assert_eq!(not_written.len(), 2, "{not_written:?}");
+            assert_is(&not_written[0], Level::WARN, "lockkeeper::manager");
+            assert!(not_written[0].field("why").contains("ended.new"));
+        });
+    });
+}
+
+#[test]
 fn begin_and_end_of_a_manager_and_its_client_are_recorded() {
     in_own_process(|| {
         run(async {

@@ -119,7 +119,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("lockkeeper::background", &["sys"]),
     ("lockkeeper::want", &[]),
-    ("lockkeeper::files", &["lockkeeper::want"]),
+    ("lockkeeper::files", &["sys", "lockkeeper::want"]),
     ("lockkeeper::address_error", &[]),
     (
         "lockkeeper::address",
@@ -196,6 +196,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::address",
             "lockkeeper::background",
             "lockkeeper::error",
+            "lockkeeper::fence_file",
             "lockkeeper::files",
             "lockkeeper::limits",
             "lockkeeper::telemetry",

@@ -15,7 +15,7 @@ use crate::{
     access::Access,
     address::Address,
     error::StartError,
-    server::claim::socket_file::SocketFile,
+    server::{claim::socket_file::SocketFile, state::state::State},
     transport::{endpoint::Endpoint, listener::Listener, unix::UnixListener},
 };
 
@@ -41,22 +41,25 @@ impl Claim {
     ///
     /// Returns the errors of [`Self::acquire_all`].
     pub(crate) fn acquire(address: &Address) -> Result<Claimed, StartError> {
-        let claimed = Self::acquire_all(address, 1, &Access::default())?.pop();
+        let claimed = Self::acquire_all(address, 1, &Access::default(), None)?.pop();
         claimed.ok_or_else(|| StartError::BadAddress {
             address: address.clone(),
             why: "it has no shard".to_owned(),
         })
     }
 
-    /// Claims an address for a manager of `shards` shards, and binds one socket for each.
+    /// Claims an address for a manager of `shards` shards, and binds one socket for each. Reserves the
+    /// first fences of a manager with a state folder.
     ///
     /// # Errors
     ///
-    /// Returns an error when a live manager has the address, or when it cannot be bound.
+    /// Returns an error when a live manager has the address, when it cannot be bound, or when the fences cannot
+    /// be reserved.
     pub(crate) fn acquire_all(
         address: &Address,
         shards: u32,
         access: &Access,
+        state: Option<&State>,
     ) -> Result<Vec<Claimed>, StartError> {
         let bound: Vec<(_, Box<dyn Listener>)> = match address.path() {
             Some(path) => SocketFile::claim_all(address, path, shards, access)?
@@ -69,7 +72,10 @@ impl Claim {
         };
         // The incarnation is drawn after the bind: the previous manager at this address drew numbers until
         // its end.
-        let incarnation = incarnation();
+        let incarnation = match state {
+            Some(state) => state.begin(clock(), shards)?,
+            None => clock(),
+        };
         let secret = secret()?;
         let claim = |(shard, (socket, listener))| {
             let claim = Self {
@@ -161,8 +167,9 @@ fn listen(address: Address) -> Result<Box<dyn Listener>, StartError> {
     })
 }
 
-/// Draws the incarnation of a manager, from which fences and session ids count up. It is never reused.
-fn incarnation() -> u64 {
+/// Returns the time of the wall clock in nanoseconds: the incarnation of a manager, from which fences and session
+/// ids count up, unless its state folder has a higher number.
+fn clock() -> u64 {
     let since = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

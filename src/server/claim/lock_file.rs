@@ -222,17 +222,5 @@ pub(super) const SUFFIX: &str = ".lockkeeper";
 
 /// Locks a claim file, and creates it if it is missing. Returns `None` if a live process has it locked.
 pub(super) fn lock_exclusively(path: &Path) -> io::Result<Option<Private<File>>> {
-    loop {
-        let claim = Private::open(|| files::open_or_create(path, 0o600, is_claim))?;
-        let file = claim.get()?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error),
-        }
-        // The last owner may have removed the file between the open and the lock.
-        if FileId::at(path)? == Some(FileId::of(&file.metadata()?)) {
-            return Ok(Some(claim));
-        }
-    }
+    files::lock_exclusively(path, is_claim)
 }
