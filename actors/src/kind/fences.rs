@@ -54,12 +54,18 @@ impl Reserve {
     #[cold]
     fn covers_late(&self, number: u64) -> bool {
         self.highest.fetch_max(number, Ordering::AcqRel);
-        let is_covered = number < self.end.load(Ordering::Acquire);
+        let is_covered = number < self.end();
         if !is_covered {
             self.is_exceeded.store(true, Ordering::Release);
         }
         (self.want)();
         is_covered
+    }
+
+    /// Returns the end of the reserved numbers.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
     }
 
     /// Returns the highest number that was asked about, at least from `low` on.
