@@ -20,7 +20,6 @@ pub(crate) fn remedy(error: &io::Error) -> Option<&'static str> {
         Errno::NOSPC => Some("free space or files on that disk, or use another path"),
         Errno::FBIG => Some("raise this process's limit of the size of files (ulimit -f)"),
         Errno::DQUOT => Some("free space, raise the quota, or use another path"),
-        Errno::FBIG => Some("raise this process's limit of the size of files (ulimit -f)"),
         Errno::ROFS => Some("the disk is read-only: use another path"),
         _ => None,
     }

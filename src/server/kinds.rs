@@ -188,8 +188,7 @@ pub(crate) fn kinds() -> Kinds {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicU64;
-
+    use lockkeeper_actors::Fences;
     use lockkeeper_protocol::{ObjectName, codec::encode};
 
     use crate::tests::protocol::SECRET;
@@ -220,7 +219,7 @@ mod tests {
         kinds.add(Panics::create);
         let kind = kinds.get(Panics::KIND).expect("it was added");
         let spec = encode(&7_u8).expect("a number");
-        let shell = Shell::new(Arc::new(AtomicU64::new(1)), SECRET);
+        let shell = Shell::new(Fences::count_from(1), SECRET);
         let made = (kind.spawn)(&spec, ObjectName::anonymous(1, 1), &shell);
         let Err(fault) = made else {
             panic!("it was made");

@@ -46,7 +46,7 @@ fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<Reserve>) {
             deadlocks: None,
             access: access.clone(),
             state: Some(Arc::clone(&state)),
-            ended: None,
+            left: None,
         });
     let shards = Shards::start(servers.collect()).expect("the system has threads");
     let threads = shards.run_on_thread().expect("the system has threads");

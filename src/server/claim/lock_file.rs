@@ -7,7 +7,7 @@
 //! Invariant: the locked file is the file at the path, not one that was removed in the meantime.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},

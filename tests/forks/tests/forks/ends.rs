@@ -205,7 +205,9 @@ fn ends_of_workers() {
                 Ok(_) => assert_ne!(number % 6, 1, "{how:?}"),
                 Err(TaskError::Failed(TaskFault::WorkerDied { exit: told, .. })) => {
                     assert_eq!(number % 6, 1, "{how:?}");
-                    assert_eq!(told, exit, "{how:?}");
+                    // The new program has none of the worker's sockets, so the pool may kill it before it exits.
+                    let is_killed = matches!(how, End::Exec) && told == WorkerExit::Signal(9);
+                    assert!(told == exit || is_killed, "{how:?}: {told:?}");
                 }
                 Err(error) => panic!("{how:?}: {error}"),
             }
