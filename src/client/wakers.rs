@@ -86,7 +86,7 @@ pub(super) struct Wakers {
     pub(super) caller: AtomicWaker,
     /// The driver task.
     pub(super) driver: AtomicWaker,
-    /// Whether the stream will wake them. A read before that finds nothing.
+    /// Whether the last poll returned `Pending` and no wake came since.
     is_registered: AtomicBool,
     /// The number of callers of the connection, on all runtimes.
     waiters: Arc<AtomicUsize>,

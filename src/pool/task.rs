@@ -9,7 +9,7 @@ use rustix::thread::gettid;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::process::{
-    threads::{LOOK_EVERY, has_ended},
+    threads::{CHECK_INTERVAL, has_ended},
     within::within,
 };
 
@@ -104,15 +104,16 @@ impl<T: BlockingTask> Task for Blocking<T> {
             }
         });
         let joined = loop {
-            if let Some(joined) = within(LOOK_EVERY, &mut work).await {
+            if let Some(joined) = within(CHECK_INTERVAL, &mut work).await {
                 break joined;
             }
             // The thread tells nobody that it ended by a raw system call.
             let is_over = thread.get().is_some_and(|thread| has_ended(*thread));
-            assert!(
-                !is_over || work.is_finished(),
-                "the thread of the task has ended alone, by a system call of its own or a filter of system calls"
-            );
+            if is_over && !work.is_finished() {
+                panic!(
+                    "the task's thread exited without returning: it made a raw exit system call, or seccomp killed it"
+                );
+            }
         };
         match joined {
             Ok(output) => output,

@@ -9,8 +9,8 @@ use rustix::process::Pid;
 
 use crate::process::within::within;
 
-/// The interval at which a thread is looked at.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The interval between two checks of a thread.
+pub(crate) const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Waits until the first thread of a child has ended while others go on.
 pub(super) async fn first_has_ended(child: Option<u32>) {
@@ -20,7 +20,7 @@ pub(super) async fn first_has_ended(child: Option<u32>) {
     let mut looks = 0;
     // While a process ends, its first thread may have ended before the others, so one look is not enough.
     while looks < 2 {
-        let _ = within(LOOK_EVERY, pending::<()>()).await;
+        let _ = within(CHECK_INTERVAL, pending::<()>()).await;
         looks = if is_without_first_thread(child) {
             looks + 1
         } else {

@@ -191,15 +191,16 @@ impl Bound {
     /// Encodes an operation. Returns an error above the limit of arguments.
     pub(crate) fn encode<O: Operation>(&self, operation: &O) -> Result<Payload, CallError> {
         let most = self.connection.argument_bytes();
-        // A `Serialize` that makes a call itself finds an empty buffer.
-        let mut bytes = ARGUMENTS_BUFFER.take();
+        // A `Serialize` that makes a call itself finds an empty buffer, and so does a drop at the end of a thread.
+        let mut bytes = ARGUMENTS_BUFFER.try_with(Cell::take).unwrap_or_default();
+        bytes.reserve(USUAL_BYTES);
         encode_into(&mut bytes, self.form, operation, most, ARGUMENTS)?;
         if bytes.len() > Payload::MOST_INLINE {
             return Ok(bytes.into());
         }
         let arguments = Payload::from(&*bytes);
         bytes.clear();
-        ARGUMENTS_BUFFER.set(bytes);
+        let _ = ARGUMENTS_BUFFER.try_with(|kept| kept.set(bytes));
         Ok(arguments)
     }
 

@@ -133,7 +133,8 @@ pub trait AttachedStream: fmt::Debug + Send + Sync + 'static {
     /// Reads as [`Stream::try_read`] does, or registers the task to be woken when there is something
     /// to read.
     ///
-    /// Only the last task to poll this attachment is woken. If the runtime has ended, the result is
+    /// Only the last task to poll this attachment is woken. A client does not poll again before that, so each
+    /// `Pending` has to wake the task once there is something to read. If the runtime has ended, the result is
     /// `Pending`, since another runtime reads then: an error would end the connection for all.
     fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
 

@@ -30,7 +30,7 @@ pub(crate) struct Claim {
 }
 
 /// The interval at which a manager checks that its files are still its own.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 
 pub(crate) type Claimed = (Claim, Box<dyn Listener>);
 
@@ -97,7 +97,7 @@ impl Claim {
     /// Returns the reason if the address is lost; the manager then has to end.
     pub(crate) async fn moved(&mut self) -> Result<Box<dyn Listener>, String> {
         loop {
-            time::sleep(LOOK_EVERY).await;
+            time::sleep(CHECK_INTERVAL).await;
             let Some(socket) = &mut self.socket else {
                 return future::pending().await;
             };

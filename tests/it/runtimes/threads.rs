@@ -20,7 +20,7 @@ use futures::{
     future::{Either, join, select},
     stream::FuturesUnordered,
 };
-use lockkeeper::{CallError, Manager, block_on};
+use lockkeeper::{CallError, LockGuard, Manager, block_on};
 use lockkeeper_test_support::{Watchdog, in_own_process};
 use tokio::{
     runtime::Builder,
@@ -312,6 +312,25 @@ fn call_in_a_thread_local_is_dropped_with_its_thread() {
     });
     thread.join().unwrap();
     drop(guard);
+    drop(lock.acquire().blocking().unwrap());
+}
+
+thread_local! {
+    static GUARD: RefCell<Option<LockGuard>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn guard_in_a_thread_local_is_released_at_the_end_of_its_thread() {
+    let _watchdog = Watchdog::start();
+    let manager = block_on(Manager::start()).unwrap();
+    let lock = block_on(manager.lock()).unwrap();
+    let kept = lock.clone();
+    let thread = thread::spawn(move || {
+        // The thread-locals of the calls are made later, so they are destroyed before the guard.
+        GUARD.set(None);
+        GUARD.set(Some(kept.acquire().blocking().unwrap()));
+    });
+    thread.join().unwrap();
     drop(lock.acquire().blocking().unwrap());
 }
 

@@ -229,7 +229,7 @@ fn thread_of_a_task() {
         let Err(TaskError::Failed(TaskFault::Panicked(why))) = outcome else {
             panic!("{how:?}: {outcome:?}");
         };
-        assert!(why.contains("ended alone"), "{how:?}: {why}");
+        assert!(why.contains("exited without returning"), "{how:?}: {why}");
         assert_eq!(block_on(pool.apply(Blocking(Double(4)))), Ok(8));
         assert_eq!(block_on(pool.apply(End::Not)), Ok(worker));
     }
