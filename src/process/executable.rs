@@ -10,7 +10,8 @@
 use std::{
     env,
     ffi::OsString,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -153,7 +154,7 @@ impl Build {
         let program = Executable::of_this_process().arg0.to_string_lossy();
         Self {
             program: program.into_owned(),
-            image: image().map(|image| image.id),
+            image: image().map(|image| image.id.clone()),
         }
     }
 
@@ -181,10 +182,19 @@ struct Image {
     path: PathBuf,
 }
 
+/// The file that this code was loaded from.
+fn image() -> Option<&'static Image> {
+    static IMAGE: OnceLock<Option<Image>> = OnceLock::new();
+    IMAGE.get_or_init(find_image).as_ref()
+}
+
 /// Finds the file that this code was loaded from among the mappings of the process.
-fn image() -> Option<Image> {
-    let own = image as fn() -> Option<Image> as usize;
-    let maps = fs::read_to_string("/proc/thread-self/maps").ok()?;
+fn find_image() -> Option<Image> {
+    let own = find_image as fn() -> Option<Image> as usize;
+    // The file has no known size, and each read makes the system list mappings again.
+    let mut maps = String::with_capacity(1 << 14);
+    let mut file = File::open("/proc/thread-self/maps").ok()?;
+    file.read_to_string(&mut maps).ok()?;
     maps.lines().find_map(|line| {
         // The columns are: address range, permissions, offset, device, inode, path.
         let mut columns = line.splitn(6, ' ');
@@ -211,7 +221,7 @@ fn loaded_program() -> Option<PathBuf> {
         return None;
     }
     image()
-        .map(|image| image.path)
+        .map(|image| image.path.clone())
         .filter(|path| *path != running)
 }
 

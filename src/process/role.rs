@@ -10,16 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use lockkeeper_protocol::codec::{self, Blob};
-use lockkeeper_sys::Private;
+use lockkeeper_sys::{Private, outlast_interrupts};
 use rustix::{
     fs::{FileType, fstat},
     pipe::{PipeFlags, pipe_with},
 };
 use serde::de::DeserializeOwned;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    background,
     error::lack,
     process::{
         child::MARKER,
@@ -78,7 +76,9 @@ impl Role {
 
 /// Receives the parent's first message.
 fn receive(lifeline: &Lifeline) -> io::Result<(Bytes, Bytes, Vec<Private<OwnedFd>>)> {
-    leave_signals_to_parent()?;
+    // Ctrl-C and service managers send these signals to all processes of a program. The parent decides when the
+    // child ends, and closes the lifeline then.
+    outlast_interrupts()?;
     set_name();
     let mut receiver = Receiver::new(lifeline);
     let (build, assignment) = read_frames(&mut receiver)?;
@@ -109,20 +109,6 @@ fn set_name() {
         // Without /proc the process keeps the name from its path.
         let _ = fs::write("/proc/self/comm", name.as_encoded_bytes());
     }
-}
-
-/// Keeps this process running on SIGINT and SIGTERM, which Ctrl-C and service managers send to all
-/// processes of a program. The parent decides when the child ends, and closes the lifeline then.
-///
-/// The handlers do nothing. Ignoring the signals would not do: programs that a task starts inherit
-/// ignored signals, but not handlers.
-fn leave_signals_to_parent() -> io::Result<()> {
-    let _runtime = background::start()?.enter();
-    for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-        // tokio keeps the handler when the stream of signals is dropped.
-        drop(signal(kind)?);
-    }
-    Ok(())
 }
 
 /// Returns the socket to the parent, if this process is a child: its first argument is the marker and

@@ -17,6 +17,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("sys::registry", &[]),
     ("sys::gate", &[]),
     ("sys::page", &[]),
+    ("sys::signals", &[]),
     ("sys::origin", &["sys::gate", "sys::page", "sys::registry"]),
     ("sys::inherited", &["sys::gate", "sys::origin"]),
     ("sys::only_here", &["sys::origin"]),
