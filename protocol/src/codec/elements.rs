@@ -38,24 +38,7 @@ impl<'a> Elements<'a> {
     #[inline]
     pub fn number(mut self, number: impl Into<u64>) -> Self {
         self.written = self.written.saturating_add(1);
-        let number = number.into();
-        match (u8::try_from(number), u32::try_from(number)) {
-            (Ok(small @ ..=markers::MOST_FIX), _) => self.buffer.push(small),
-            (Ok(small), _) => self.buffer.extend_from_slice(&[markers::U8, small]),
-            (_, Ok(number)) => {
-                let [a, b, c, d] = number.to_be_bytes();
-                if (a, b) == (0, 0) {
-                    self.buffer.extend_from_slice(&[markers::U16, c, d]);
-                } else {
-                    self.buffer.extend_from_slice(&[markers::U32, a, b, c, d]);
-                }
-            }
-            (_, Err(_)) => {
-                let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
-                let number = [markers::U64, a, b, c, d, e, f, g, h];
-                self.buffer.extend_from_slice(&number);
-            }
-        }
+        put_number(self.buffer, number.into());
         self
     }
 
@@ -64,8 +47,7 @@ impl<'a> Elements<'a> {
     pub fn bytes(mut self, bytes: &[u8]) -> Self {
         if let Ok(length) = u8::try_from(bytes.len()) {
             self.written = self.written.saturating_add(1);
-            self.buffer.extend_from_slice(&[markers::BIN8, length]);
-            self.buffer.extend_from_slice(bytes);
+            put_short(self.buffer, length, bytes);
             return self;
         }
         self.value(&BlobRef(bytes))
@@ -132,6 +114,32 @@ impl<'a> Elements<'a> {
             Some(_) | None => Err(too_many()),
         }
     }
+}
+
+// These are functions of the buffer, because a call of a method would move all of the message's state twice.
+
+fn put_number(buffer: &mut Vec<u8>, number: u64) {
+    match (u8::try_from(number), u32::try_from(number)) {
+        (Ok(small @ ..=markers::MOST_FIX), _) => buffer.push(small),
+        (Ok(small), _) => buffer.extend_from_slice(&[markers::U8, small]),
+        (_, Ok(number)) => {
+            let [a, b, c, d] = number.to_be_bytes();
+            if (a, b) == (0, 0) {
+                buffer.extend_from_slice(&[markers::U16, c, d]);
+            } else {
+                buffer.extend_from_slice(&[markers::U32, a, b, c, d]);
+            }
+        }
+        (_, Err(_)) => {
+            let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+            buffer.extend_from_slice(&[markers::U64, a, b, c, d, e, f, g, h]);
+        }
+    }
+}
+
+fn put_short(buffer: &mut Vec<u8>, length: u8, bytes: &[u8]) {
+    buffer.extend_from_slice(&[markers::BIN8, length]);
+    buffer.extend_from_slice(bytes);
 }
 
 #[cold]
