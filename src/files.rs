@@ -180,10 +180,20 @@ pub(crate) fn lock_exclusively(
 ///
 /// Returns [`NOT_OURS`] unless the path is a folder of this user that no other user can write to.
 pub(crate) fn keep_folder(path: &Path) -> io::Result<FileId> {
-    let is_new = match DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => true,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(explain(path, &error)),
+    // A folder that cannot be synced is not created.
+    let above = path.parent().unwrap_or(path);
+    let parent = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::DIRECTORY.bits().cast_signed())
+        .open(above);
+    let is_new = match &parent {
+        Err(error) if fs::symlink_metadata(path).is_err() => return Err(explain(path, error)),
+        Err(_) => false,
+        Ok(_) => match DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(explain(path, &error)),
+        },
     };
     if is_new {
         // The umask may have taken rights away.
@@ -197,23 +207,17 @@ pub(crate) fn keep_folder(path: &Path) -> io::Result<FileId> {
     } else if metadata.mode() & 0o022 != 0 {
         "chmod go-w it, or use another path"
     } else {
-        sync_parent(path, is_new)?;
-        return Ok(FileId::of(&metadata));
+        return match parent.and_then(|parent| parent.sync_all()) {
+            // The folder was created by somebody who may list its parent, in which this user cannot.
+            Err(error) if is_new || error.kind() != io::ErrorKind::PermissionDenied => {
+                Err(explain(above, &error))
+            }
+            Ok(()) | Err(_) => Ok(FileId::of(&metadata)),
+        };
     };
     let (what, own) = (describe(&metadata), own_uid());
     let why = format!("it is {what}, and not a folder that only uid {own} can write to: {remedy}");
     Err(io::Error::new(NOT_OURS, why))
-}
-
-/// Syncs the folder that a path is in.
-fn sync_parent(path: &Path, is_new: bool) -> io::Result<()> {
-    let parent = path.parent().unwrap_or(path);
-    match File::open(parent).and_then(|parent| parent.sync_all()) {
-        // The folder was created by somebody who may list its parent, in which this user cannot.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !is_new => Ok(()),
-        Err(error) => Err(explain(parent, &error)),
-        Ok(()) => Ok(()),
-    }
 }
 
 /// Removes the file at a path if it has the given identity, and leaves any other file.
