@@ -297,7 +297,7 @@ pub enum StartError {
     StateInUse {
         /// The folder.
         folder: PathBuf,
-        /// The process of that manager, if its lock file names it.
+        /// The process of that manager, unless it is in another pid namespace or has just started.
         pid: Option<u32>,
     },
     /// The state folder cannot be used.
@@ -342,7 +342,9 @@ impl fmt::Display for StartError {
                 let folder = Printable(&folder);
                 match pid {
                     Some(pid) => write!(f, "the manager of process {pid} uses")?,
-                    None => f.write_str("another manager uses")?,
+                    None => f.write_str(
+                        "a process of another pid namespace, or one that has just started, uses",
+                    )?,
                 }
                 write!(
                     f,

@@ -4,8 +4,9 @@
 //! Invariant: a manager that has lost the folder or its lock file, to whatever cause, writes nothing there.
 
 use std::{
-    fs::File,
-    io::{self, Read, Write},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process, thread,
     time::Duration,
@@ -29,6 +30,9 @@ const HEADING: &str = "lockkeeper state 1\n";
 
 /// The text before the process id of the manager.
 const PROCESS: &str = "process ";
+
+/// The text before the inode of its pid namespace: the id has a meaning only there.
+const NAMESPACE: &str = "pid namespace ";
 
 /// An upper bound on the size of a lock file.
 const MOST_BYTES: u64 = 128;
@@ -61,10 +65,10 @@ impl StateFolder {
             let pid = owner(&lock_path);
             return Err(StartError::StateInUse { folder: path, pid });
         };
-        let named = lock.get().and_then(|mut file| {
-            file.set_len(0)?;
-            let pid = process::id();
-            file.write_all(format!("{HEADING}{PROCESS}{pid}\n").as_bytes())?;
+        let named = lock.get().and_then(|file| {
+            let owner = describe_owner();
+            files::write_all(file, owner.as_bytes())?;
+            file.set_len(owner.len().try_into().map_err(io::Error::other)?)?;
             Ok(FileId::of(&file.metadata()?))
         });
         let lock_id = named.map_err(failed)?;
@@ -78,6 +82,11 @@ impl StateFolder {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns whether this is the copy of a forked child. The folder belongs to its parent.
+    pub(super) fn is_forked(&self) -> bool {
+        self.lock.get().is_err()
     }
 
     /// Checks that the path still leads to the folder and the lock file of this manager.
@@ -128,13 +137,28 @@ fn lock(path: &Path) -> io::Result<Option<Private<File>>> {
     Ok(None)
 }
 
-/// Returns the process that a lock file names. It names none while its manager has just locked it.
+/// Returns the content of the lock file of this process.
+fn describe_owner() -> String {
+    let pid = process::id();
+    let namespace = pid_namespace().map(|inode| format!("{NAMESPACE}{inode}\n"));
+    format!("{HEADING}{PROCESS}{pid}\n{}", namespace.unwrap_or_default())
+}
+
+/// Returns the inode of the pid namespace of this process, or `None` without `/proc`.
+fn pid_namespace() -> Option<u64> {
+    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
+}
+
+/// Returns the process that a lock file names, if it is of this pid namespace. The file names none while its
+/// manager has just locked it.
 fn owner(path: &Path) -> Option<u32> {
     let mut text = String::new();
     let file = files::open(path, is_lock).ok()?;
     file.take(MOST_BYTES).read_to_string(&mut text).ok()?;
-    let line = text.strip_prefix(HEADING)?.strip_prefix(PROCESS)?;
-    line.strip_suffix('\n')?.parse().ok()
+    let lines = text.strip_prefix(HEADING)?.strip_prefix(PROCESS)?;
+    let (pid, namespace) = lines.strip_suffix('\n')?.split_once('\n')?;
+    let namespace: u64 = namespace.strip_prefix(NAMESPACE)?.parse().ok()?;
+    (namespace == pid_namespace()?).then(|| pid.parse().ok())?
 }
 
 /// Returns whether a file that is not empty is a lock file, or the beginning of one.
@@ -145,8 +169,8 @@ fn is_lock(beginning: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::{
-        fs::{self, Permissions},
-        os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt, symlink},
     };
 
     use super::*;
@@ -230,6 +254,40 @@ mod tests {
         );
         drop(first);
         StateFolder::open(above.path()).expect("the first manager has ended");
+    }
+
+    #[test]
+    fn process_of_another_pid_namespace_is_not_named() {
+        let above = tempfile::tempdir().unwrap();
+        let _first = StateFolder::open(above.path()).unwrap();
+        let lock = above.path().join(LOCK);
+        let own = fs::read_to_string(&lock).unwrap();
+        let namespace = pid_namespace().expect("/proc").to_string();
+        for other in [
+            own.replace(&namespace, "1"),
+            own.replace(&format!("{NAMESPACE}{namespace}\n"), ""),
+            own.trim_end().to_owned(),
+            String::new(),
+        ] {
+            fs::write(&lock, other).unwrap();
+            let refused = StateFolder::open(above.path()).unwrap_err();
+            let message = refused.to_string();
+            assert!(
+                message.starts_with("a process of another pid namespace"),
+                "{message}"
+            );
+            let folder = above.path().to_owned();
+            assert_eq!(refused, StartError::StateInUse { folder, pid: None });
+        }
+    }
+
+    #[test]
+    fn lock_file_of_a_longer_text_is_replaced_as_a_whole() {
+        let above = tempfile::tempdir().unwrap();
+        let lock = above.path().join(LOCK);
+        fs::write(&lock, HEADING.repeat(6)).unwrap();
+        let _folder = StateFolder::open(above.path()).unwrap();
+        assert_eq!(fs::read_to_string(&lock).unwrap(), describe_owner());
     }
 
     #[test]
