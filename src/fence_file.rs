@@ -244,6 +244,12 @@ impl FenceFile {
         Ok(write())
     }
 
+    /// Checks a token and raises the mark to it, as [`Self::check`] does, without the lock file: the caller
+    /// keeps all other writers out.
+    pub(crate) fn check_alone(&self, fence: Fence) -> Result<(), FenceError> {
+        self.raise(fence, self.highest()?)
+    }
+
     /// Replaces a corrupt mark.
     ///
     /// The token must come from a grant that was made after the damage, so that it is higher than all

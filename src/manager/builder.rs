@@ -129,7 +129,7 @@ impl ManagerBuilder {
     /// them, however the previous one ended. All managers that host the same objects after each other should use
     /// the same folder. Objects and holds are not stored.
     ///
-    /// The folder belongs to one manager at a time. The start creates it with mode 0700 if it is missing; its
+    /// A manager locks the folder while it runs. The start creates it with mode 0700 if it is missing; its
     /// parent must exist. It must not be in a place that is emptied at a reboot or by programs that clean up,
     /// as `/run` and `/tmp` are, and no other user may write to it. A relative path is that from the current
     /// folder at the start.

@@ -154,7 +154,10 @@ impl Server {
         let span = ManagerSpan::begin(claim.address(), shard_of, serves);
         // Fences ascend for each object: an object always belongs to the same shard.
         let reserve = match &state {
-            Some(state) => state.reserve(),
+            Some(state) => {
+                state.begin_shard();
+                state.reserve()
+            }
             None => Arc::new(Reserve::unlimited()),
         };
         let fences = Fences::within(shard_of.incarnation, Arc::clone(&reserve));
@@ -232,7 +235,7 @@ impl Server {
         if let Some(why) = claim.lost() {
             let _ = context.end.set(format!("it has lost its address: {why}"));
         } else if let Some(why) = state.as_ref().and_then(|state| state.lost()) {
-            let _ = context.end.set(why.to_owned());
+            let _ = context.end.set(why);
         }
         // The address is freed before the sessions end, so that new clients do not find this manager.
         drop((claim, acceptor));
@@ -245,7 +248,7 @@ impl Server {
         drop((numbers, span));
         // No client can be granted anything any more.
         if let Some(state) = state {
-            state.end_shard();
+            state.end_shard().await;
         }
     }
 }
@@ -255,7 +258,7 @@ impl Server {
 async fn state_is_lost(state: Option<&Arc<State>>, shard: Shard) {
     match state {
         Some(state) if shard.index() == 0 => {
-            manager::state_opened(state.path(), &state.previous());
+            manager::state_opened(state.path(), &state.previous_end());
             Arc::clone(state).keep_reserving().await;
         }
         Some(_) | None => future::pending().await,
@@ -289,8 +292,12 @@ async fn accept_clients(
                     let reason = format!("limit reached: at most {most} sessions");
                     refuse(&*stream, reason, context.limits);
                 } else {
-                    // Without a number that is reserved the manager is about to end.
-                    let Some(id) = ids.next().filter(|id| reserve.covers(*id)) else { continue };
+                    let Some(id) = ids.next().filter(|id| reserve.covers(*id)) else {
+                        let reason = "the manager is about to end: it has used up the numbers of sessions that \
+                                      it had reserved in its state folder";
+                        refuse(&*stream, reason.to_owned(), context.limits);
+                        continue;
+                    };
                     let session = serve(stream, SessionId::new(id), right, Rc::clone(context));
                     // The future is boxed here. In the block it would take its room in the task as well.
                     let session = OnlyHere::future(session);

@@ -2,7 +2,6 @@
 
 use std::{fs, path::Path, sync::Arc};
 
-use lockkeeper_actors::Reserve;
 use lockkeeper_protocol::Fence;
 use lockkeeper_test_support::{run, until};
 
@@ -27,7 +26,7 @@ use crate::{
 const BLOCK: u64 = 16;
 
 /// Starts a manager of `shards` shards with a state folder.
-fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<Reserve>) {
+fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<State>) {
     let address = Address::unused();
     let state = Arc::new(State::open_with(folder, BLOCK).expect("the folder is usable"));
     let access = Access::default();
@@ -50,7 +49,7 @@ fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<Reserve>) {
         });
     let shards = Shards::start(servers.collect()).expect("the system has threads");
     let threads = shards.run_on_thread().expect("the system has threads");
-    (address, threads, state.reserve())
+    (address, threads, state)
 }
 
 fn number_in(folder: &Path, name: &str) -> u64 {
@@ -97,14 +96,15 @@ fn each_granted_fence_is_reserved_on_the_disk() {
         for shards in [1, 2] {
             let above = tempfile::tempdir().expect("a folder");
             let folder = above.path();
-            let (address, threads, reserve) = start(folder, shards);
+            let (address, threads, state) = start(folder, shards);
+            let reserve = state.reserve();
             let manager = Manager::connect(address).await.expect("it runs");
             let (fences, error) = acquire(&manager, 200, async |fence| {
                 assert!(
                     fence < reserved(folder),
                     "the disk has it before the client"
                 );
-                let has_more = || async { fence + BLOCK / 2 < reserve.end() };
+                let has_more = || async { fence + BLOCK / 2 < reserve.reserved_until() };
                 until("the next fences are reserved", has_more).await;
             })
             .await;
@@ -126,7 +126,7 @@ fn manager_that_cannot_reserve_fences_grants_those_that_it_has_and_ends_with_the
         for shards in [1, 2] {
             let above = tempfile::tempdir().expect("a folder");
             let folder = above.path();
-            let (address, threads, _) = start(folder, shards);
+            let (address, threads, state) = start(folder, shards);
             let manager = Manager::connect(address).await.expect("it runs");
             let obstacle = folder.join("fences.new");
             fs::create_dir(&obstacle).expect("a folder");
@@ -144,6 +144,7 @@ fn manager_that_cannot_reserve_fences_grants_those_that_it_has_and_ends_with_the
                 "{message}"
             );
             threads.end();
+            drop(state);
             assert_eq!(reserved(folder), end);
 
             // The next manager starts above all of them.
@@ -155,6 +156,27 @@ fn manager_that_cannot_reserve_fences_grants_those_that_it_has_and_ends_with_the
             assert_eq!(fences.len(), 1);
             threads.end();
         }
+    });
+}
+
+#[test]
+fn manager_with_a_disk_that_does_not_answer_ends_with_the_reason() {
+    run(async {
+        let above = tempfile::tempdir().expect("a folder");
+        let folder = above.path();
+        let (address, threads, state) = start(folder, 2);
+        let manager = Manager::connect(address).await.expect("it runs");
+        let disk = state.hold_disk();
+        let (fences, error) = acquire(&manager, 1000, async |_| ()).await;
+        let end = reserved(folder);
+        assert!(fences.iter().all(|fence| *fence < end), "{fences:?} {end}");
+        let message = error.expect("the fences are used up").to_string();
+        assert!(message.contains("it has used up the fences"), "{message}");
+        assert!(message.contains("the disk was too slow"), "{message}");
+        // Its threads end although the writes still wait.
+        threads.end();
+        assert_eq!(number_in(folder, "ended"), 0);
+        drop(disk);
     });
 }
 
@@ -183,6 +205,9 @@ fn sessions_count_as_fences_do() {
             assert!(begun <= BLOCK, "{end}");
         };
         assert!(begun > 0, "{error}");
+        let reason =
+            "it has used up the numbers of sessions that it had reserved in its state folder";
+        assert!(error.to_string().contains(reason), "{error}");
         threads.end();
     });
 }

@@ -17,13 +17,15 @@ use lockkeeper_protocol::Fence;
 
 /// The numbers that a manager has reserved: all below an end, which only rises.
 pub struct Reserve {
-    end: AtomicU64,
-    /// The first number that should make the manager reserve more. It is below the end.
-    low: AtomicU64,
-    /// The highest number, from `low` on, that was asked about.
-    highest: AtomicU64,
-    is_exceeded: AtomicBool,
-    want: Box<dyn Fn() + Send + Sync>,
+    reserved_until: AtomicU64,
+    /// The first number that makes a shard request more. It is below the end.
+    refill_from: AtomicU64,
+    /// The highest number, from `refill_from` on, that was asked about.
+    highest_drawn: AtomicU64,
+    /// Whether more was requested since the last extension.
+    is_requested: AtomicBool,
+    is_exhausted: AtomicBool,
+    request_more: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Reserve {
@@ -33,66 +35,86 @@ impl Reserve {
         Self::new(u64::MAX, u64::MAX, || ())
     }
 
-    /// Creates a reserve that ends at `end`. It calls `want` for each number from `low` on that is asked about.
+    /// Creates a reserve of the numbers below `reserved_until`. It calls `request_more` once for the numbers from
+    /// `refill_from` on until it is extended, and once more for a number that is not reserved.
     #[must_use]
-    pub fn new(low: u64, end: u64, want: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(
+        refill_from: u64,
+        reserved_until: u64,
+        request_more: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self {
-            end: AtomicU64::new(end),
-            low: AtomicU64::new(low),
-            highest: AtomicU64::new(0),
-            is_exceeded: AtomicBool::new(false),
-            want: Box::new(want),
+            reserved_until: AtomicU64::new(reserved_until),
+            refill_from: AtomicU64::new(refill_from),
+            highest_drawn: AtomicU64::new(0),
+            is_requested: AtomicBool::new(false),
+            is_exhausted: AtomicBool::new(false),
+            request_more: Box::new(request_more),
         }
     }
 
     /// Returns whether a number is reserved.
     #[inline]
     pub fn covers(&self, number: u64) -> bool {
-        number < self.low.load(Ordering::Acquire) || self.covers_late(number)
+        number < self.refill_from.load(Ordering::Acquire) || self.covers_late(number)
     }
 
     #[cold]
     fn covers_late(&self, number: u64) -> bool {
-        self.highest.fetch_max(number, Ordering::AcqRel);
-        let is_covered = number < self.end();
-        if !is_covered {
-            self.is_exceeded.store(true, Ordering::Release);
+        let is_higher = self.highest_drawn.fetch_max(number, Ordering::AcqRel) < number;
+        let is_covered = number < self.reserved_until();
+        let is_news = if is_covered {
+            is_higher && !self.is_requested.swap(true, Ordering::AcqRel)
+        } else {
+            !self.is_exhausted.swap(true, Ordering::AcqRel)
+        };
+        if is_news {
+            (self.request_more)();
         }
-        (self.want)();
         is_covered
     }
 
     /// Returns the end of the reserved numbers.
     #[must_use]
-    pub fn end(&self) -> u64 {
-        self.end.load(Ordering::Acquire)
+    pub fn reserved_until(&self) -> u64 {
+        self.reserved_until.load(Ordering::Acquire)
     }
 
-    /// Returns the highest number that was asked about, at least from `low` on.
+    /// Returns the highest number that was asked about, at least from `refill_from` on.
     #[must_use]
-    pub fn highest(&self) -> u64 {
-        self.highest.load(Ordering::Acquire)
+    pub fn highest_drawn(&self) -> u64 {
+        self.highest_drawn.load(Ordering::Acquire)
     }
 
-    /// Returns whether a number was asked about that was not reserved then. Answers were dropped, so the
-    /// manager has to end, even if the end was raised since.
+    /// Returns whether more numbers should be reserved. A request during an extension may not be repeated, so
+    /// check this after each extension.
     #[must_use]
-    pub fn is_exceeded(&self) -> bool {
-        self.is_exceeded.load(Ordering::Acquire)
+    pub fn needs_more(&self) -> bool {
+        self.highest_drawn() >= self.refill_from.load(Ordering::Acquire)
+    }
+
+    /// Returns whether a shard drew a number beyond the reservation, and its answers were dropped. The manager
+    /// must stop, even if the reservation was extended later.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.is_exhausted.load(Ordering::Acquire)
     }
 
     /// Raises the end, once all numbers below it are reserved.
-    pub fn extend(&self, low: u64, end: u64) {
-        self.end.fetch_max(end, Ordering::AcqRel);
-        self.low.fetch_max(low, Ordering::AcqRel);
+    pub fn extend(&self, refill_from: u64, reserved_until: u64) {
+        self.reserved_until
+            .fetch_max(reserved_until, Ordering::AcqRel);
+        self.refill_from.fetch_max(refill_from, Ordering::AcqRel);
+        // A swap acquires the numbers of the shards that made no request because there was one.
+        self.is_requested.swap(false, Ordering::AcqRel);
     }
 }
 
 impl fmt::Debug for Reserve {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reserve")
-            .field("end", &self.end)
-            .field("highest", &self.highest)
+            .field("reserved_until", &self.reserved_until)
+            .field("highest_drawn", &self.highest_drawn)
             .finish_non_exhaustive()
     }
 }
@@ -142,32 +164,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_numbers_are_wanted_before_the_reserved_ones_are_used_up() {
-        let wanted = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&wanted);
+    fn more_numbers_are_requested_before_the_reserved_ones_are_used_up() {
+        let requests = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&requests);
         let reserve = Reserve::new(15, 20, move || {
             count.fetch_add(1, Ordering::Relaxed);
         });
-        let wanted = || wanted.load(Ordering::Relaxed);
+        let requests = || requests.load(Ordering::Relaxed);
         assert!(reserve.covers(14));
-        assert_eq!((wanted(), reserve.highest()), (0, 0));
-        assert!(reserve.covers(15));
-        assert!(reserve.covers(19));
-        assert_eq!((wanted(), reserve.highest()), (2, 19));
-        assert!(!reserve.is_exceeded());
-        assert!(!reserve.covers(20));
-        assert_eq!(reserve.highest(), 20);
-        assert!(reserve.is_exceeded());
+        assert_eq!((requests(), reserve.highest_drawn()), (0, 0));
+        assert!(!reserve.needs_more());
+        for number in 15..20 {
+            assert!(reserve.covers(number));
+            assert!(reserve.needs_more());
+        }
+        assert_eq!(reserve.highest_drawn(), 19);
+        assert_eq!(requests(), 1, "one request is enough until the extension");
 
         reserve.extend(25, 30);
-        assert!(reserve.is_exceeded(), "the answers stay dropped");
+        assert!(!reserve.needs_more());
         assert!(reserve.covers(24));
-        assert_eq!(wanted(), 3, "nothing more is wanted below the new mark");
-        assert!(!reserve.covers(30));
+        assert_eq!(requests(), 1, "nothing is requested below the new mark");
+        assert!(reserve.covers(25));
+        assert_eq!(requests(), 2);
         // A write that ended late does not take numbers back.
         reserve.extend(15, 20);
+        assert!(reserve.covers(29));
+        assert!(reserve.needs_more());
+    }
+
+    #[test]
+    fn number_that_is_not_reserved_stays_noticed_after_an_extension() {
+        let requests = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&requests);
+        let reserve = Reserve::new(15, 20, move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert!(reserve.covers(19));
+        assert!(!reserve.is_exhausted());
+        for number in [20, 21, 20] {
+            assert!(!reserve.covers(number));
+            assert_eq!(
+                requests.load(Ordering::Relaxed),
+                2,
+                "the manager is told once, although a request is pending"
+            );
+        }
+        assert_eq!(reserve.highest_drawn(), 21);
+        assert!(reserve.is_exhausted());
+        reserve.extend(25, 30);
+        assert!(reserve.is_exhausted(), "the answers stay dropped");
         assert!(reserve.covers(24));
-        assert_eq!(wanted(), 4);
     }
 
     #[test]

@@ -5,24 +5,29 @@
 //! used up the rest, and ends then.
 //!
 //! Invariant: a fence reaches a client only after its reservation was synced (see `Reserve`), and after a clean
-//! end nothing is reserved any more.
+//! end nothing is reserved any more. A shard's thread never waits for a disk that does not answer.
 
 use std::{
+    mem,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
 use lockkeeper_actors::Reserve;
 use lockkeeper_protocol::Fence;
-use tokio::{sync::Notify, task, time};
+use tokio::{
+    sync::{Notify, oneshot},
+    time,
+};
 
 use crate::{
-    error::StartError,
+    error::{StartError, lack},
     fence_file::{FenceError, FenceFile},
     server::state::{
         folder::{StateFolder, bad},
-        marks::{ENDED, FENCES, LONGEST_LEASE, Marks, Previous},
+        marks::{ENDED, FENCES, Marks, PreviousEnd},
     },
     telemetry::manager,
 };
@@ -37,30 +42,40 @@ const MOST: u64 = u64::MAX >> 1;
 /// The pause after an attempt to reserve fences that has failed.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The longest wait for the record of the end. A manager with a disk that does not answer ends without it.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The state folder of a manager, which has it locked.
 #[derive(Debug)]
 pub(crate) struct State {
     folder: StateFolder,
     fences: FenceFile,
     ended: FenceFile,
-    longest_lease: FenceFile,
-    previous: Previous,
+    previous_end: PreviousEnd,
     /// The end of the fences that earlier managers have reserved.
-    earlier: u64,
+    reserved_before: u64,
     block: u64,
     reserve: Arc<Reserve>,
-    /// Notified when a shard wants more fences reserved.
-    wanted: Arc<Notify>,
-    progress: Mutex<Progress>,
-    /// The reason if the manager has used up its fences.
-    lost: OnceLock<String>,
+    /// Notified when a shard requests more fences, or drew one that is not reserved.
+    requested: Arc<Notify>,
+    shards: Mutex<ShardCount>,
+    /// Locked by the thread that writes, so that a clean end is the last write.
+    writer: Mutex<Writer>,
+    /// Why the last attempt to reserve fences has failed.
+    failure: Mutex<Option<String>>,
 }
 
-/// How far the manager has come. The lock is held during writes, so that a clean end is the last one.
-#[derive(Debug)]
-struct Progress {
-    /// The number of shards that have not ended.
-    shards: u32,
+/// The number of shards that have not ended, and of those that serve.
+#[derive(Debug, Default)]
+struct ShardCount {
+    left: u32,
+    running: u32,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+struct Writer {
+    has_begun: bool,
     has_ended: bool,
 }
 
@@ -79,8 +94,7 @@ impl State {
     /// Opens the folder for a manager that reserves that many fences at once, at least two.
     pub(crate) fn open_with(path: &Path, block: u64) -> Result<Self, StartError> {
         let folder = StateFolder::open(path)?;
-        let [fences, ended, longest_lease] =
-            [FENCES, ENDED, LONGEST_LEASE].map(|name| FenceFile::at(folder.path().join(name)));
+        let [fences, ended] = [FENCES, ENDED].map(|name| FenceFile::at(folder.path().join(name)));
         let read = |file: &FenceFile| match file.highest() {
             Ok(number) => Ok(number.map(Fence::number)),
             Err(error) => Err(bad(folder.path(), explain(&error))),
@@ -88,50 +102,51 @@ impl State {
         let marks = Marks {
             fences: read(&fences)?,
             ended: read(&ended)?,
-            longest_lease: read(&longest_lease)?,
         };
-        let previous = marks
-            .previous()
+        let previous_end = marks
+            .previous_end()
             .map_err(|damage| bad(folder.path(), format!("{damage}: {REPAIR}")))?;
-        let wanted = Arc::new(Notify::new());
-        let want = Arc::clone(&wanted);
+        let requested = Arc::new(Notify::new());
+        let request_more = Arc::clone(&requested);
         Ok(Self {
             folder,
             fences,
             ended,
-            longest_lease,
-            previous,
-            earlier: marks.fences.unwrap_or(0),
+            previous_end,
+            reserved_before: marks.fences.unwrap_or(0),
             block,
             // Nothing is reserved before `begin`.
-            reserve: Arc::new(Reserve::new(0, 0, move || want.notify_one())),
-            wanted,
-            progress: Mutex::new(Progress {
-                shards: 0,
-                has_ended: false,
-            }),
-            lost: OnceLock::new(),
+            reserve: Arc::new(Reserve::new(0, 0, move || request_more.notify_one())),
+            requested,
+            shards: Mutex::default(),
+            writer: Mutex::default(),
+            failure: Mutex::default(),
         })
     }
 
     /// Reserves the first fences of a manager of `shards` shards, and returns the first number: that of the
     /// clock, unless earlier managers have reserved it. The folder then counts as that of a manager that
-    /// was killed, until all shards have ended.
+    /// was killed, until all shards have ended, or the start has failed before the first shard served.
     ///
     /// # Errors
     ///
     /// Returns [`StartError::BadState`] when the reservation cannot be written.
     pub(crate) fn begin(&self, clock: u64, shards: u32) -> Result<u64, StartError> {
-        let mut progress = self.progress();
-        let first = clock.max(self.earlier);
-        // The order is what `Marks::previous` expects. A killed manager may have written a part of them.
-        let begun = self.reserve_above(first).and_then(|()| {
-            self.raise(&self.longest_lease, 0)?;
-            self.raise(&self.ended, 0)
-        });
+        let first = clock.max(self.reserved_before);
+        let mut writer = lock(&self.writer);
+        // The order is what `Marks::previous_end` expects.
+        let begun = self
+            .reserve_above(first)
+            .and_then(|()| self.raise(&self.ended, 0));
         begun.map_err(|why| bad(self.folder.path(), why))?;
-        progress.shards = shards;
+        writer.has_begun = true;
+        lock(&self.shards).left = shards;
         Ok(first)
+    }
+
+    /// Records that a shard serves from now on.
+    pub(crate) fn begin_shard(&self) {
+        lock(&self.shards).running += 1;
     }
 
     /// The fences that this manager may give out.
@@ -145,69 +160,120 @@ impl State {
     }
 
     /// How the previous manager ended.
-    pub(crate) const fn previous(&self) -> Previous {
-        self.previous
+    pub(crate) const fn previous_end(&self) -> PreviousEnd {
+        self.previous_end
     }
 
     /// The reason if the manager has used up its fences, and has to end.
-    pub(crate) fn lost(&self) -> Option<&str> {
-        self.lost.get().map(String::as_str)
+    pub(crate) fn lost(&self) -> Option<String> {
+        self.reserve.is_exhausted().then(|| {
+            let why = lock(&self.failure).clone();
+            format!(
+                "it has used up the fences that it had reserved in its state folder {}: {}",
+                self.path().display(),
+                why.unwrap_or_else(|| "the disk was too slow".to_owned())
+            )
+        })
     }
 
     /// Reserves more fences whenever half of them are used. One shard runs it.
     ///
     /// Completes when the manager has used up its fences: [`Self::lost`].
     pub(crate) async fn keep_reserving(self: Arc<Self>) {
-        let mut failure = None;
-        loop {
-            self.wanted.notified().await;
-            while !self.reserve.is_exceeded() {
-                let state = Arc::clone(&self);
-                let extended = task::spawn_blocking(move || state.extend()).await;
-                let why = match extended.map_err(|error| error.to_string()) {
-                    Ok(Ok(())) => {
-                        failure = None;
-                        break;
-                    }
-                    Ok(Err(why)) | Err(why) => why,
-                };
-                if failure.as_ref() != Some(&why) {
-                    manager::state_not_written(self.path(), &why);
-                    failure = Some(why);
-                }
-                let exceeded = async {
-                    while !self.reserve.is_exceeded() {
-                        self.wanted.notified().await;
-                    }
-                };
-                // Both outcomes lead to the check of the loop.
-                let _ = time::timeout(RETRY, exceeded).await;
+        while !self.reserve.is_exhausted() {
+            if !self.reserve.needs_more() {
+                self.requested.notified().await;
+                continue;
             }
-            if self.reserve.is_exceeded() {
-                break;
+            let attempt = async {
+                let failure = self.on_thread(Self::extend).await.err();
+                let last = mem::replace(&mut *lock(&self.failure), failure.clone());
+                if let Some(why) = failure {
+                    if last.as_ref() != Some(&why) {
+                        manager::state_not_written(self.path(), &why);
+                    }
+                    time::sleep(RETRY).await;
+                }
+            };
+            let exhausted = async {
+                while !self.reserve.is_exhausted() {
+                    self.requested.notified().await;
+                }
+            };
+            // A disk may never answer the attempt. Both outcomes lead to the check of the loop.
+            tokio::select! {
+                () = attempt => {}
+                () = exhausted => {}
             }
         }
-        let why = failure.unwrap_or_else(|| "the disk was too slow".to_owned());
-        let why = format!(
-            "it has used up the fences that it had reserved in its state folder {}: {why}",
-            self.path().display()
-        );
-        manager::state_lost(self.path(), &why);
-        let _ = self.lost.set(why);
+        if let Some(why) = self.lost() {
+            manager::state_lost(self.path(), &why);
+        }
+    }
+
+    /// Records that a shard has ended all of its sessions. The last one writes the record of a clean end.
+    pub(crate) async fn end_shard(self: Arc<Self>) {
+        let is_last = {
+            let mut shards = lock(&self.shards);
+            shards.running = shards.running.saturating_sub(1);
+            shards.left = shards.left.saturating_sub(1);
+            shards.left == 0
+        };
+        if !is_last {
+            return;
+        }
+        let recorded = time::timeout(END_PATIENCE, self.on_thread(Self::record_end)).await;
+        let recorded = recorded
+            .unwrap_or_else(|_| Err(format!("the disk did not answer within {END_PATIENCE:?}")));
+        if let Err(why) = recorded {
+            manager::state_not_written(self.path(), &why);
+        }
+    }
+
+    /// Runs a write on a thread of its own. When a runtime is dropped, it waits for its blocking threads, and a
+    /// disk may never answer.
+    async fn on_thread(
+        self: &Arc<Self>,
+        write: fn(&Self) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let (sender, receiver) = oneshot::channel();
+        let state = Arc::clone(self);
+        let work = move || {
+            let written = write(&state);
+            // The caller may be the last one that uses the folder, and then unlocks it.
+            drop(state);
+            let _ = sender.send(written);
+        };
+        let thread = thread::Builder::new().name("lockkeeper-disk".to_owned());
+        thread.spawn(work).map_err(|error| lack(&error))?;
+        let written = receiver.await;
+        written.unwrap_or_else(|_| Err("the thread that writes has panicked".to_owned()))
     }
 
     /// Reserves more fences if half of them are used.
     fn extend(&self) -> Result<(), String> {
-        let progress = self.progress();
-        let highest = self.reserve.highest();
-        // Shards may ask several times before the reservation is extended.
-        if progress.has_ended || highest < self.reserve.end() - self.block / 2 {
+        let writer = lock(&self.writer);
+        if writer.has_ended {
+            return Err("the manager has ended".to_owned());
+        }
+        // An earlier attempt may have ended late.
+        if !self.reserve.needs_more() {
             return Ok(());
         }
-        self.reserve_above(highest)
+        self.reserve_above(self.reserve.highest_drawn())
     }
 
-    /// Reserves a block above a number. The caller has the progress locked.
+    /// Writes the record of a clean end, at most once.
+    fn record_end(&self) -> Result<(), String> {
+        let mut writer = lock(&self.writer);
+        if !writer.has_begun || writer.has_ended {
+            return Ok(());
+        }
+        writer.has_ended = true;
+        self.raise(&self.ended, self.reserve.reserved_until())
+    }
+
+    /// Reserves a block above a number. The caller has the writer locked.
     fn reserve_above(&self, highest: u64) -> Result<(), String> {
         let end = highest.checked_add(self.block);
         let end = end.filter(|end| *end <= MOST).ok_or_else(|| {
@@ -221,10 +287,10 @@ impl State {
         Ok(())
     }
 
-    /// Raises the number in a file of the folder.
+    /// Raises the number in a file of the folder. The caller has the writer locked.
     fn raise(&self, file: &FenceFile, number: u64) -> Result<(), String> {
         self.folder.check()?;
-        match file.check(Fence::new(number)) {
+        match file.check_alone(Fence::new(number)) {
             Ok(()) => Ok(()),
             // The folder is not new.
             Err(FenceError::Stale { .. }) if number == 0 => Ok(()),
@@ -232,23 +298,34 @@ impl State {
         }
     }
 
-    /// Records that a shard has ended all of its sessions. The last one writes the record of a clean end.
-    pub(crate) fn end_shard(&self) {
-        let mut progress = self.progress();
-        progress.shards = progress.shards.saturating_sub(1);
-        if progress.shards > 0 || progress.has_ended {
+    /// Makes all writes wait, as for a disk that does not answer, until the guard is dropped.
+    #[cfg(test)]
+    pub(crate) fn hold_disk(&self) -> impl Drop + '_ {
+        lock(&self.writer)
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let shards = self
+            .shards
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        // A shard that panicked still counts as running. In a forked child another thread of the parent may
+        // have had the writer locked, so the order of the two conditions matters.
+        if self.folder.is_forked() || shards.running > 0 {
             return;
         }
-        progress.has_ended = true;
-        if let Err(why) = self.raise(&self.ended, self.reserve.end()) {
+        // No shard has served, or the last one found no thread for the record.
+        if let Err(why) = self.record_end() {
             manager::state_not_written(self.path(), &why);
         }
     }
+}
 
-    /// Locks the progress. Poison is ignored, because no code inside panics between two changes.
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Locks a mutex. Poison is ignored, because no code inside panics between two changes.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What to do about a damaged state folder.

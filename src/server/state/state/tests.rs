@@ -60,6 +60,25 @@ fn fences_start_at_the_clock_or_above_all_reserved_ones() {
 }
 
 #[test]
+fn start_makes_three_files_and_waits_for_no_lock_of_another_program() {
+    let (_above, folder) = folder();
+    let names = || {
+        let entries = fs::read_dir(&folder).expect("a folder");
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.expect("an entry").file_name())
+            .collect();
+        names.sort();
+        names
+    };
+    drop(begin(&folder, 1, 1));
+    assert_eq!(names(), [ENDED, FENCES, "lock"]);
+    let foreign = fs::File::create(folder.join("fences.lock")).expect("a file");
+    foreign.lock().expect("no program has it locked");
+    drop(begin(&folder, 1, 0));
+    assert_eq!(open(&folder).previous_end(), PreviousEnd::Clean);
+}
+
+#[test]
 fn nothing_is_reserved_before_the_start() {
     let (_above, folder) = folder();
     let state = open(&folder);
@@ -67,53 +86,103 @@ fn nothing_is_reserved_before_the_start() {
     assert_eq!(number_in(&folder, FENCES), None);
 }
 
-#[test]
-fn end_is_clean_once_all_shards_have_ended_and_until_the_next_start() {
+/// Opens the folder for a manager of `shards` shards, of which `running` serve.
+fn begin(folder: &Path, shards: u32, running: u32) -> Arc<State> {
+    let state = open(folder);
+    state
+        .begin(CLOCK, shards)
+        .expect("the folder can be written to");
+    for _ in 0..running {
+        state.begin_shard();
+    }
+    Arc::new(state)
+}
+
+#[tokio::test]
+async fn end_is_clean_once_all_shards_have_ended_and_until_the_next_start() {
     let (_above, folder) = folder();
-    let unclean = Previous::Unclean {
-        longest_lease: Duration::ZERO,
-    };
-    let previous = || open(&folder).previous();
-    assert_eq!(previous(), Previous::Absent);
+    let previous = || open(&folder).previous_end();
+    assert_eq!(previous(), PreviousEnd::Absent);
     assert_eq!(
         previous(),
-        Previous::Absent,
+        PreviousEnd::Absent,
         "a folder that was only opened is new"
     );
     for _ in 0..2 {
-        let state = open(&folder);
-        state.begin(CLOCK, 2).expect("the folder can be written to");
+        let state = begin(&folder, 2, 2);
+        assert_ne!(
+            number_in(&folder, ENDED),
+            number_in(&folder, FENCES),
+            "it serves"
+        );
         drop(state);
-        assert_eq!(previous(), unclean, "it was killed");
-        let state = open(&folder);
-        state.begin(CLOCK, 2).expect("the folder can be written to");
-        state.end_shard();
+        assert_eq!(previous(), PreviousEnd::Unclean, "both have panicked");
+        let state = begin(&folder, 2, 2);
+        Arc::clone(&state).end_shard().await;
         drop(state);
-        assert_eq!(previous(), unclean, "one of two shards has panicked");
-        let state = open(&folder);
-        state.begin(CLOCK, 2).expect("the folder can be written to");
-        state.end_shard();
-        state.end_shard();
-        drop(state);
-        assert_eq!(previous(), Previous::Clean);
+        assert_eq!(previous(), PreviousEnd::Unclean, "one has panicked");
+        let state = begin(&folder, 2, 2);
+        Arc::clone(&state).end_shard().await;
+        state.end_shard().await;
+        assert_eq!(previous(), PreviousEnd::Clean);
         assert_eq!(
             previous(),
-            Previous::Clean,
+            PreviousEnd::Clean,
             "a start that fails early changes nothing"
         );
     }
-    let lease = FenceFile::at(folder.join(LONGEST_LEASE));
-    lease.check(Fence::new(10_000)).expect("it is higher");
-    let state = open(&folder);
-    state.begin(CLOCK, 1).expect("the folder can be written to");
+}
+
+#[tokio::test]
+async fn start_that_fails_before_a_shard_serves_ends_cleanly() {
+    let (_above, folder) = folder();
+    let previous = || open(&folder).previous_end();
+    drop(begin(&folder, 2, 0));
+    assert_eq!(previous(), PreviousEnd::Clean);
+    // The thread of the first shard could not be started, and the other one has ended.
+    let state = begin(&folder, 2, 1);
+    Arc::clone(&state).end_shard().await;
+    assert_ne!(
+        number_in(&folder, ENDED),
+        number_in(&folder, FENCES),
+        "the first shard may still begin"
+    );
     drop(state);
-    let longest_lease = Duration::from_secs(10);
-    assert_eq!(previous(), Previous::Unclean { longest_lease });
+    assert_eq!(previous(), PreviousEnd::Clean);
+}
+
+/// The paused clock advances when the task waits only for time and for the writing thread.
+#[tokio::test(start_paused = true)]
+async fn disk_that_does_not_answer_stops_neither_the_end_nor_its_reason() {
+    let (_above, folder) = folder();
+    let state = begin(&folder, 1, 1);
+    let reserve = state.reserve();
+    let first = reserve.reserved_until() - SMALL;
+    let disk = state.hold_disk();
+    assert!(reserve.covers(first + SMALL - 1));
+    let reserving = keep_reserving(&state);
+    time::sleep(10 * RETRY).await;
+    assert!(!reserving.is_finished(), "it has fences left");
+    assert_eq!(state.lost(), None);
+    assert!(!reserve.covers(first + SMALL));
+    reserving.await.expect("it does not panic");
+    let lost = state.lost().expect("the manager has to end");
+    assert!(lost.ends_with(": the disk was too slow"), "{lost}");
+    Arc::clone(&state).end_shard().await;
+    assert_eq!(number_in(&folder, ENDED), Some(0), "no record was written");
+    assert_eq!(number_in(&folder, FENCES), Some(first + SMALL));
+
+    // The folder stays locked until the late writes are over.
+    State::open_with(&folder, SMALL).expect_err("writes are under way");
+    drop(disk);
+    drop(state);
+    let is_free = || State::open_with(&folder, SMALL).is_ok();
+    until("the folder is unlocked", is_free).await;
 }
 
 #[test]
 fn damaged_and_missing_files_are_errors_that_name_the_file_and_stay_unchanged() {
-    for name in [FENCES, ENDED, LONGEST_LEASE] {
+    for name in [FENCES, ENDED] {
         let (_above, folder) = folder();
         open(&folder)
             .begin(CLOCK, 1)
@@ -141,7 +210,7 @@ fn damaged_and_missing_files_are_errors_that_name_the_file_and_stay_unchanged() 
         match State::open_with(&folder, SMALL) {
             Ok(state) => {
                 assert_eq!(name, ENDED, "a missing {name} is an error");
-                assert_ne!(state.previous(), Previous::Clean);
+                assert_eq!(state.previous_end(), PreviousEnd::Unclean);
                 assert_eq!(state.begin(5, 1), Ok(CLOCK + SMALL));
             }
             Err(refused) => {
@@ -184,24 +253,24 @@ fn fences_that_are_used_up_are_an_error() {
 #[tokio::test]
 async fn reservation_is_extended_once_half_of_it_is_used() {
     let (_above, folder) = folder();
-    let state = Arc::new(open(&folder));
-    let first = state.begin(CLOCK, 1).expect("the folder can be written to");
+    let state = begin(&folder, 1, 1);
+    let first = CLOCK;
     let reserving = keep_reserving(&state);
     let reserve = state.reserve();
     for number in first..first + 20 * SMALL {
         assert!(reserve.covers(number), "{number}");
         if number >= first + SMALL / 2 {
-            let more = || reserve.end() > number + SMALL / 2;
+            let more = || reserve.reserved_until() > number + SMALL / 2;
             until("more fences are reserved", more).await;
-            assert_eq!(number_in(&folder, FENCES), Some(reserve.end()));
+            assert_eq!(number_in(&folder, FENCES), Some(reserve.reserved_until()));
         }
     }
     assert!(!reserving.is_finished());
-    state.end_shard();
+    Arc::clone(&state).end_shard().await;
     let end = number_in(&folder, FENCES);
     assert_eq!(number_in(&folder, ENDED), end);
     assert!(!reserve.covers(u64::MAX >> 1));
-    assert_eq!(state.extend(), Ok(()));
+    state.extend().expect_err("the manager has ended");
     assert_eq!(
         number_in(&folder, FENCES),
         end,
@@ -210,26 +279,29 @@ async fn reservation_is_extended_once_half_of_it_is_used() {
     reserving.abort();
 }
 
-/// The paused clock advances only when no attempt is running.
+/// The paused clock advances also while an attempt is running.
 #[tokio::test(start_paused = true)]
 async fn reservation_is_tried_again_until_it_is_used_up() {
     let (_above, folder) = folder();
-    let state = Arc::new(open(&folder));
-    let first = state.begin(CLOCK, 1).expect("the folder can be written to");
+    let state = begin(&folder, 1, 1);
+    let first = CLOCK;
     let reserve = state.reserve();
     let obstacle = folder.join("fences.new");
     fs::create_dir(&obstacle).expect("a folder");
     assert!(reserve.covers(first + SMALL - 1));
     let reserving = keep_reserving(&state);
-    time::sleep(RETRY / 2).await;
-    assert_eq!(reserve.end(), first + SMALL, "the first attempt has failed");
+    let has_failed = || lock(&state.failure).is_some();
+    until("the first attempt has failed", has_failed).await;
+    assert_eq!(reserve.reserved_until(), first + SMALL);
     fs::remove_dir(&obstacle).expect("the folder is empty");
-    time::sleep(RETRY).await;
-    assert_eq!(reserve.end(), first + 2 * SMALL - 1, "there was another");
-    assert_eq!(number_in(&folder, FENCES), Some(reserve.end()));
+    let has_more = || reserve.reserved_until() == first + 2 * SMALL - 1;
+    until("there was another attempt", has_more).await;
+    until("the failure is over", || !has_failed()).await;
+    assert_eq!(number_in(&folder, FENCES), Some(reserve.reserved_until()));
 
     fs::create_dir(&obstacle).expect("a folder");
     assert!(reserve.covers(first + 2 * SMALL - 2));
+    until("an attempt has failed", has_failed).await;
     time::sleep(10 * RETRY).await;
     assert!(!reserving.is_finished(), "it has fences left");
     assert_eq!(state.lost(), None);
@@ -247,11 +319,11 @@ async fn reservation_is_tried_again_until_it_is_used_up() {
     }
 }
 
-#[test]
-fn folder_that_was_replaced_is_left_alone() {
+#[tokio::test]
+async fn folder_that_was_replaced_is_left_alone() {
     let (above, folder) = folder();
-    let state = open(&folder);
-    let first = state.begin(CLOCK, 1).expect("the folder can be written to");
+    let state = begin(&folder, 1, 1);
+    let first = CLOCK;
     fs::rename(&folder, above.path().join("moved")).expect("the folder can be renamed");
     assert!(state.reserve().covers(first + SMALL - 1));
     let why = state.extend().expect_err("there is no folder");
@@ -260,7 +332,7 @@ fn folder_that_was_replaced_is_left_alone() {
     let other = open(&folder);
     assert_eq!(other.begin(CLOCK, 1), Ok(CLOCK));
     state.extend().expect_err("it is another folder");
-    state.end_shard();
+    state.end_shard().await;
     assert_eq!(number_in(&folder, FENCES), Some(CLOCK + SMALL));
     assert_eq!(number_in(&folder, ENDED), Some(0));
 }
