@@ -165,10 +165,14 @@ async fn disk_that_does_not_answer_stops_neither_the_end_nor_its_reason() {
     assert!(!reserving.is_finished(), "it has fences left");
     assert_eq!(state.lost(), None);
     assert!(!reserve.covers(first + SMALL));
-    reserving.await.expect("it does not panic");
+    let ended = time::timeout(RETRY, reserving).await;
+    ended
+        .expect("the manager has to end")
+        .expect("it does not panic");
     let lost = state.lost().expect("the manager has to end");
     assert!(lost.ends_with(": the disk was too slow"), "{lost}");
-    Arc::clone(&state).end_shard().await;
+    let ended = time::timeout(2 * END_PATIENCE, Arc::clone(&state).end_shard()).await;
+    ended.expect("the end does not wait for the disk");
     assert_eq!(number_in(&folder, ENDED), Some(0), "no record was written");
     assert_eq!(number_in(&folder, FENCES), Some(first + SMALL));
 
