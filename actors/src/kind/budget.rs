@@ -154,7 +154,7 @@ pub(crate) struct Account {
     budget: Arc<StoredBudget>,
     calls: Sum,
     data: Sum,
-    /// The bytes of the holds of each session that has any.
+    /// The bytes of the holds of each session that has any, and of some that had.
     held: RefCell<FxHashMap<SessionId, usize>>,
     /// Whether the budget was tight at the last draw.
     is_tight: Cell<bool>,
@@ -222,19 +222,19 @@ impl Account {
     #[inline]
     pub(crate) fn hold(&self, session: SessionId) {
         self.count(CALL_BYTES);
-        *self.held.borrow_mut().entry(session).or_default() += CALL_BYTES;
+        let held = &mut *self.held.borrow_mut();
+        match held.get_mut(&session) {
+            Some(bytes) => *bytes += CALL_BYTES,
+            None => add(held, session),
+        }
     }
 
     /// Stops counting holds of a session.
     #[inline]
     pub(crate) fn release(&self, session: SessionId, holds: usize) {
         self.forget(holds * CALL_BYTES);
-        let held = &mut *self.held.borrow_mut();
-        if let Some(bytes) = held.get_mut(&session) {
+        if let Some(bytes) = self.held.borrow_mut().get_mut(&session) {
             *bytes = bytes.saturating_sub(holds * CALL_BYTES);
-            if *bytes == 0 {
-                held.remove(&session);
-            }
         }
     }
 
@@ -348,6 +348,16 @@ impl Drop for Account {
             drawn.fetch_sub(sum.drawn.get(), Ordering::Relaxed);
         }
     }
+}
+
+/// Counts the first hold of a session. A session that has none left keeps its entry until the table would grow, because
+/// it often acquires again.
+#[cold]
+fn add(held: &mut FxHashMap<SessionId, usize>, session: SessionId) {
+    if held.len() == held.capacity() {
+        held.retain(|_, bytes| *bytes > 0);
+    }
+    held.insert(session, CALL_BYTES);
 }
 
 /// Bytes that an object stores for its clients, counted in `Limits::stored_bytes`. Its drop gives them back.
