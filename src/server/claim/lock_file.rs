@@ -20,12 +20,13 @@ use crate::{
     files::{self, FileId},
     server::claim::{
         abstract_name::{AbstractName, Taken},
-        sockets::{LeftSockets, Sockets, is_claim},
+        sockets::{Sockets, StaleSockets, is_claim},
     },
     telemetry::manager::claim_is_weak,
 };
 
-/// The claim of a running manager to a path. Its drop ends the claim and removes the file.
+/// The claim of a running manager to a path. Its drop ends the claim and removes the file, unless
+/// [`Self::keep_file`] was called.
 ///
 /// A forked child keeps neither the file nor the name, and removes nothing.
 #[derive(Debug)]
@@ -40,8 +41,8 @@ pub(super) struct Lock {
 /// The result of an attempt to claim a path.
 #[derive(Debug)]
 pub(super) enum Claimed {
-    /// This process has claimed the path, at which a killed manager may have left sockets.
-    Ours(Box<Lock>, LeftSockets),
+    /// This process has claimed the path, where sockets of a killed manager may be.
+    Ours(Box<Lock>, StaleSockets),
     /// Another process has locked the claim file.
     Locked,
     /// A live manager has the abstract name.
@@ -57,6 +58,8 @@ struct Held {
     /// `None` if another user has taken the name.
     name: Option<AbstractName>,
     sockets: Sockets,
+    /// Whether the file stays when the claim ends.
+    keeps_file: bool,
 }
 
 /// The error for a path that a live manager has claimed.
@@ -76,13 +79,14 @@ impl Lock {
             files::remove(&path, id)?;
             return Ok(Claimed::Named);
         };
-        let left = LeftSockets::read(file.get()?)?;
+        let stale = StaleSockets::read(file.get()?)?;
         let held = Mutex::new(Held {
             file,
             id,
             folder,
             name,
             sockets: Sockets::unbound(shards),
+            keeps_file: false,
         });
         let claim = Self {
             origin: Origin::here(),
@@ -90,7 +94,7 @@ impl Lock {
             held,
             lost: OnceLock::new(),
         };
-        Ok(Claimed::Ours(Box::new(claim), left))
+        Ok(Claimed::Ours(Box::new(claim), stale))
     }
 
     /// Lists the socket of a shard in the file once it is bound, and `None` before: after a kill, the next
@@ -99,6 +103,12 @@ impl Lock {
         let held = &mut *self.held();
         held.sockets.set(shard, socket);
         held.sockets.write_to(held.file.get()?)
+    }
+
+    /// Leaves the file in place when the claim ends, because it lists sockets of a killed manager that are still
+    /// there. Without the list no later manager would remove them.
+    pub(super) fn keep_file(&self) {
+        self.held().keeps_file = true;
     }
 
     /// The path of the file.
@@ -183,8 +193,10 @@ impl Drop for Lock {
         // The name is released before the file: the next manager gets the lock first, and must then find the
         // name free.
         held.name = None;
-        // If this fails, the next manager takes the file over.
-        let _ = files::remove(&self.path, held.id);
+        if !held.keeps_file {
+            // If this fails, the next manager takes the file over.
+            let _ = files::remove(&self.path, held.id);
+        }
         // A child of a raw `clone` may still have the file open, so closing it here does not release the
         // lock.
         let _ = held.file.get().and_then(File::unlock);

@@ -27,7 +27,7 @@ use crate::{
     server::claim::{
         access_list,
         lock_file::{Claimed, Lock, SUFFIX, lock_exclusively, lock_path},
-        sockets::LeftSockets,
+        sockets::StaleSockets,
     },
     transport::unix::{UnixListener, UnixStream},
 };
@@ -84,12 +84,16 @@ impl SocketFile {
             return Err(unusable(address, path, &why));
         }
         let folder = prepare_folder(address, path, access)?;
-        let Some((lock, left)) = lock(address, path, shards)? else {
+        let Some((lock, stale)) = lock(address, path, shards)? else {
             return Err(StartError::AddressInUse {
                 address: address.clone(),
             });
         };
-        clear_leftovers(address, &left, shards)?;
+        clear_stale(address, &stale, shards).inspect_err(|_| {
+            if has_stale(address, &stale) {
+                lock.keep_file();
+            }
+        })?;
         let shared = Arc::new(Shared {
             lock,
             access: access.clone(),
@@ -215,11 +219,11 @@ fn lock(
     address: &Address,
     path: &Path,
     shards: u32,
-) -> Result<Option<(Lock, LeftSockets)>, StartError> {
+) -> Result<Option<(Lock, StaleSockets)>, StartError> {
     for _ in 0..TRIES {
         let claimed = Lock::claim(path, shards);
         match claimed.map_err(|error| unusable(address, &lock_path(path), &lack(&error)))? {
-            Claimed::Ours(lock, left) => return Ok(Some((*lock, left))),
+            Claimed::Ours(lock, stale) => return Ok(Some((*lock, stale))),
             Claimed::Named => return Ok(None),
             Claimed::Locked => thread::sleep(PAUSE),
         }
@@ -229,13 +233,17 @@ fn lock(
 
 /// Removes the sockets of a killed manager, also those beyond `shards`, and checks that the paths of all shards
 /// are free.
-fn clear_leftovers(address: &Address, left: &LeftSockets, shards: u32) -> Result<(), StartError> {
-    // An error ends the claim, and with it the list, so all that is listed is removed first.
-    for shard in left.shards() {
+fn clear_stale(address: &Address, stale: &StaleSockets, shards: u32) -> Result<(), StartError> {
+    for shard in stale.shards() {
         let address = address.of(shard);
         let path = path_of(&address);
-        let removed = remove_left(&path, shard, left);
+        let removed = remove_stale(&path, shard, stale);
         removed.map_err(|error| unusable(&address, &path, &files::explain(&path, &error)))?;
+    }
+    // The list of this manager replaces the former one, so nothing of that may remain beyond `shards` either.
+    let mut listed = stale.shards().map(|shard| (address.of(shard), shard));
+    if let Some((address, _)) = listed.find(|(address, shard)| is_there(address, *shard, stale)) {
+        return Err(StartError::AddressInUse { address });
     }
     for shard in Shard::all(shards) {
         let address = address.of(shard);
@@ -249,15 +257,26 @@ fn clear_leftovers(address: &Address, left: &LeftSockets, shards: u32) -> Result
     Ok(())
 }
 
-/// Removes the socket that a killed manager has left at a path, and leaves any other file.
-fn remove_left(path: &Path, shard: Shard, left: &LeftSockets) -> io::Result<()> {
+/// Removes the socket of a killed manager at a path, and leaves any other file.
+fn remove_stale(path: &Path, shard: Shard, stale: &StaleSockets) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         // A child of the killed manager may still have the socket, and serve it.
-        Ok(there) if left.has(shard, &there) && !has_listener(path) => {
+        Ok(there) if stale.has(shard, &there) && !has_listener(path) => {
             files::remove(path, FileId::of(&there))
         }
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Returns whether a socket of a killed manager is still at one of its paths.
+fn has_stale(address: &Address, stale: &StaleSockets) -> bool {
+    let mut shards = stale.shards();
+    shards.any(|shard| is_there(&address.of(shard), shard, stale))
+}
+
+/// Returns whether the socket of a killed manager is still at the address of its shard.
+fn is_there(address: &Address, shard: Shard, stale: &StaleSockets) -> bool {
+    fs::symlink_metadata(path_of(address)).is_ok_and(|there| stale.has(shard, &there))
 }
 
 /// Returns whether a socket has a listener. Only a refused connection proves that there is none.
@@ -395,14 +414,19 @@ fn sweep(folder: &Path) {
             && let Ok(address) = Address::try_from(folder.join(socket))
         {
             // An error means that another sweep has removed the file.
-            if let Ok(left) = claim.get().and_then(LeftSockets::read) {
-                for shard in left.shards() {
-                    let _ = remove_left(&path_of(&address.of(shard)), shard, &left);
-                }
+            let Ok(stale) = claim.get().and_then(StaleSockets::read) else {
+                continue;
+            };
+            for shard in stale.shards() {
+                let _ = remove_stale(&path_of(&address.of(shard)), shard, &stale);
             }
-            if let Ok(claim) = claim.get().and_then(File::metadata) {
+            // A later sweep needs the list of the sockets that are still served.
+            if !has_stale(&address, &stale)
+                && let Ok(claim) = claim.get().and_then(File::metadata)
+            {
                 let _ = files::remove(&entry.path(), FileId::of(&claim));
             }
+            let _ = claim.get().and_then(File::unlock);
         }
     }
 }
@@ -414,6 +438,7 @@ mod tests {
     use lockkeeper_protocol::MAX_SHARDS;
 
     use super::*;
+    use crate::server::claim::sockets::Sockets;
 
     fn address(folder: &tempfile::TempDir, name: &str) -> Address {
         folder.path().join(name).try_into().expect("a path")
@@ -476,6 +501,58 @@ mod tests {
             "{refused}"
         );
         assert_eq!(files(&folder), 1);
+    }
+
+    /// Binds the sockets of `shards` shards, and lists them in a claim file as a manager does that is then
+    /// killed.
+    fn killed(address: &Address, shards: u32) -> Vec<net::UnixListener> {
+        let path = address.path().expect("it is a path");
+        let mut sockets = Sockets::unbound(shards);
+        let bind = |shard| {
+            let path = path_of(&address.of(shard));
+            let listener = net::UnixListener::bind(&path).unwrap();
+            sockets.set(shard, FileId::at(&path).unwrap());
+            listener
+        };
+        let listeners = Shard::all(shards).map(bind).collect();
+        let claim = files::create(&lock_path(path), 0o600).unwrap();
+        sockets.write_to(&claim).unwrap();
+        listeners
+    }
+
+    #[test]
+    fn list_of_a_killed_manager_stays_while_a_child_of_it_serves_a_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = address(&folder, "socket");
+        // The manager that starts may have fewer shards.
+        for (of_killed, shards) in [(1, 1), (3, 3), (3, 1), (1, 2)] {
+            let serving = killed(&at, of_killed).pop().expect("a socket");
+            let last = Shard::all(of_killed).last().expect("a shard");
+            for _ in 0..2 {
+                let refused = acquire_all(&at, shards).unwrap_err();
+                let in_use = at.of(last);
+                assert_eq!(refused, StartError::AddressInUse { address: in_use });
+                assert_eq!(files(&folder), 2);
+            }
+            drop(serving);
+            drop(acquire_all(&at, shards).unwrap());
+            assert_eq!(files(&folder), 0);
+        }
+    }
+
+    #[test]
+    fn sweep_keeps_the_list_of_sockets_that_are_still_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = address(&folder, &format!("{ANONYMOUS}1"));
+        let mut served = killed(&at, 2);
+        served.pop();
+        for _ in 0..2 {
+            sweep(folder.path());
+            assert_eq!(files(&folder), 2);
+        }
+        drop(served);
+        sweep(folder.path());
+        assert_eq!(files(&folder), 0);
     }
 
     #[test]

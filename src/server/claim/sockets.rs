@@ -38,7 +38,7 @@ pub(super) struct Sockets(Vec<Option<FileId>>);
 
 /// The sockets of a killed manager.
 #[derive(Debug)]
-pub(super) struct LeftSockets {
+pub(super) struct StaleSockets {
     /// The inode of each socket. `None` if the manager had not bound the socket, or not listed it yet.
     inodes: Vec<Option<u64>>,
     /// The device of the claim file. The number of a device may change when the system starts, so the file
@@ -75,7 +75,7 @@ impl Sockets {
     }
 }
 
-impl LeftSockets {
+impl StaleSockets {
     /// Reads a claim file whose manager is gone.
     pub(super) fn read(file: &File) -> io::Result<Self> {
         let metadata = file.metadata()?;
@@ -163,14 +163,14 @@ mod tests {
         sockets.write_to(&claim).expect("there is room");
         let text = fs::read(at("claim")).expect("the file");
         assert!(is_claim(&text) && text.len() < 4096);
-        let read = || File::open(at("claim")).and_then(|claim| LeftSockets::read(&claim));
-        let left = read().expect("a list");
-        assert_eq!(left.shards().count(), 3);
-        assert!(left.has(shard(0), &there("ours")));
-        assert!(!left.has(shard(1), &there("ours")));
+        let read = || File::open(at("claim")).and_then(|claim| StaleSockets::read(&claim));
+        let stale = read().expect("a list");
+        assert_eq!(stale.shards().count(), 3);
+        assert!(stale.has(shard(0), &there("ours")));
+        assert!(!stale.has(shard(1), &there("ours")));
         for index in 0..3 {
-            assert!(!left.has(shard(index), &there("other")), "{index}");
-            assert!(!left.has(shard(index), &there("file")), "{index}");
+            assert!(!stale.has(shard(index), &there("other")), "{index}");
+            assert!(!stale.has(shard(index), &there("file")), "{index}");
         }
         let most = Sockets::unbound(MAX_SHARDS);
         most.write_to(&claim).expect("there is room");
@@ -182,21 +182,21 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let (path, claim) = (folder.path().join("socket"), folder.path().join("claim"));
         let claim = files::create(&claim, 0o600).expect("a file");
-        let empty = LeftSockets::read(&claim).expect("an empty file");
+        let empty = StaleSockets::read(&claim).expect("an empty file");
         Sockets::unbound(1).write_to(&claim).expect("there is room");
-        let left = LeftSockets::read(&claim).expect("a list");
+        let stale = StaleSockets::read(&claim).expect("a list");
         UnixListener::bind(&path).expect("a socket");
         let there = fs::symlink_metadata(&path).expect("the socket");
-        assert!(left.has(shard(0), &there));
-        assert!(!left.has(shard(1), &there) && !empty.has(shard(0), &there));
+        assert!(stale.has(shard(0), &there));
+        assert!(!stale.has(shard(1), &there) && !empty.has(shard(0), &there));
         // A socket that was bound earlier, or long after the list was written, is another program's.
         for list in [
             SystemTime::now() + Duration::from_secs(60),
             SystemTime::now() - Duration::from_secs(60),
         ] {
             claim.set_modified(list).expect("a time");
-            let left = LeftSockets::read(&claim).expect("the same file");
-            assert!(!left.has(shard(0), &there));
+            let stale = StaleSockets::read(&claim).expect("the same file");
+            assert!(!stale.has(shard(0), &there));
         }
     }
 }
