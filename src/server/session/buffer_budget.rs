@@ -1,15 +1,16 @@
 //! `BufferBudget`: the bytes that the sessions of a manager keep in their buffers, for example encoded answers.
 //!
 //! One process may use as many bytes as are free, so at most half of all, however many sessions it has. A
-//! session whose client does not read waits without a place: it is woken when there is room and nobody in the
-//! line can use it, so it never blocks a session whose client reads.
+//! session whose client does not read waits outside the queue, so it never blocks a session whose client reads.
+//! The budget wakes it when there is room that no queued session can use.
 //!
-//! Invariant: sessions in the line get room in the order in which they began to wait, except those whose
-//! process uses its share.
+//! Invariant: queued sessions get room in the order in which they began to wait, except those whose process uses
+//! its share. A session that is told that it may use more no longer waits.
 
 use std::{
     cell::Cell,
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering},
@@ -17,47 +18,100 @@ use std::{
     task::Waker,
 };
 
-use lockkeeper_protocol::SessionId;
-
 /// The budget of all sessions of a manager, shared by its shards.
 #[derive(Debug)]
 pub(crate) struct BufferBudget {
     most: usize,
     used: AtomicUsize,
-    /// The number of sessions in the line, so that a check without waiters needs no lock.
-    waiting: AtomicUsize,
-    /// The number of sessions that wait without a place.
-    aside: AtomicUsize,
+    /// The number of queued sessions, so that a check without waiters needs no lock.
+    queued: AtomicUsize,
+    /// The number of sessions that wait outside the queue.
+    unqueued: AtomicUsize,
     waiters: Mutex<Waiters>,
     /// The processes that have sessions. Those without a known id count as one.
     processes: Mutex<HashMap<Option<u32>, Weak<Process>>>,
 }
 
+/// The bytes that the sessions of one process use.
+#[derive(Debug)]
+struct Process {
+    pid: Option<u32>,
+    used: AtomicUsize,
+}
+
+/// The sessions that wait. Either all sessions of a process have room or none has, so a search for the next one
+/// visits each process once.
 #[derive(Debug, Default)]
 struct Waiters {
-    line: VecDeque<Waiter>,
-    /// The sessions that wait without a place.
-    aside: Vec<Waiter>,
+    processes: BTreeMap<Option<u32>, WaitingProcess>,
+    queued: usize,
+    unqueued: usize,
+    /// The number of the session that began to wait last.
+    last: u64,
 }
 
+/// The sessions of a process that wait, by the numbers that they got when they began to wait.
 #[derive(Debug)]
-struct Waiter {
-    session: SessionId,
+struct WaitingProcess {
     process: Arc<Process>,
-    waker: Waker,
+    queued: BTreeMap<u64, Waker>,
+    unqueued: BTreeMap<u64, Waker>,
 }
-
-/// The bytes that the sessions of one process use.
-#[derive(Debug, Default)]
-struct Process(AtomicUsize);
 
 /// How a session waits for room.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waiting {
-    /// In the line, because its client reads.
-    InLine,
-    /// Without a place, because its client does not read.
-    Aside,
+    /// In the queue, because its client reads.
+    Queued,
+    /// Outside the queue, because its client does not read.
+    Unqueued,
+}
+
+impl Waiters {
+    /// Adds a session that waits.
+    fn insert(&mut self, process: &Arc<Process>, number: u64, waiting: Waiting, waker: Waker) {
+        let of = self.processes.entry(process.pid);
+        let of = of.or_insert_with(|| WaitingProcess {
+            process: Arc::clone(process),
+            queued: BTreeMap::new(),
+            unqueued: BTreeMap::new(),
+        });
+        match waiting {
+            Waiting::Queued => of.queued.insert(number, waker),
+            Waiting::Unqueued => of.unqueued.insert(number, waker),
+        };
+        self.recount(waiting, 1);
+    }
+
+    /// Removes a session, and returns how it has waited.
+    fn remove(&mut self, process: &Process, number: u64) -> Option<Waiting> {
+        let of = self.processes.get_mut(&process.pid)?;
+        let waiting = if of.queued.remove(&number).is_some() {
+            Waiting::Queued
+        } else {
+            of.unqueued.remove(&number)?;
+            Waiting::Unqueued
+        };
+        if of.is_empty() {
+            self.processes.remove(&process.pid);
+        }
+        self.recount(waiting, -1);
+        Some(waiting)
+    }
+
+    fn recount(&mut self, waiting: Waiting, change: isize) {
+        let count = match waiting {
+            Waiting::Queued => &mut self.queued,
+            Waiting::Unqueued => &mut self.unqueued,
+        };
+        *count = count.saturating_add_signed(change);
+    }
+}
+
+impl WaitingProcess {
+    fn is_empty(&self) -> bool {
+        self.queued.is_empty() && self.unqueued.is_empty()
+    }
 }
 
 impl BufferBudget {
@@ -65,15 +119,15 @@ impl BufferBudget {
         Self {
             most,
             used: AtomicUsize::new(0),
-            waiting: AtomicUsize::new(0),
-            aside: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            unqueued: AtomicUsize::new(0),
             waiters: Mutex::default(),
             processes: Mutex::default(),
         }
     }
 
     /// Begins the account of a session of a process, whose id the kernel has told.
-    pub(super) fn account(self: &Arc<Self>, session: SessionId, pid: Option<u32>) -> BufferAccount {
+    pub(super) fn account(self: &Arc<Self>, pid: Option<u32>) -> BufferAccount {
         let mut processes = lock(&self.processes);
         let known = processes.get(&pid).and_then(Weak::upgrade);
         let process = known.unwrap_or_else(|| {
@@ -81,15 +135,16 @@ impl BufferBudget {
             if processes.len() == processes.capacity() {
                 processes.retain(|_, process| process.strong_count() > 0);
             }
-            let process = Arc::default();
+            let used = AtomicUsize::new(0);
+            let process = Arc::new(Process { pid, used });
             processes.insert(pid, Arc::downgrade(&process));
             process
         });
         BufferAccount {
             budget: Arc::clone(self),
-            session,
             process,
             counted: Cell::new(0),
+            number: Cell::new(0),
         }
     }
 
@@ -99,59 +154,69 @@ impl BufferBudget {
         self.used.load(Ordering::SeqCst)
     }
 
-    /// The number of sessions that wait, in the line or without a place.
+    /// The number of sessions that wait, in the queue or outside it.
     #[cfg(test)]
     pub(super) fn waiters(&self) -> usize {
         let waiters = lock(&self.waiters);
-        waiters.line.len() + waiters.aside.len()
+        waiters.queued + waiters.unqueued
     }
 
     fn is_waited_for(&self) -> bool {
-        self.waiting.load(Ordering::SeqCst) > 0
+        self.queued.load(Ordering::SeqCst) > 0
     }
 
     fn has_waiters(&self) -> bool {
-        self.is_waited_for() || self.aside.load(Ordering::SeqCst) > 0
+        self.is_waited_for() || self.unqueued.load(Ordering::SeqCst) > 0
     }
 
     /// Returns whether a process uses less than is free.
     fn has_room_for(&self, process: &Process) -> bool {
         let free = self.most.saturating_sub(self.used.load(Ordering::SeqCst));
-        process.0.load(Ordering::SeqCst) < free
+        process.used.load(Ordering::SeqCst) < free
     }
 
-    /// The first session of the line that can use the room.
-    fn next<'a>(&self, waiters: &'a Waiters) -> Option<&'a Waiter> {
-        let mut line = waiters.line.iter();
-        line.find(|waiter| self.has_room_for(&waiter.process))
+    /// The first queued session that can use the room.
+    fn next<'a>(&self, waiters: &'a Waiters) -> Option<(u64, &'a Waker)> {
+        let processes = waiters.processes.values();
+        let with_room = processes.filter(|of| self.has_room_for(&of.process));
+        let firsts = with_room.filter_map(|of| of.queued.first_key_value());
+        let first = firsts.min_by_key(|(number, _)| **number);
+        first.map(|(number, waker)| (*number, waker))
     }
 
-    /// Wakes the next session of the line, or all others that can use the room if there is none. Those wait again
-    /// if they find no room.
+    /// Wakes the next queued session, or all others that can use the room if there is none. Those wait again if
+    /// they find no room.
     fn wake_next(&self, waiters: &mut Waiters) {
-        if let Some(next) = self.next(waiters) {
-            return next.waker.wake_by_ref();
+        if let Some((_, waker)) = self.next(waiters) {
+            return waker.wake_by_ref();
         }
-        waiters.aside.retain(|waiter| {
-            let has_room = self.has_room_for(&waiter.process);
-            if has_room {
-                waiter.waker.wake_by_ref();
+        if waiters.unqueued == 0 {
+            return;
+        }
+        let mut woken = 0;
+        waiters.processes.retain(|_, of| {
+            if self.has_room_for(&of.process) {
+                woken += of.unqueued.len();
+                mem::take(&mut of.unqueued)
+                    .into_values()
+                    .for_each(Waker::wake);
             }
-            !has_room
+            !of.is_empty()
         });
+        waiters.unqueued -= woken;
         self.count(waiters);
     }
 
-    fn strike(&self, waiters: &mut Waiters, session: SessionId) {
-        waiters.line.retain(|waiter| waiter.session != session);
-        waiters.aside.retain(|waiter| waiter.session != session);
+    /// Ends the wait of a session.
+    fn remove(&self, waiters: &mut Waiters, process: &Process, number: u64) {
+        waiters.remove(process, number);
         self.count(waiters);
         self.wake_next(waiters);
     }
 
     fn count(&self, waiters: &Waiters) {
-        self.waiting.store(waiters.line.len(), Ordering::SeqCst);
-        self.aside.store(waiters.aside.len(), Ordering::SeqCst);
+        self.queued.store(waiters.queued, Ordering::SeqCst);
+        self.unqueued.store(waiters.unqueued, Ordering::SeqCst);
     }
 }
 
@@ -159,9 +224,10 @@ impl BufferBudget {
 #[derive(Debug)]
 pub(super) struct BufferAccount {
     budget: Arc<BufferBudget>,
-    session: SessionId,
     process: Arc<Process>,
     counted: Cell<usize>,
+    /// The number of the session among those that wait, or 0 if it does not wait.
+    number: Cell<u64>,
 }
 
 impl BufferAccount {
@@ -178,9 +244,9 @@ impl BufferAccount {
         } = self;
         if bytes > counted {
             budget.used.fetch_add(bytes - counted, Ordering::SeqCst);
-            process.0.fetch_add(bytes - counted, Ordering::SeqCst);
+            process.used.fetch_add(bytes - counted, Ordering::SeqCst);
         } else if bytes < counted {
-            process.0.fetch_sub(counted - bytes, Ordering::SeqCst);
+            process.used.fetch_sub(counted - bytes, Ordering::SeqCst);
             let used = budget.used.fetch_sub(counted - bytes, Ordering::SeqCst);
             if used - (counted - bytes) < budget.most && budget.has_waiters() {
                 budget.wake_next(&mut lock(&budget.waiters));
@@ -188,59 +254,67 @@ impl BufferAccount {
         }
     }
 
-    /// Returns whether the session may use more without a wait: its process has room, and no session waits that
-    /// could use it.
+    /// Returns whether the process of the session has room and no session is queued. It takes no lock.
+    pub(super) fn is_uncontended(&self) -> bool {
+        !self.budget.is_waited_for() && self.budget.has_room_for(&self.process)
+    }
+
+    /// Returns whether the session may use more without a wait: its process has room, and no session is queued
+    /// that could use it.
     pub(super) fn has_room(&self) -> bool {
         let budget = &self.budget;
         budget.has_room_for(&self.process)
             && (!budget.is_waited_for() || budget.next(&lock(&budget.waiters)).is_none())
     }
 
-    /// Returns whether other sessions wait for room while this one uses some.
+    /// Returns whether other sessions are queued for room while this one uses some.
     pub(super) fn keeps_others_waiting(&self) -> bool {
         self.counted.get() > 0 && self.budget.is_waited_for()
     }
 
-    /// Returns whether the session may use more. If not, it waits and is woken: in the line when it is the first
-    /// that can use the room, without a place when there is room that no session of the line can use.
+    /// Returns whether the session may use more, and then ends its wait. If not, it waits and is woken: in the
+    /// queue when it is the first that can use the room, outside it when there is room that no queued session
+    /// can use.
     pub(super) fn wait(&self, waiting: Waiting, waker: &Waker) -> bool {
-        if self.has_room() {
+        if self.is_uncontended() {
+            self.leave();
             return true;
         }
-        let (budget, session) = (&self.budget, self.session);
+        let Self {
+            budget, process, ..
+        } = self;
+        // One lock covers the decision and the removal. A session that is told that it has room does not come
+        // again for it, so it would block the queue if it stayed there.
         let waiters = &mut *lock(&budget.waiters);
-        waiters.aside.retain(|waiter| waiter.session != session);
-        let waiter = || Waiter {
-            session,
-            process: Arc::clone(&self.process),
-            waker: waker.clone(),
+        let known = self.number.get();
+        let was = waiters.remove(process, known);
+        let number = if (was, waiting) == (Some(Waiting::Queued), Waiting::Queued) {
+            known
+        } else {
+            waiters.last += 1;
+            waiters.last
         };
-        let mut line = waiters.line.iter_mut();
-        match (waiting, line.find(|waiter| waiter.session == session)) {
-            (Waiting::InLine, Some(known)) => known.waker.clone_from(waker),
-            (Waiting::InLine, None) => waiters.line.push_back(waiter()),
-            (Waiting::Aside, _) => {
-                waiters.line.retain(|waiter| waiter.session != session);
-                waiters.aside.push(waiter());
-            }
-        }
+        waiters.insert(process, number, waiting, waker.clone());
+        self.number.set(number);
         budget.count(waiters);
         // Another shard may have given room before this session was counted as a waiter, and has woken none.
-        let is_next = match budget.next(waiters) {
-            Some(next) => next.session == session,
-            None => budget.has_room_for(&self.process),
+        let has_room = match budget.next(waiters) {
+            Some((next, _)) => next == number,
+            None => budget.has_room_for(process),
         };
-        if is_next {
-            budget.strike(waiters, session);
+        if has_room {
+            self.number.set(0);
+            budget.remove(waiters, process, number);
         }
-        is_next
+        has_room
     }
 
-    /// Ends the wait of the session.
+    /// Ends the wait of the session, if it waits.
     pub(super) fn leave(&self) {
-        if self.budget.has_waiters() {
-            self.budget
-                .strike(&mut lock(&self.budget.waiters), self.session);
+        let number = self.number.take();
+        if number > 0 {
+            let waiters = &mut *lock(&self.budget.waiters);
+            self.budget.remove(waiters, &self.process, number);
         }
     }
 }
@@ -259,7 +333,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Wake;
+    use std::{
+        task::Wake,
+        time::{Duration, Instant},
+    };
 
     use super::*;
 
@@ -269,39 +346,35 @@ mod tests {
         pids: [u32; N],
     ) -> (Arc<BufferBudget>, [BufferAccount; N]) {
         let budget = Arc::new(BufferBudget::new(most));
-        let mut sessions = (1..).map(SessionId::new);
-        let accounts = pids.map(|pid| {
-            let session = sessions.next().expect("numbers do not end");
-            budget.account(session, Some(pid))
-        });
+        let accounts = pids.map(|pid| budget.account(Some(pid)));
         (budget, accounts)
     }
 
     #[test]
-    fn room_is_given_in_the_order_of_the_line() {
+    fn room_is_given_in_the_order_of_the_queue() {
         let (_, [first, second, third]) = budget_of(10, [1, 2, 3]);
         let waker = Waker::noop();
-        assert!(first.has_room() && first.wait(Waiting::InLine, waker));
+        assert!(first.has_room() && first.wait(Waiting::Queued, waker));
         // One answer may exceed the budget.
         first.set(15);
-        assert!(!second.wait(Waiting::InLine, waker) && !third.wait(Waiting::InLine, waker));
+        assert!(!second.wait(Waiting::Queued, waker) && !third.wait(Waiting::Queued, waker));
         first.set(10);
-        assert!(!second.wait(Waiting::InLine, waker));
+        assert!(!second.wait(Waiting::Queued, waker));
         first.set(0);
-        assert!(!first.has_room() && !third.wait(Waiting::InLine, waker));
-        assert!(second.wait(Waiting::InLine, waker) && third.wait(Waiting::InLine, waker));
+        assert!(!first.has_room() && !third.wait(Waiting::Queued, waker));
+        assert!(second.wait(Waiting::Queued, waker) && third.wait(Waiting::Queued, waker));
         assert!(first.has_room() && !first.budget.is_waited_for());
     }
 
     #[test]
-    fn session_that_leaves_the_line_lets_the_next_one_in() {
+    fn session_that_leaves_the_queue_lets_the_next_one_in() {
         let (_, [first, second, third]) = budget_of(10, [1, 2, 3]);
         let waker = Waker::noop();
         first.set(10);
-        assert!(!second.wait(Waiting::InLine, waker) && !third.wait(Waiting::InLine, waker));
+        assert!(!second.wait(Waiting::Queued, waker) && !third.wait(Waiting::Queued, waker));
         drop(second);
         first.set(0);
-        assert!(third.wait(Waiting::InLine, waker));
+        assert!(third.wait(Waiting::Queued, waker));
     }
 
     #[test]
@@ -309,34 +382,34 @@ mod tests {
         let (budget, greedy) = budget_of(100, [1; 20]);
         let waker = Waker::noop();
         for account in &greedy {
-            if account.wait(Waiting::InLine, waker) {
+            if account.wait(Waiting::Queued, waker) {
                 account.set(10);
             }
         }
         assert_eq!((budget.used(), budget.waiters()), (50, 15));
-        // The sessions of the process wait in the line, and the others pass them.
-        let other = budget.account(SessionId::new(99), Some(2));
+        // The sessions of the process wait in the queue, and the others pass them.
+        let other = budget.account(Some(2));
         for _ in 0..3 {
-            assert!(other.has_room() && other.wait(Waiting::InLine, waker));
+            assert!(other.has_room() && other.wait(Waiting::Queued, waker));
             other.set(60);
             assert!(!other.has_room());
             other.set(0);
         }
         // A third process has room beside two that use their shares.
         other.set(25);
-        let third = budget.account(SessionId::new(100), None);
-        let same = budget.account(SessionId::new(101), None);
+        let third = budget.account(None);
+        let same = budget.account(None);
         assert!(!other.has_room() && third.has_room());
         third.set(15);
         assert!(!same.has_room());
         drop(third);
         assert!(same.has_room());
-        // Room that another process gives back is for the first of the line that can use it.
+        // Room that another process gives back is for the first of the queue that can use it.
         drop((other, same));
         let [first, .., last] = &greedy;
         assert!(!first.has_room() && !last.has_room());
         first.set(0);
-        assert!(greedy[5].wait(Waiting::InLine, waker));
+        assert!(greedy[5].wait(Waiting::Queued, waker));
         drop(greedy);
         assert_eq!((budget.used(), budget.waiters()), (0, 0));
         assert_eq!(
@@ -352,40 +425,40 @@ mod tests {
     fn processes_that_have_ended_are_forgotten() {
         let (budget, []) = budget_of(1, []);
         for pid in 0..10_000 {
-            drop(budget.account(SessionId::new(1), Some(pid)));
+            drop(budget.account(Some(pid)));
         }
         assert!(lock(&budget.processes).len() < 100);
     }
 
     #[test]
-    fn session_without_a_place_delays_no_other_and_is_woken_once_the_line_is_empty() {
+    fn unqueued_session_delays_no_other_and_is_woken_once_the_queue_is_empty() {
         let (budget, [first, second, third]) = budget_of(10, [1, 2, 3]);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         third.set(10);
-        assert!(!first.wait(Waiting::Aside, &waker) && !budget.is_waited_for());
-        assert!(!second.wait(Waiting::InLine, Waker::noop()));
+        assert!(!first.wait(Waiting::Unqueued, &waker) && !budget.is_waited_for());
+        assert!(!second.wait(Waiting::Queued, Waker::noop()));
         third.set(0);
         assert_eq!(woken.0.load(Ordering::SeqCst), 0);
-        assert!(!first.wait(Waiting::Aside, &waker));
-        assert!(second.wait(Waiting::InLine, Waker::noop()));
+        assert!(!first.wait(Waiting::Unqueued, &waker));
+        assert!(second.wait(Waiting::Queued, Waker::noop()));
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        assert!(first.wait(Waiting::Aside, &waker) && budget.waiters() == 0);
+        assert!(first.wait(Waiting::Unqueued, &waker) && budget.waiters() == 0);
     }
 
     #[test]
-    fn session_without_a_place_is_woken_although_one_whose_process_has_no_room_is_in_the_line() {
+    fn unqueued_session_is_woken_although_one_whose_process_has_no_room_is_queued() {
         let (budget, [first, second, third]) = budget_of(10, [1, 2, 2]);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let other = budget.account(SessionId::new(9), Some(3));
+        let other = budget.account(Some(3));
         second.set(5);
         other.set(5);
-        assert!(!third.wait(Waiting::InLine, Waker::noop()));
-        assert!(!first.wait(Waiting::Aside, &waker));
+        assert!(!third.wait(Waiting::Queued, Waker::noop()));
+        assert!(!first.wait(Waiting::Unqueued, &waker));
         other.set(1);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        assert!(first.wait(Waiting::Aside, &waker) && budget.waiters() == 1);
+        assert!(first.wait(Waiting::Unqueued, &waker) && budget.waiters() == 1);
     }
 
     #[test]
@@ -393,12 +466,78 @@ mod tests {
         let (budget, [first, second, third]) = budget_of(10, [1, 2, 3]);
         let waker = Waker::noop();
         third.set(10);
-        assert!(!first.wait(Waiting::InLine, waker));
-        assert!(!second.wait(Waiting::InLine, waker));
-        assert!(!first.wait(Waiting::Aside, waker));
+        assert!(!first.wait(Waiting::Queued, waker));
+        assert!(!second.wait(Waiting::Queued, waker));
+        assert!(!first.wait(Waiting::Unqueued, waker));
         third.set(0);
-        assert!(second.wait(Waiting::InLine, waker));
+        assert!(second.wait(Waiting::Queued, waker));
         assert_eq!(budget.waiters(), 0);
+    }
+
+    #[test]
+    fn session_that_is_told_that_it_has_room_no_longer_waits() {
+        let (budget, [first, second, other]) = budget_of(10, [1, 2, 3]);
+        let waker = Waker::noop();
+        for waiting in [Waiting::Queued, Waiting::Unqueued] {
+            other.set(10);
+            assert!(!first.wait(waiting, waker) && !second.wait(Waiting::Queued, waker));
+            other.set(0);
+            // It is alone in the budget, or the next one, or passes sessions that have no room.
+            assert!(second.wait(Waiting::Queued, waker) == (waiting == Waiting::Unqueued));
+            assert!(first.wait(waiting, waker) && first.number.get() == 0);
+            assert!(second.wait(Waiting::Queued, waker) && second.number.get() == 0);
+            assert_eq!(budget.waiters(), 0);
+        }
+        let same = budget.account(Some(3));
+        other.set(6);
+        assert!(!same.wait(Waiting::Queued, waker) && !other.wait(Waiting::Unqueued, waker));
+        assert!(first.wait(Waiting::Queued, waker) && budget.waiters() == 2);
+        drop((same, other));
+        assert!(budget.waiters() == 0 && lock(&budget.waiters).processes.is_empty());
+    }
+
+    #[test]
+    fn processes_take_turns_in_the_order_of_their_first_sessions() {
+        let (budget, accounts) = budget_of(100, [7, 7, 3, 5, 3, 7]);
+        let waker = Waker::noop();
+        let all = budget.account(None);
+        all.set(100);
+        for account in &accounts {
+            assert!(!account.wait(Waiting::Queued, waker));
+        }
+        all.set(90);
+        for (place, account) in accounts.iter().enumerate() {
+            for later in &accounts[place + 1..] {
+                assert!(!later.wait(Waiting::Queued, waker), "{place}");
+            }
+            assert!(account.wait(Waiting::Queued, waker), "{place}");
+        }
+    }
+
+    #[test]
+    fn many_waiting_sessions_of_one_process_cost_the_others_little() {
+        const MANY: usize = 30_000;
+        let (budget, [greedy, other]) = budget_of(10, [1, 2]);
+        let begun = Instant::now();
+        greedy.set(5);
+        let waiting: Vec<_> = (0..MANY).map(|_| budget.account(Some(1))).collect();
+        for (count, session) in waiting.iter().enumerate() {
+            let waiting = match count % 2 {
+                0 => Waiting::Queued,
+                _ => Waiting::Unqueued,
+            };
+            assert!(!session.wait(waiting, Waker::noop()));
+        }
+        for _ in 0..MANY {
+            assert!(other.has_room() && other.wait(Waiting::Queued, Waker::noop()));
+            other.set(5);
+            other.set(0);
+        }
+        assert_eq!(budget.waiters(), MANY);
+        drop(waiting);
+        // A scan over the sessions takes minutes.
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(20), "{took:?}");
     }
 
     #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use lockkeeper_protocol::{SessionId, frame::Response};
+use lockkeeper_protocol::frame::Response;
 
 use crate::{
     limits::Limits,
@@ -38,8 +38,7 @@ impl Drop for Farewell<'_> {
 /// Refuses a client with a reason.
 pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
-    let no_session = SessionId::new(0);
-    let budget = Arc::new(BufferBudget::new(0)).account(no_session, None);
+    let budget = Arc::new(BufferBudget::new(0)).account(None);
     drop(Farewell {
         outgoing: &Outgoing::new(limits, budget, Rc::default()),
         stream,

@@ -18,20 +18,22 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// Waits for the first frame and handles it.
+/// Waits for the first frame and handles it. The bytes of a hello that is refused or does not come count until
+/// then only.
 pub(super) async fn hello(
     stream: &dyn Stream,
     attached: &dyn AttachedStream,
     inbox: &mut Inbox,
-    incoming: &mut Incoming,
+    mut incoming: Incoming,
     context: &Context,
-) -> Result<Peer, End> {
+) -> Result<(Peer, Incoming), End> {
     loop {
         if let Some(frame) = inbox
             .next_message()
             .map_err(|error| End::Offence(error.to_string()))?
         {
-            return welcome(&frame, stream.peer_pid(), context.shard_of.shard);
+            let peer = welcome(&frame, stream.peer_pid(), context.shard_of.shard)?;
+            return Ok((peer, incoming));
         }
         // A hello is never large, so it is not refused.
         let _ = incoming.count(inbox, &context.shell);

@@ -46,8 +46,10 @@ impl Incoming {
         }
     }
 
-    /// Stops counting once the message is complete: its content is counted where it is stored.
+    /// Ends the wait for room, and stops counting once the message is complete: its content is counted where it is
+    /// stored.
     pub(super) fn end(&mut self, inbox: &Inbox) {
+        self.leave();
         if inbox.missing() > 0 {
             return;
         }
@@ -58,19 +60,26 @@ impl Incoming {
         }
     }
 
+    /// Ends the wait for room. A session that does not poll [`Self::poll_room`] for a while has to leave the
+    /// queue, because it would block the sessions behind it.
+    pub(super) fn leave(&self) {
+        self.reserved.leave();
+    }
+
     /// Returns the most bytes to read now. If the message needs room and there is none, the session waits, and
     /// then reads nothing.
     pub(super) fn poll_room(&self, inbox: &Inbox, task: &Task<'_>) -> Poll<usize> {
-        if self.reserved.counted() > 0 || self.reserved.has_room() {
+        if self.reserved.counted() > 0 || self.reserved.is_uncontended() {
             return Poll::Ready(CHUNK_BYTES);
         }
+        // Short messages need neither room nor the lock of the budget.
         let begun = inbox.begun();
-        let is_large = begun + inbox.missing() > LARGE_BYTES;
         let own = OWN_INCOMING_BYTES.saturating_sub(begun);
         if own > 0 {
             return Poll::Ready(own);
         }
-        if is_large || self.reserved.wait(Waiting::InLine, task.waker()) {
+        let is_large = begun.saturating_add(inbox.missing()) > LARGE_BYTES;
+        if is_large || self.reserved.wait(Waiting::Queued, task.waker()) {
             return Poll::Ready(CHUNK_BYTES);
         }
         Poll::Pending
@@ -94,6 +103,7 @@ impl Incoming {
         let whole = begun.saturating_add(inbox.missing());
         if whole <= LARGE_BYTES {
             self.reserved.set(whole - OWN_INCOMING_BYTES);
+            self.leave();
             return Ok(());
         }
         let counted = match &mut self.stored {
@@ -126,7 +136,7 @@ impl Incoming {
         while timer.as_mut().poll(task).is_ready() {
             if self.reserved.keeps_others_waiting() {
                 return Err(End::Offence(format!(
-                    "it has sent only a part of a message in {time:?}, while other clients wait to send theirs"
+                    "a message of it has been incomplete for {time:?}, while other clients wait to send theirs"
                 )));
             }
             timer.set(time::sleep(time));

@@ -295,12 +295,12 @@ impl Outgoing {
     }
 
     /// Encodes answers while the stream takes no bytes. The client does not read, so the session does not wait
-    /// in the line of the budget, where it would block other sessions. It is woken when there is room, because
+    /// in the queue of the budget, where it would block other sessions. It is woken when there is room, because
     /// a session whose answers are all encoded reads more frames from its client.
     fn encode_ahead(&self, buffer: &mut Buffer, waker: &Waker) {
         self.budget.leave();
         while buffer.unread < HIGH_WATER_BYTES {
-            match self.encode_next(buffer, Waiting::Aside, waker) {
+            match self.encode_next(buffer, Waiting::Unqueued, waker) {
                 Encoded::Reply => {}
                 Encoded::Fault => return waker.wake_by_ref(),
                 Encoded::Nothing => return,
@@ -316,7 +316,7 @@ impl Outgoing {
         buffer.bytes.clear();
         buffer.sent = 0;
         while !buffer.has_parts() && buffer.bytes.len() < CHUNK_BYTES {
-            match self.encode_next(buffer, Waiting::InLine, waker) {
+            match self.encode_next(buffer, Waiting::Queued, waker) {
                 Encoded::Reply => {}
                 Encoded::Fault => return Encoded::Fault,
                 Encoded::Nothing if buffer.bytes.is_empty() => return Encoded::Nothing,
@@ -339,7 +339,7 @@ impl Outgoing {
         match encoded {
             Encoded::Reply | Encoded::Fault => {
                 buffer.follow(answer);
-                // The answer for which the session waited may have fitted its own share since. In the line it
+                // The answer for which the session waited may have fitted its own share since. In the queue it
                 // would block all others, and may have no answer left for which it would come again.
                 self.budget.leave();
             }
@@ -468,7 +468,6 @@ mod tests {
         task::Wake,
     };
 
-    use lockkeeper_protocol::SessionId;
     use serde::{Serialize, Serializer};
 
     use super::*;
@@ -506,7 +505,7 @@ mod tests {
         let stalled = |_: &[u8]| Poll::Pending;
         let reading = |bytes: &[u8]| Poll::Ready(Ok(bytes.len()));
         let budget = Arc::new(BufferBudget::new(1));
-        let [other, own] = [1, 2].map(|session| budget.account(SessionId::new(session), None));
+        let [other, own] = [(); 2].map(|()| budget.account(None));
         other.set(1);
         let outgoing = Outgoing::new(limits, own, Rc::default());
         for seq in 1..=5 {

@@ -49,8 +49,8 @@ pub(crate) async fn serve(
     };
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let pid = stream.peer_pid();
-    let mut incoming = Incoming::new(context.arriving.account(id, pid));
-    let unread = context.unread.account(id, pid);
+    let incoming = Incoming::new(context.arriving.account(pid));
+    let unread = context.unread.account(pid);
     let full_sinks = context.shell.full_sinks();
     let outgoing = Rc::new(Outgoing::new(context.limits, unread, full_sinks));
     // When the manager ends, it drops this task, and the farewell is sent.
@@ -63,10 +63,10 @@ pub(crate) async fn serve(
     // The hello is boxed, so that its future takes no room in each session later.
     let hello = Box::pin(time::timeout(
         context.limits.handshake_time,
-        hello(&*stream, &*attached, &mut inbox, &mut incoming, &context),
+        hello(&*stream, &*attached, &mut inbox, incoming, &context),
     ));
     let end = match hello.await {
-        Ok(Ok(peer)) => {
+        Ok(Ok((peer, incoming))) => {
             let watch = PeerWatch::begin(id, &*stream, &outgoing, &context.watches);
             let peer = Arc::new(watch.note(peer));
             inbox.allow(context.limits.frame_bytes);

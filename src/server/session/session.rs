@@ -111,6 +111,7 @@ impl Session {
                 Err(end) => Err(end),
             };
             if let Err(end) = chunk {
+                self.incoming.leave();
                 self.has_ended(&end);
                 return end;
             }
@@ -172,6 +173,12 @@ impl Session {
                     return Poll::Ready(Ok(()));
                 }
             }
+        }
+        // Without a read the session uses no room, and in the queue it would block other sessions.
+        self.incoming.leave();
+        // The client itself is to blame only if it has answers to read.
+        if self.outgoing.unread() > 0 {
+            self.incoming.check(self.context.limits, task)?;
         }
         self.outgoing.writer.replace(Some(task.waker().clone()));
         Poll::Pending

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use lockkeeper_actors::{Primitive, data::Value};
 use lockkeeper_protocol::{
-    Operation, SessionId,
+    Operation,
     codec::{Blob, BlobRef},
     frame::Request,
-    operations::{Store, ValueSpec},
+    operations::{Store, ValueSpec, WaitChange},
 };
 
 use crate::{
@@ -99,7 +99,7 @@ async fn sessions_wait_for_the_room_of_messages_that_have_arrived_in_part() {
     }
     assert!(house.context.arriving.used() < LARGE_BYTES);
     // Another process has its own share.
-    let elsewhere = house.context.arriving.account(SessionId::new(1), Some(1));
+    let elsewhere = house.context.arriving.account(Some(1));
     assert!(elsewhere.has_room());
     // Messages that take little room are served, however many they are.
     let mut small = house.welcome().await;
@@ -114,7 +114,7 @@ async fn sessions_wait_for_the_room_of_messages_that_have_arrived_in_part() {
     for seq in seqs {
         is_answered(&mut small, seq).await;
     }
-    // A session that ends leaves the line.
+    // A session that ends leaves the queue.
     let (leaving, _) = others.remove(3);
     drop(leaving.raw);
     first.raw.write(&rest).await.unwrap();
@@ -142,9 +142,89 @@ async fn client_that_does_not_complete_a_message_is_hung_up_only_while_others_wa
     is_answered(&mut second, seq).await;
     let reason = first.hear_bye().await;
     assert!(
-        reason.contains("it has sent only a part of a message in 100ms"),
+        reason.contains("a message of it has been incomplete for 100ms"),
         "{reason}"
     );
+    house.is_at_rest().await;
+}
+
+/// Sends calls that wait until a new value is longer than the outgoing side takes. Returns the value.
+async fn wait_for_change(client: &mut Client, calls: usize) -> u32 {
+    let value = open_value(client).await;
+    let wait = number_of::<Value>(WaitChange::NAME);
+    for _ in 0..calls {
+        let arguments = encoded(&WaitChange { since: 0 });
+        client.send(value, wait, None, &arguments).await;
+    }
+    value
+}
+
+/// Has another client answer these calls, so that the session of the first one stops reading.
+async fn answer_all(house: &House, other: &mut Client) -> u32 {
+    let value = open_value(other).await;
+    let (seq, bytes) = store(other, value, 100_000);
+    other.raw.write(&bytes).await.unwrap();
+    is_answered(other, seq).await;
+    until(|| house.context.shell.full_sinks().get() == 1).await;
+    value
+}
+
+#[actix_rt::test]
+async fn session_whose_client_does_not_read_blocks_no_message_of_others() {
+    let house = narrow_house(AN_HOUR);
+    let all = house.context.arriving.account(Some(1));
+    all.set(2 * LARGE_BYTES);
+    let mut first = house.welcome().await;
+    let value = wait_for_change(&mut first, 20).await;
+    let (stored, bytes) = store(&mut first, value, LONG);
+    first.raw.write(&bytes).await.unwrap();
+    until(|| house.context.arriving.waiters() == 1).await;
+    let mut second = house.welcome_in_memory().await;
+    let theirs = answer_all(&house, &mut second).await;
+    let (seq, bytes) = store(&mut second, theirs, LONG);
+    let writing = actix_rt::spawn(async move {
+        second.raw.write(&bytes).await.unwrap();
+        second
+    });
+    until(|| house.context.arriving.waiters() >= 1).await;
+    drop(all);
+    let mut second = patiently(writing).await.unwrap();
+    is_answered(&mut second, seq).await;
+    // Once the client reads, its message is served as well.
+    while !matches!(first.hear().await, Heard::Reply(seq, _) if seq == stored) {}
+    house.is_at_rest().await;
+}
+
+#[actix_rt::test]
+async fn slow_reader_that_does_not_complete_a_message_is_hung_up_while_others_wait() {
+    tokio::time::pause();
+    let unread_time = Duration::from_secs(1);
+    let house = narrow_house(unread_time);
+    let mut first = house.welcome_in_memory().await;
+    let value = wait_for_change(&mut first, 60).await;
+    let (_, bytes) = store(&mut first, value, LONG);
+    first.raw.write(&bytes[..LONG / 2]).await.unwrap();
+    until(|| house.context.arriving.used() >= LONG - 4096).await;
+    let mut second = house.welcome_in_memory().await;
+    let theirs = answer_all(&house, &mut second).await;
+    let served = actix_rt::spawn(async move {
+        let (seq, bytes) = store(&mut second, theirs, LONG);
+        second.raw.write(&bytes).await.unwrap();
+        is_answered(&mut second, seq).await;
+    });
+    let reason = loop {
+        // The client reads enough for its answers alone.
+        if !served.is_finished() {
+            tokio::time::sleep(unread_time / 5).await;
+        }
+        match first.hear().await {
+            Heard::Reply(..) => {}
+            other => break format!("{other:?}"),
+        }
+    };
+    let expected = "a message of it has been incomplete for 1s";
+    assert!(reason.contains(expected), "{reason}");
+    served.await.unwrap();
     house.is_at_rest().await;
 }
 

@@ -454,7 +454,7 @@ async fn short_answers_need_no_room_and_large_ones_wait_in_order() {
         client.raw.write(&bytes).await.unwrap();
         waiting.push(client.last_seq);
     }
-    // A third client that dies in the line does not delay the others.
+    // A third client that dies in the queue does not delay the others.
     let mut dying = house.welcome().await;
     let theirs = dying.open(Value::KIND, Some("value"), None).await.unwrap();
     let bytes = reads(&mut dying, theirs, 1);
