@@ -44,8 +44,8 @@ pub struct Limits {
     /// An eighth of the limit is reserved for waiting calls and holds, so a client that stores values
     /// cannot block the locks of other clients: items, values, tasks, names and specs take at most seven
     /// eighths. Incoming messages and small objects may take half of the rest. One session may have at most as
-    /// many waiting calls and holds as are left for others, and makes objects only while those that it has
-    /// opened count no more than is left.
+    /// many unanswered calls and holds as remain for others. It may create another object only while the objects
+    /// that it has open count no more bytes than remain.
     /// Messages of up to 64 KiB that have arrived in part take at most a sixteenth more. A custom kind counts the
     /// bytes that it keeps with `call.outbox().store(..)`, which gives a [`StoredBytes`](crate::kind::StoredBytes).
     pub stored_bytes: usize,

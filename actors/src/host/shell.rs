@@ -274,7 +274,8 @@ impl Shell {
         self.sinks.borrow().get(&session)?.peer()
     }
 
-    /// The bytes that the calls and holds of a session count.
+    /// The bytes of the unanswered calls and the holds of a session. Calls that their objects have not served yet
+    /// are among them: to tell them from those that wait, each call would pay for a look-up of its session.
     #[cold]
     pub(crate) fn bytes_of_calls(&self, session: SessionId) -> usize {
         let sinks = self.sinks.borrow();

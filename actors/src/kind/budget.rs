@@ -2,7 +2,7 @@
 //!
 //! Waiting calls and holds are counted apart from stored data, and have a share of the limit for themselves,
 //! so a client that stores as much as it can does not block the locks of others. One session may have at most
-//! as many of them as are left for the others. Each shard draws bytes in steps and counts them by itself, so a
+//! as many holds and unanswered calls as remain for the others. Each shard draws bytes in steps and counts them by itself, so a
 //! call touches no state of another thread.
 //!
 //! Invariant: counted bytes are given back when their [`StoredBytes`] is dropped.
@@ -261,7 +261,7 @@ impl Account {
         Fault::limit(Fault::STORED, self.budget.most)
     }
 
-    /// Refuses a session whose opened objects count more bytes than are left.
+    /// Refuses a session whose opened objects count more bytes than remain.
     pub(crate) fn check_share(&self, opened: usize) -> Result<(), Fault> {
         match self.budget.left_for_data(Share::Session) {
             Some(left) if opened <= left => Ok(()),
