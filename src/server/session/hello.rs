@@ -18,8 +18,8 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// Waits for the first frame and handles it. The bytes of a hello that is refused or does not come count until
-/// then only.
+/// Waits for the first frame and handles it. It drops `incoming` if the hello is refused or late, so that the
+/// session blocks no other one while its last words are sent.
 pub(super) async fn hello(
     stream: &dyn Stream,
     attached: &dyn AttachedStream,
