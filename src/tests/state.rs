@@ -131,7 +131,12 @@ fn manager_that_cannot_reserve_fences_grants_those_that_it_has_and_ends_with_the
             let obstacle = folder.join("fences.new");
             fs::create_dir(&obstacle).expect("a folder");
             let end = reserved(folder);
-            let (fences, error) = acquire(&manager, 1000, async |_| ()).await;
+            let some = usize::try_from(BLOCK / 2 + 1).expect("it is small");
+            let (mut fences, _) = acquire(&manager, some, async |_| ()).await;
+            let has_failed = || async { state.has_failed() };
+            until("an attempt to reserve more fails", has_failed).await;
+            let (more, error) = acquire(&manager, 1000, async |_| ()).await;
+            fences.extend(more);
             let least = usize::try_from(BLOCK).expect("it is small");
             assert!(fences.len() >= least, "{fences:?}");
             assert!(fences.iter().all(|fence| *fence < end), "{fences:?} {end}");

@@ -70,7 +70,7 @@ struct Due {
 }
 
 /// The most hosts to ask in one turn.
-const MOST_ASKED: usize = 512;
+const MOST_ASKED: usize = 256;
 
 /// A host with calls that have deadlines.
 #[derive(Default)]

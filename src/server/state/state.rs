@@ -298,6 +298,12 @@ impl State {
         }
     }
 
+    /// Returns whether the last attempt to reserve fences has failed.
+    #[cfg(test)]
+    pub(crate) fn has_failed(&self) -> bool {
+        lock(&self.failure).is_some()
+    }
+
     /// Makes all writes wait, as for a disk that does not answer, until the guard is dropped.
     #[cfg(test)]
     pub(crate) fn hold_disk(&self) -> impl Drop + '_ {
