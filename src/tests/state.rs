@@ -131,7 +131,9 @@ fn manager_that_cannot_reserve_fences_grants_those_that_it_has_and_ends_with_the
             let obstacle = folder.join("fences.new");
             fs::create_dir(&obstacle).expect("a folder");
             let end = reserved(folder);
-            let some = usize::try_from(BLOCK / 2 + 1).expect("it is small");
+            // Each shard counts by itself, and asks for more once it has used half of the block.
+            let some = u64::from(shards) * (BLOCK / 2 + 1);
+            let some = usize::try_from(some).expect("it is small");
             let (mut fences, _) = acquire(&manager, some, async |_| ()).await;
             let has_failed = || async { state.has_failed() };
             until("an attempt to reserve more fails", has_failed).await;
