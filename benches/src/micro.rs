@@ -17,8 +17,8 @@ use std::{
 use criterion::{BatchSize, Criterion, Throughput};
 use lockkeeper::{Manager, block_on};
 use lockkeeper_actors::{
-    Bench, CallId, Fence, Fences, Host, Input, Inputs, ManagerSecret, Operation, Operations, Outcome,
-    Primitive, Proof, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell,
+    Bench, CallId, Fence, Fences, Host, Input, Inputs, ManagerSecret, Operation, Operations,
+    Outcome, Primitive, Proof, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell,
     codec::{self, Blob, CodecError, Elements, Fields},
     data::{Chunk, Finished, Next, Submit, TaskQueue},
     sync::{
