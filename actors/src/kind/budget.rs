@@ -2,8 +2,8 @@
 //!
 //! Waiting calls and holds are counted apart from stored data, and have a share of the limit for themselves,
 //! so a client that stores as much as it can does not block the locks of others. One session may have at most
-//! as many holds and unanswered calls as remain for the others. Each shard draws bytes in steps and counts them by itself, so a
-//! call touches no state of another thread.
+//! as many holds and unanswered calls as remain for the others. Each shard draws bytes in steps and counts them
+//! by itself, so a call touches no state of another thread.
 //!
 //! Invariant: counted bytes are given back when their [`StoredBytes`] is dropped.
 

@@ -5,7 +5,7 @@ use lockkeeper_actors::{
     sync::{Event, KeyedLock, Semaphore},
 };
 use lockkeeper_protocol::{
-    Fault, Operation,
+    Operation,
     operations::{
         AcquireKey, AcquireMany, GetEventStatus, GetKeyedStatus, GetSemaphoreStatus, ReleaseBy,
         SemaphoreSpec, WaitSet,
@@ -14,29 +14,18 @@ use lockkeeper_protocol::{
 use tokio::task;
 
 use crate::{
-    limits::Limits,
     server::session::{
         control::NIL,
-        tests::{Client, Heard, House, KIND, SPEC, encoded, number_of},
+        tests::{
+            Client, Heard, KIND, SPEC, encoded, number_of,
+            stored::{MOST, house, limit},
+        },
     },
     tests::raw::patiently,
 };
 
-const MOST: usize = 1 << 20;
-
 /// The number of waiting calls and holds for which room is reserved.
 const RESERVED: usize = MOST / 8 / 256;
-
-fn house() -> House {
-    House::new(Limits {
-        stored_bytes: MOST,
-        ..Limits::default()
-    })
-}
-
-fn limit() -> Fault {
-    Fault::limit("bytes of stored data", MOST)
-}
 
 /// An object of which a client takes as much as it can.
 struct Target {

@@ -25,16 +25,16 @@ use crate::{
     tests::raw::frame,
 };
 
-const MOST: usize = 1 << 20;
+pub(super) const MOST: usize = 1 << 20;
 
-fn house() -> House {
+pub(super) fn house() -> House {
     House::new(Limits {
         stored_bytes: MOST,
         ..Limits::default()
     })
 }
 
-fn limit() -> Fault {
+pub(super) fn limit() -> Fault {
     Fault::limit("bytes of stored data", MOST)
 }
 
