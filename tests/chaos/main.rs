@@ -1,9 +1,10 @@
 //! Processes use all kinds at once while they are killed and stopped at random. The results are
 //! checked through files.
 //!
-//! The test takes six seconds, or the number of seconds in `LOCKKEEPER_CHAOS_SECONDS`. The seed
-//! determines what each process tries and when it is killed, but not how fast it runs, so a seed
-//! repeats the load and not the exact schedule.
+//! The test takes six seconds, or the number of seconds in `LOCKKEEPER_CHAOS_SECONDS`, and longer
+//! on a machine so slow that an event of `MUST_OCCUR` has not occurred by then. The seed determines
+//! what each process tries and when it is killed, but not how fast it runs, so a seed repeats the
+//! load and not the exact schedule.
 //!
 //! Invariant: the checks (notes, ledgers, logs) do not depend on the library. They use files, which
 //! a killed process leaves intact: each record is one write within one page.
@@ -88,6 +89,9 @@ const MUST_OCCUR: [&str; 22] = [
     "value: seen",
     "latch: seen open",
 ];
+
+/// How much longer the test may take until every event of `MUST_OCCUR` has occurred.
+const EXTRA_TIME: Duration = Duration::from_secs(60);
 
 /// The time limit for the end of the processes.
 const END_LIMIT: Duration = Duration::from_secs(30);
@@ -183,13 +187,18 @@ async fn chaos_of(length: Duration) {
         .map(|(what, count)| format!("{what} {count}"))
         .collect();
     println!("{}", lines.join(", "));
-    for what in MUST_OCCUR {
-        if !counts.iter().any(|(name, _)| name == what) {
-            faults.push(format!("never: {what}"));
-        }
+    for what in never_occurred(&notes) {
+        faults.push(format!("never: {what}"));
     }
     faults.push(notes.violations());
     assert_eq!(faults.join("\n").trim(), "");
+}
+
+/// Returns the events of `MUST_OCCUR` that have not occurred yet.
+fn never_occurred(notes: &Notes) -> Vec<&'static str> {
+    let names = notes.names("counts");
+    let never = |what: &&str| !names.iter().any(|name| name == what);
+    MUST_OCCUR.into_iter().filter(never).collect()
 }
 
 /// Checks all objects in a task, so that a panic is reported with all other faults.
@@ -254,10 +263,14 @@ impl Processes {
         Role::start("worker", &(&*self.setup, place, seed))
     }
 
-    /// Kills and stops processes at random times.
+    /// Kills and stops processes at random times, for `length` and until every event of
+    /// `MUST_OCCUR` has occurred.
     fn kill_and_stop(&mut self, length: Duration) {
         let end = Instant::now() + length;
-        while Instant::now() < end {
+        let last = end + EXTRA_TIME;
+        let notes = self.notes.clone();
+        let goes_on = |now| now < end || (now < last && !never_occurred(&notes).is_empty());
+        while goes_on(Instant::now()) {
             let pause = Duration::from_micros(self.random.random_range(0..30_000));
             thread::sleep(pause);
             self.resume(Instant::now());
@@ -268,7 +281,8 @@ impl Processes {
                 _ => {}
             }
         }
-        self.resume(end + length);
+        // Later than the end of each pause.
+        self.resume(Instant::now() + END_LIMIT);
     }
 
     /// Kills some processes at a time, and starts replacements.
