@@ -37,7 +37,7 @@ impl Task for Transfer {
 
     async fn run(self) -> Self::Output {
         // This comes before the first call: the proxies have not connected yet.
-        let address = self.from.token().address();
+        let address = &self.from.token().address;
         let client = Manager::client().label(&self.label);
         let _manager = client.connect(address).await?;
         let mut troubles = Vec::new();

@@ -35,7 +35,7 @@ impl Task for Essay {
     type Output = Result<(), CallError>;
 
     async fn run(self) -> Self::Output {
-        let address = self.pen.token().address();
+        let address = &self.pen.token().address;
         let _manager = Manager::client().label("worker").connect(address).await?;
         let _seat = self.seats.acquire().await?;
         for _ in 0..3 {

@@ -173,7 +173,7 @@ impl ManagerBuilder {
     /// let jobs = manager.named("jobs").lock().await?;
     /// let stock = manager.named("stock").lock().await?;
     /// // Their names have put them on different threads.
-    /// assert_ne!(jobs.token().address(), stock.token().address());
+    /// assert_ne!(jobs.token().address, stock.token().address);
     /// # Ok(())
     /// # }
     /// ```

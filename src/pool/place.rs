@@ -171,7 +171,7 @@ fn start(config: &Config) -> Result<Child, StartError> {
     let handed = [socket.as_fd(), reports.as_fd()];
     let child = Child::start(ROLE, config, &handed)?;
     if let Some(pid) = child.pid() {
-        let address = config.queue.token().address();
+        let address = &config.queue.token().address;
         manager.hand_over(address, pid).map_err(lacking)?;
     }
     Ok(child)

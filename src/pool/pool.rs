@@ -377,7 +377,7 @@ impl Pool {
         let joined = async { Ok(self.supervisor()?.send(Join).await) };
         let joined = self.entry.here(joined).await?;
         joined.map_err(|_| CallError::Disconnected {
-            address: self.entry.queue.token().address().clone(),
+            address: self.entry.queue.token().address.clone(),
             why: CREW_ENDED.to_owned(),
         })
     }

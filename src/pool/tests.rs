@@ -30,7 +30,7 @@ fn pool_whose_thread_has_ended_is_disconnected_from_its_address() {
     stop.send(()).unwrap();
     thread.join().unwrap();
     let gone = CallError::Disconnected {
-        address: pool.entry.queue.token().address().clone(),
+        address: pool.entry.queue.token().address.clone(),
         why: CREW_ENDED.to_owned(),
     };
     assert_eq!(block_on(pool.emptied()), Err(gone));

@@ -62,7 +62,7 @@ pub(crate) fn work(mut role: Role) {
         Err(error) => return role.lifeline.lacking(lack(&error)),
     };
     actix_rt::System::with_tokio_rt(|| runtime).block_on(async {
-        let connected = Connection::over(socket, config.queue.token().address()).await;
+        let connected = Connection::over(socket, &config.queue.token().address).await;
         let connection = match connected {
             Ok(connection) => connection,
             Err(error) => return role.lifeline.lacking(error.to_string()),

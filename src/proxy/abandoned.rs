@@ -7,11 +7,13 @@ use lockkeeper_protocol::Abandoned;
 /// The error that `strict` returns for a guard whose earlier holder died.
 ///
 /// The lock is held while this error exists. Dropping it releases the lock, and the next guard is marked
-/// too. [`Self::into_inner`] returns the guard, so that the program can repair the data.
+/// too. A program takes the [`guard`](Self::guard) out to repair the data.
 #[must_use = "a dropped guard releases the lock, and the data is not repaired"]
 pub struct AbandonedGuard<G> {
-    guard: G,
-    abandoned: Box<Abandoned>,
+    /// The guard.
+    pub guard: G,
+    /// Which holder died, and when.
+    pub abandoned: Box<Abandoned>,
 }
 
 impl<G> AbandonedGuard<G> {
@@ -22,24 +24,13 @@ impl<G> AbandonedGuard<G> {
             None => Ok(guard),
         }
     }
-
-    /// Returns which holder died, and when.
-    #[must_use]
-    pub const fn abandoned(&self) -> &Abandoned {
-        &self.abandoned
-    }
-
-    /// Returns the guard.
-    pub fn into_inner(self) -> G {
-        self.guard
-    }
 }
 
 impl<G> fmt::Display for AbandonedGuard<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: look after what it left, with what into_inner() gives",
+            "{}: look after what it left, with the guard in this error",
             self.abandoned
         )
     }

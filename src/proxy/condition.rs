@@ -274,7 +274,7 @@ impl LockOf<sync::Condition> {
         if guard.hold().is_of(self.token()) {
             Ok(())
         } else {
-            let about = || Subject::new(sync::Condition::KIND, self.token().name());
+            let about = || Subject::new(sync::Condition::KIND, &self.token().name);
             Err(CallError::from(Refusal::NotHeld).about(about))
         }
     }

@@ -263,13 +263,13 @@ impl<P: Primitive> Proxy<P> {
         let background = match background::start() {
             Ok(background) => background,
             Err(error) => {
-                let (address, why) = (self.token().address().clone(), lack(&error));
+                let (address, why) = (self.token().address.clone(), lack(&error));
                 let why = CallError::NoManager {
                     address,
                     why,
                     advice: String::new(),
                 };
-                return call::not_cast(P::KIND, self.token().name(), O::NAME, &why);
+                return call::not_cast(P::KIND, &self.token().name, O::NAME, &why);
             }
         };
         let proxy = self.clone();
@@ -282,7 +282,7 @@ impl<P: Primitive> Proxy<P> {
 
     /// The object, for errors.
     pub(crate) fn subject(&self) -> Subject {
-        Subject::new(P::KIND, self.token().name())
+        Subject::new(P::KIND, &self.token().name)
     }
 
     /// Returns whether the system has accepted all bytes of earlier calls.

@@ -158,11 +158,11 @@ impl<G> Target<G> {
     ) -> Self {
         // The user of the manager is left out, because only some addresses of the same manager
         // contain it.
-        let (scheme, address) = token.address().parts();
+        let (scheme, address) = token.address.parts();
         let place = Place {
             scheme: scheme.to_owned(),
             address: address.to_owned(),
-            name: token.name().to_owned(),
+            name: token.name.to_owned(),
             key,
         };
         let acquire = Box::new(acquire);

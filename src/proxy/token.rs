@@ -22,8 +22,8 @@ use crate::address::Address;
 ///
 /// let lock = manager.named("stock").lock().await?;
 /// let token = lock.token().clone();
-/// assert_eq!(token.name(), "stock");
-/// assert_eq!(token.address(), manager.address());
+/// assert_eq!(token.name, "stock");
+/// assert_eq!(&token.address, manager.address());
 ///
 /// let same = Lock::from(token);
 /// let _guard = lock.acquire().await?;
@@ -33,8 +33,10 @@ use crate::address::Address;
 /// ```
 #[derive(Serialize, Deserialize)]
 pub struct Token<P> {
-    pub(super) address: Address,
-    pub(super) name: String,
+    /// The address of the object's manager, or of the shard that has the object.
+    pub address: Address,
+    /// The name of the object. That of an anonymous object begins with `#`.
+    pub name: String,
     #[serde(skip)]
     kind: PhantomData<fn() -> P>,
 }
@@ -46,18 +48,6 @@ impl<P> Token<P> {
             name,
             kind: PhantomData,
         }
-    }
-
-    /// Returns the address of the object's manager, or of the shard that has the object.
-    #[must_use]
-    pub const fn address(&self) -> &Address {
-        &self.address
-    }
-
-    /// Returns the name of the object. That of an anonymous object begins with `#`.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
     }
 }
 

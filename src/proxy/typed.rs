@@ -89,7 +89,7 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         let Blob(bytes) = blob;
         guarded(|| codec::decode(bytes)).map_err(|error| {
             let kind = P::KIND;
-            let what = format!("the data of {kind} {:?}", self.proxy.token().name());
+            let what = format!("the data of {kind} {:?}", self.proxy.token().name);
             let sent = id_of::<T>(self.schema.as_ref()).into_owned();
             let types = [sent, type_name::<T>().to_owned()];
             let undecoded = Undecoded::new(what, types, error.to_string(), blob.clone());

@@ -416,7 +416,7 @@ fn waits_fail_when_the_barrier_or_its_manager_ends() {
     run(async {
         let (manager, barrier) = manager_and_barrier(2).await;
         let waiting = arrived(&barrier).await;
-        manager.remove(barrier.token().name()).await.unwrap();
+        manager.remove(&barrier.token().name).await.unwrap();
         assert_eq!(waiting.await.unwrap(), Err(CallError::gone()));
 
         let barrier = manager.barrier(2).await.unwrap();

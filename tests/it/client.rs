@@ -117,7 +117,7 @@ fn settings_apply_to_all_shards() {
         }
         for (address, label) in [
             (owner.address(), "by the first"),
-            (locks[1].token().address(), "by another"),
+            (&locks[1].token().address, "by another"),
         ] {
             let client = Manager::client().label(label).connect(address).await;
             let client = client.unwrap();

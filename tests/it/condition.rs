@@ -436,7 +436,7 @@ fn waits_fail_when_the_condition_or_its_manager_ends() {
     run(async {
         let (manager, condition) = manager_and_condition().await;
         let sleeper = asleep(&condition).await;
-        manager.remove(condition.token().name()).await.unwrap();
+        manager.remove(&condition.token().name).await.unwrap();
         assert_eq!(sleeper.await.unwrap().map(drop), Err(CallError::gone()));
 
         let condition = manager.condition().await.unwrap();

@@ -48,10 +48,7 @@ struct Cross {
 
 async fn cross(config: Cross) {
     let client = Manager::client().label(&config.label);
-    let _manager = client
-        .connect(config.first.token().address())
-        .await
-        .unwrap();
+    let _manager = client.connect(&config.first.token().address).await.unwrap();
     let first = config.first.acquire().await.unwrap();
     report("has the first");
     config.go.acquire().await.unwrap().forget();

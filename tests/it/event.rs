@@ -193,7 +193,7 @@ fn waits_fail_when_the_event_or_its_manager_ends() {
         let (manager, event) = manager_and_event().await;
         let mut waiting = Box::pin(event.wait());
         assert!((&mut waiting).now_or_never().is_none());
-        manager.remove(event.token().name()).await.unwrap();
+        manager.remove(&event.token().name).await.unwrap();
         assert_eq!(waiting.await, Err(CallError::gone()));
         assert_eq!(event.set().await, Err(CallError::gone()));
 

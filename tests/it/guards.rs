@@ -70,12 +70,12 @@ impl Guards {
         let condition = manager.condition().await.unwrap();
         let semaphore = manager.semaphore(2).await.unwrap();
         let names = [
-            lock.token().name(),
-            reentrant.token().name(),
-            condition.token().name(),
-            semaphore.token().name(),
+            &lock.token().name,
+            &reentrant.token().name,
+            &condition.token().name,
+            &semaphore.token().name,
         ];
-        let names = names.map(str::to_owned).to_vec();
+        let names = names.map(String::clone).to_vec();
         Self {
             lock: lock.acquire().await.unwrap(),
             reentrant: reentrant.acquire().await.unwrap(),

@@ -178,10 +178,10 @@ fn marked<G>(outcome: Result<G, AbandonedGuard<G>>, dead: u32) -> G {
     let Err(error) = outcome else {
         panic!("the guard has no mark");
     };
-    assert_eq!(error.abandoned().holder.pid, dead);
+    assert_eq!(error.abandoned.holder.pid, dead);
     let shown = error.to_string();
     assert!(shown.contains(&format!("process {dead} (it-")), "{shown}");
-    error.into_inner()
+    error.guard
 }
 
 #[test]

@@ -212,7 +212,7 @@ fn begin_and_end_of_a_manager_and_its_client_are_recorded() {
             assert_is(&shown, Level::DEBUG, "lockkeeper::client");
             assert!(lost.to_string().contains(shown.field("why")), "{lost}");
             assert_eq!(shown.field("session"), session);
-            Manager::connect(lock.token().address().clone())
+            Manager::connect(lock.token().address.clone())
                 .await
                 .unwrap_err();
             let not = recorded_once("not connected", &is_there).await;

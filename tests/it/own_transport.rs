@@ -322,7 +322,7 @@ fn shards_have_their_own_ports() {
             let name = number.to_string();
             let lock = client.named(&name).lock().await.unwrap();
             drop(lock.acquire().await.unwrap());
-            shards.insert(lock.token().address().to_string());
+            shards.insert(lock.token().address.to_string());
         }
         assert_eq!(shards.len(), 3);
     });

@@ -378,7 +378,7 @@ fn calls_fail_when_the_queue_or_its_manager_ends() {
         let mut joins = [Box::pin(queue.join())];
         begin(&mut joins);
         assert!(taken.is_valid());
-        manager.remove(queue.token().name()).await.unwrap();
+        manager.remove(&queue.token().name).await.unwrap();
         lost.await;
         assert!(!taken.is_valid());
         assert_eq!(taken.done().await, Err(CallError::gone()));

@@ -216,7 +216,7 @@ fn permit_of_zero_belongs_to_its_semaphore() {
         let mut none = rest;
         let last = none.split(1).unwrap();
         let lost = none.lost();
-        manager.remove(semaphore.token().name()).await.unwrap();
+        manager.remove(&semaphore.token().name).await.unwrap();
         lost.await;
         assert!(!none.is_valid() && !last.is_valid());
     });
@@ -389,7 +389,7 @@ fn permits_are_lost_with_their_semaphore() {
         let part = permit.split(1).unwrap();
         let lost = permit.lost();
         assert!(permit.is_valid() && part.is_valid());
-        manager.remove(semaphore.token().name()).await.unwrap();
+        manager.remove(&semaphore.token().name).await.unwrap();
         lost.await;
         part.lost().await;
         assert!(!permit.is_valid() && !part.is_valid());
@@ -406,7 +406,7 @@ fn future_that_a_permit_runs_ends_by_itself_or_with_one_of_the_permits() {
         assert_eq!(permit.run(async { 42 }).await, Ok(42));
         assert!(permit.run(pending::<()>()).now_or_never().is_none());
         assert!(permit.is_valid());
-        let remove = async { manager.remove(semaphore.token().name()).await.unwrap() };
+        let remove = async { manager.remove(&semaphore.token().name).await.unwrap() };
         let (ran, ()) = futures::join!(permit.run(pending::<()>()), remove);
         assert!(ran.unwrap_err().is_gone());
 

@@ -182,7 +182,7 @@ fn undecoded_item_of_a_removed_queue_is_gone() {
         let numbers = thirteen_and_fourteen(&manager).await;
         let queue = Queue::<NotThirteen>::from(numbers.token().clone()).schema("luck");
         let item = undecoded(queue.get().await);
-        manager.remove(numbers.token().name()).await.unwrap();
+        manager.remove(&numbers.token().name).await.unwrap();
         assert_eq!(item.discard().await, Err(CallError::gone()));
     });
 }

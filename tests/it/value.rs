@@ -247,7 +247,7 @@ fn stream_begins_with_the_current_value_and_yields_each_change() {
         value.set(3).await.unwrap();
         value.set(4).await.unwrap();
         assert_eq!(values.try_next().await.unwrap().unwrap().version, 3);
-        manager.remove(value.token().name()).await.unwrap();
+        manager.remove(&value.token().name).await.unwrap();
         assert_eq!(values.try_next().await, Err(CallError::gone()));
         assert_eq!(values.try_next().await, Ok(None));
     });

@@ -237,7 +237,7 @@ fn proxies_of_all_shards_reconnect() {
         for name in ["a", "b", "c", "d", "e", "f"] {
             locks.push(manager.named(name).lock().await.unwrap());
         }
-        let shards = |lock: &&Lock| lock.token().address() == manager.address();
+        let shards = |lock: &&Lock| lock.token().address == *manager.address();
         let on_first = locks.iter().filter(shards).count();
         assert!(
             (1..locks.len()).contains(&on_first),

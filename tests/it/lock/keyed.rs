@@ -233,7 +233,7 @@ fn keys_of_a_killed_holder_are_granted_at_once_and_marked_until_consistent() {
             assert_eq!(dead(&marked), Some(holder.pid()));
         }
         let marked = locks.acquire("b").await.unwrap().strict().unwrap_err();
-        let mut marked = marked.into_inner();
+        let mut marked = marked.guard;
         marked.mark_consistent();
         marked.release().await.unwrap();
         let unmarked = locks.acquire("b").await.unwrap().strict().unwrap();

@@ -28,7 +28,7 @@ struct Config {
 
 async fn hold(config: Config) {
     let client = Manager::client().label(&config.label);
-    let _manager = client.connect(config.lock.token().address()).await.unwrap();
+    let _manager = client.connect(&config.lock.token().address).await.unwrap();
     let guard = config.lock.acquire().await.unwrap();
     report(&guard.fence().to_string());
     let _permits = config.permits.acquire_many(2).await;
@@ -316,7 +316,7 @@ fn more_objects_than_one_page_are_listed_once_each() {
         let snapshot = manager.inspect().await.unwrap();
         assert_eq!(snapshot.moments, 2);
         let shown = snapshot.objects.iter().map(|object| object.name.as_str());
-        let names = opened.iter().map(|lock| lock.token().name());
+        let names = opened.iter().map(|lock| &lock.token().name);
         assert!(shown.eq(names), "each object once, in order of creation");
     });
 }

@@ -88,7 +88,7 @@ fn same_name_is_the_same_object() {
         assert!(other.try_acquire().await.unwrap().is_none());
         let another = manager.named("cache").lock().await.unwrap();
         assert!(another.try_acquire().await.unwrap().is_some());
-        assert_eq!(one.token().name(), "db");
+        assert_eq!(one.token().name, "db");
     });
 }
 
@@ -100,8 +100,8 @@ fn anonymous_objects_are_all_different() {
         let other = manager.lock().await.unwrap();
         let _guard = one.acquire().await.unwrap();
         assert!(other.try_acquire().await.unwrap().is_some());
-        assert!(one.token().name().starts_with('#'));
-        assert_ne!(one.token().name(), other.token().name());
+        assert!(one.token().name.starts_with('#'));
+        assert_ne!(one.token().name, other.token().name);
     });
 }
 
@@ -197,7 +197,7 @@ fn anonymous_object_is_removed_by_the_name_in_its_token() {
         let permits = manager.semaphore(1).await.unwrap();
         let kept = manager.lock().await.unwrap();
         let permit = permits.acquire().await.unwrap();
-        manager.remove(permits.token().name()).await.unwrap();
+        manager.remove(&permits.token().name).await.unwrap();
         permit.lost().await;
         assert_eq!(permits.acquire().await.map(drop), Err(CallError::gone()));
         drop(kept.acquire().await.unwrap());
@@ -218,7 +218,7 @@ fn object_limit_refuses_new_objects_until_one_is_removed() {
         assert_eq!(manager.lock().await.map(drop), Err(limit.clone()));
         assert_eq!(manager.named("three").lock().await.map(drop), Err(limit));
         manager.named("one").lock().await.unwrap();
-        manager.remove(two.token().name()).await.unwrap();
+        manager.remove(&two.token().name).await.unwrap();
         manager.named("three").lock().await.unwrap();
     });
 }

@@ -178,7 +178,7 @@ async fn found(manager: &Manager) -> BTreeMap<String, (String, String)> {
     let mut all = BTreeMap::new();
     for name in (0..NAMES).map(|number| format!("spot/{number}")) {
         let spot: Proxy<Spot> = manager.named(&name).open(()).await.unwrap();
-        let address = spot.token().address().to_string();
+        let address = spot.token().address.to_string();
         let thread = spot.call(Where).await.unwrap();
         all.insert(name, (address, thread));
     }
@@ -224,7 +224,7 @@ async fn a_lock_on_each(manager: &Manager, shards: usize) -> Vec<Lock> {
 }
 
 fn address_of(lock: &Lock) -> String {
-    lock.token().address().to_string()
+    lock.token().address.to_string()
 }
 
 /// Starts a task that waits for a lock.
@@ -285,7 +285,7 @@ fn manager_has_one_shard_by_default() {
             manager.named("jobs").lock().await.unwrap(),
             manager.named("stock").lock().await.unwrap(),
         ];
-        assert!(locks.iter().all(|lock| lock.token().address() == &address));
+        assert!(locks.iter().all(|lock| lock.token().address == address));
         assert_eq!(files(&folder), ["m.sock", "m.sock.lockkeeper"]);
         manager.shutdown().await;
         assert!(files(&folder).is_empty());
@@ -354,7 +354,7 @@ fn snapshot_has_the_objects_of_all_shards_in_order() {
             .map(|object| &*object.name)
             .collect();
         // Each shard counts its own objects: jobs and row/7/7 are objects 2 and 3 of one shard.
-        let own = |number: usize| locks[number].token().name();
+        let own = |number: usize| locks[number].token().name.as_str();
         let first = usize::from(!own(0).ends_with(".2"));
         let expected = [own(first), own(1 - first), "stock", "jobs", "a", "row/7/7"];
         assert_eq!(shown, expected);
@@ -392,7 +392,7 @@ fn objects_of_every_shard_can_be_removed() {
             locks.push(manager.named(name).lock().await.unwrap());
         }
         for lock in &locks {
-            let name = lock.token().name();
+            let name = &lock.token().name;
             // The generated name of an anonymous object opens it too.
             other.named(name).lock().await.unwrap();
             other.remove(name).await.unwrap();
@@ -428,10 +428,10 @@ fn manager_is_found_by_the_address_of_any_of_its_objects() {
     run(async {
         let manager = start(3).await;
         for lock in a_lock_on_each(&manager, 3).await {
-            let found = Manager::connect(lock.token().address().clone()).await;
+            let found = Manager::connect(lock.token().address.clone()).await;
             let found = found.unwrap();
             assert_eq!(found.address(), manager.address());
-            found.remove(lock.token().name()).await.unwrap();
+            found.remove(&lock.token().name).await.unwrap();
         }
     });
 }
@@ -652,7 +652,7 @@ fn end_of_one_shard_ends_the_manager_and_fails_all_waits() {
             // The object is on the second of three shards, so not on the one that waits for the
             // others.
             let trigger: Proxy<PanicTrigger> = manager.named("jobs").open(()).await.unwrap();
-            assert_ne!(trigger.token().address(), manager.address());
+            assert_ne!(trigger.token().address, *manager.address());
             for waiting in waiting {
                 assert!(is_disconnected(&waiting.await.unwrap()));
             }

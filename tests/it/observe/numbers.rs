@@ -126,7 +126,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
     let manager = Manager::start().await.unwrap();
     let lock = manager.named("first").lock().await.unwrap();
     let other = manager.lock().await.unwrap();
-    manager.remove(other.token().name()).await.unwrap();
+    manager.remove(&other.token().name).await.unwrap();
 
     // One call that waits long, one that times out, and one that is withdrawn.
     let guard = lock.acquire().await.unwrap();

@@ -78,11 +78,11 @@ fn items_of_a_killed_taker_go_to_the_next_takers_in_order() {
         assert_eq!((*first, first.attempts()), (1, 2));
         let fence = first.fence();
         let marked = first.strict().unwrap_err();
-        let mark = marked.abandoned();
+        let mark = &marked.abandoned;
         assert!(mark.holder.pid == doomed.pid() && mark.fence < fence);
         // The fourth item, which was put later, returns to its place after the two others.
         drop(own);
-        let mut items = vec![marked.into_inner().done().await.unwrap()];
+        let mut items = vec![marked.guard.done().await.unwrap()];
         for _ in 0..3 {
             items.push(queue.get().await.unwrap().done().await.unwrap());
         }

@@ -76,7 +76,7 @@ fn killed_writer_leaves_a_mark_for_all_later_grants_until_marked_consistent() {
                     shown.to_string().contains("look after what it left"),
                     "{shown}"
                 );
-                assert!(shown.into_inner().is_valid());
+                assert!(shown.guard.is_valid());
             }
             let upgradable = lock.upgradable_read().await.unwrap();
             assert!(upgradable.abandoned().is_some());

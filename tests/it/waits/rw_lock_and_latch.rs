@@ -77,7 +77,7 @@ fn waits_fail_when_the_lock_is_removed() {
         let lock = manager.rw_lock().await.unwrap();
         let reader = lock.read().await.unwrap();
         let tasks = all_waiting(&lock).await;
-        manager.remove(lock.token().name()).await.unwrap();
+        manager.remove(&lock.token().name).await.unwrap();
         all_are_told(tasks, |shown| *shown == Err(CallError::gone())).await;
         reader.lost().await;
         assert!(!reader.is_valid());
@@ -138,7 +138,7 @@ fn waits_at_a_latch_fail_when_it_is_removed() {
         let latch = manager.latch(2).await.unwrap();
         let tasks = all_at(&latch);
         until_waiting(&latch, 3).await;
-        manager.remove(latch.token().name()).await.unwrap();
+        manager.remove(&latch.token().name).await.unwrap();
         all_are_told(tasks, |shown| *shown == Err(CallError::gone())).await;
         assert_eq!(latch.count_down(1).await, Err(CallError::gone()));
     });

@@ -180,7 +180,7 @@ fn what_is_the_parents_fails_in_a_child_at_once() {
         let opened = block_on(manager.lock()).map(drop);
         let why = opened.expect_err("it is the parent's").to_string();
         assert!(why.contains("this process was forked"), "{why}");
-        assert!(is_forked(&block_on(manager.remove(lock.token().name()))));
+        assert!(is_forked(&block_on(manager.remove(&lock.token().name))));
         assert!(is_forked(&block_on(manager.inspect()).map(drop)));
         block_on(copy.shutdown());
     });
