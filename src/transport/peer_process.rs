@@ -46,15 +46,15 @@ pub(super) fn credentials(socket: BorrowedFd<'_>) -> Option<Credentials> {
     })
 }
 
-/// Returns a descriptor that becomes readable when the peer of a socket ends. The peer has the given id.
-pub(super) fn of_peer(socket: BorrowedFd<'_>, pid: Option<u32>) -> Option<OwnedFd> {
+/// Returns a descriptor that becomes readable when the peer of a socket ends.
+pub(super) fn of_peer(socket: BorrowedFd<'_>) -> Option<OwnedFd> {
     let process = match getsockopt(&socket, PeerPidfd) {
         Ok(process) => Some(process),
         // The peer has ended, and its parent has waited for it.
         Err(Errno::ESRCH) => has_ended(),
         // Linux has the option since 6.5; a kernel or sandbox may also return EINVAL. If another process has the id
         // by now, the session ends later than it could, but never too early.
-        Err(Errno::EINVAL | Errno::ENOPROTOOPT) => return of_process(pid?),
+        Err(Errno::EINVAL | Errno::ENOPROTOOPT) => return of_process(credentials(socket)?.pid?),
         // For example, this process has no descriptor left.
         Err(_) => None,
     };

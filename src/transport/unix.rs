@@ -196,7 +196,7 @@ impl Stream for UnixStream {
     }
 
     fn peer_end(&self) -> Option<OwnedFd> {
-        peer_process::of_peer(self.descriptor()?, self.peer_pid())
+        peer_process::of_peer(self.descriptor()?)
     }
 
     fn unread(&self) -> Option<usize> {

@@ -15,13 +15,14 @@ use crate::{
         incoming::Incoming,
         receive::poll_receive,
     },
-    transport::stream::{AttachedStream, Stream},
+    transport::stream::AttachedStream,
 };
 
-/// Waits for the first frame and handles it. It drops `incoming` if the hello is refused or late, so that the
-/// session blocks no other one while its last words are sent.
+/// Waits for the first frame and handles it. `known` is the client's process id, if the kernel knows it. It drops
+/// `incoming` if the hello is refused or late, so that the session blocks no other one while its last words are
+/// sent.
 pub(super) async fn hello(
-    stream: &dyn Stream,
+    known: Option<u32>,
     attached: &dyn AttachedStream,
     inbox: &mut Inbox,
     mut incoming: Incoming,
@@ -32,7 +33,7 @@ pub(super) async fn hello(
             .next_message()
             .map_err(|error| End::Offence(error.to_string()))?
         {
-            let peer = welcome(&frame, stream.peer_pid(), context.shard_of.shard)?;
+            let peer = welcome(&frame, known, context.shard_of.shard)?;
             return Ok((peer, incoming));
         }
         // A hello is never large, so it is not refused.

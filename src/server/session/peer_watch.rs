@@ -104,14 +104,16 @@ pub(super) struct Watched {
 }
 
 impl PeerWatch {
-    /// Starts to watch the process at the other end of a session's stream.
+    /// Starts to watch the process at the other end of a session's stream. `pid` is its id, if the kernel knows
+    /// it.
     pub(super) fn begin(
         id: SessionId,
+        pid: Option<u32>,
         stream: &dyn Stream,
         outgoing: &Rc<Outgoing>,
         watches: &Rc<PeerWatches>,
     ) -> Self {
-        if stream.peer_pid() == Some(process::id()) {
+        if pid == Some(process::id()) {
             return Self::OwnProcess;
         }
         let Some(process) = stream.peer_end() else {

@@ -63,11 +63,11 @@ pub(crate) async fn serve(
     // The hello is boxed, so that its future takes no room in each session later.
     let hello = Box::pin(time::timeout(
         context.limits.handshake_time,
-        hello(&*stream, &*attached, &mut inbox, incoming, &context),
+        hello(pid, &*attached, &mut inbox, incoming, &context),
     ));
     let end = match hello.await {
         Ok(Ok((peer, incoming))) => {
-            let watch = PeerWatch::begin(id, &*stream, &outgoing, &context.watches);
+            let watch = PeerWatch::begin(id, pid, &*stream, &outgoing, &context.watches);
             let peer = Arc::new(watch.note(peer));
             inbox.allow(context.limits.frame_bytes);
             outgoing.put(&Response::Welcome {
