@@ -171,6 +171,8 @@ impl Stream for UnixStream {
             None => {
                 let new = Arc::new(Registration::new(Arc::clone(&self), handle.clone())?);
                 all.retain(|(_, other)| other.strong_count() > 0);
+                // Most streams are only ever attached to one runtime.
+                all.reserve_exact(1);
                 all.push((handle.id(), Arc::downgrade(&new)));
                 new
             }

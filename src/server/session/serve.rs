@@ -65,46 +65,50 @@ pub(crate) async fn serve(
         context.limits.handshake_time,
         hello(pid, &*attached, &mut inbox, incoming, &context),
     ));
-    let end = match hello.await {
-        Ok(Ok((peer, incoming))) => {
-            let watch = PeerWatch::begin(id, pid, &*stream, &outgoing, &context.watches);
-            let peer = Arc::new(watch.note(peer));
-            inbox.allow(context.limits.frame_bytes);
-            outgoing.put(&Response::Welcome {
-                version: frame::VERSION,
-                incarnation: context.shard_of.incarnation,
-                session: id.number(),
-                secret: context.secret.of_session(id),
-                frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
-                capabilities: if context.seeks_deadlocks {
-                    Capabilities::ALL
-                } else {
-                    Capabilities::ALL.without(Capability::Callers)
-                },
-                shard: context.shard_of.shard,
-            });
-            let uid = stream.peer_user().map(|user| user.uid);
-            let span = session::SessionSpan::begin(id, &peer, uid);
-            let left = context.left.clone().map(|left| (left, peer.pid));
-            let stream = (Arc::clone(&stream), Rc::clone(&attached));
-            let buffers = (Rc::clone(&outgoing), incoming);
-            let mut session = Session::new(id, peer, right, stream, buffers, context);
-            let end = session.run(&mut inbox).await;
-            if let Some((left, pid)) = left {
-                // The process may live, and begin further tasks. They must not go to another worker before it has
-                // ended, and what it reports until then counts.
-                let (client, dropped) = LeftClient::new(pid);
-                // The receiver may be gone if the pool is about to end.
-                let _ = left.send(client);
-                dropped.await;
+    let end = 'served: {
+        // Each session would also have room for the result, if the session were served in an arm of this match.
+        let (peer, incoming) = match hello.await {
+            Ok(Ok(greeted)) => greeted,
+            Ok(Err(end)) => break 'served end.before_hello(),
+            Err(_) => {
+                break 'served End::Offence("no hello came in time".to_owned()).before_hello();
             }
-            // The session's holds are released before the client learns the reason.
-            drop(session);
-            span.end(end.offence());
-            end
+        };
+        let watch = PeerWatch::begin(id, pid, &*stream, &outgoing, &context.watches);
+        let peer = Arc::new(watch.note(peer));
+        inbox.allow(context.limits.frame_bytes);
+        outgoing.put(&Response::Welcome {
+            version: frame::VERSION,
+            incarnation: context.shard_of.incarnation,
+            session: id.number(),
+            secret: context.secret.of_session(id),
+            frame_bytes: context.limits.frame_bytes.try_into().unwrap_or(u64::MAX),
+            capabilities: if context.seeks_deadlocks {
+                Capabilities::ALL
+            } else {
+                Capabilities::ALL.without(Capability::Callers)
+            },
+            shard: context.shard_of.shard,
+        });
+        let uid = stream.peer_user().map(|user| user.uid);
+        let span = session::SessionSpan::begin(id, &peer, uid);
+        let left = context.left.clone().map(|left| (left, peer.pid));
+        let stream = (Arc::clone(&stream), Rc::clone(&attached));
+        let buffers = (Rc::clone(&outgoing), incoming);
+        let mut session = Session::new(id, peer, right, stream, buffers, context);
+        let end = session.run(&mut inbox).await;
+        if let Some((left, pid)) = left {
+            // The process may live, and begin further tasks. They must not go to another worker before it has
+            // ended, and what it reports until then counts.
+            let (client, dropped) = LeftClient::new(pid);
+            // The receiver may be gone if the pool is about to end.
+            let _ = left.send(client);
+            dropped.await;
         }
-        Ok(Err(end)) => end.before_hello(),
-        Err(_) => End::Offence("no hello came in time".to_owned()).before_hello(),
+        // The session's holds are released before the client learns the reason.
+        drop(session);
+        span.end(end.offence());
+        end
     };
     farewell.manager = None;
     if let End::Offence(reason) = end {
@@ -127,4 +131,22 @@ async fn say_last_words(outgoing: &Outgoing, stream: &dyn AttachedStream) {
         Poll::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The most bytes of the future of a session, which each idle connection takes.
+    const MOST_BYTES: usize = 880;
+
+    fn bytes_of<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn future_of_a_session_has_no_room_for_the_hello_and_for_rare_requests() {
+        let bytes = bytes_of(serve);
+        assert!(bytes <= MOST_BYTES, "{bytes} bytes");
+    }
 }

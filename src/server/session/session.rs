@@ -23,7 +23,7 @@ use crate::{
     access::Right,
     server::session::{
         context::{Context, End, let_others_run},
-        control::{Control, NIL},
+        control::{Control, ControlRequest, NIL},
         incoming::Incoming,
         objects::Objects,
         outgoing::Outgoing,
@@ -259,28 +259,41 @@ impl Session {
     }
 
     async fn handle_frames(&mut self, inbox: &mut Inbox) -> Result<(), End> {
-        while let Some(frame) = inbox
-            .next_message()
-            .map_err(|error| End::Offence(error.to_string()))?
-        {
-            if let Some(request) = self.handle(frame)? {
-                if !self.touched.is_empty() {
-                    self.deliver();
-                    let_others_run().await;
-                }
-                Box::pin(self.catch_up(inbox)).await?;
-                let control = Control {
-                    session: self.id,
-                    peer: &self.peer,
-                    right: self.right,
-                    context: &self.context,
-                    objects: &mut self.objects,
-                    outgoing: &self.outgoing,
-                };
-                // Control requests are rare, so their future is boxed and takes no room in each session.
-                Box::pin(control.run(request)).await;
-            }
+        // The condition of a `while let` would keep its values while a control request is served, and so take
+        // room in each session.
+        loop {
+            let next = inbox.next_message();
+            let Some(frame) = next.map_err(|error| End::Offence(error.to_string()))? else {
+                return Ok(());
+            };
+            let Some(request) = self.handle(frame)? else {
+                continue;
+            };
+            // Control requests are rare, so their future is boxed and takes no room in each session either.
+            Box::pin(self.handle_control(request, inbox)).await?;
         }
+    }
+
+    /// Serves a control request, after the calls that came before it.
+    async fn handle_control(
+        &mut self,
+        request: ControlRequest,
+        inbox: &mut Inbox,
+    ) -> Result<(), End> {
+        if !self.touched.is_empty() {
+            self.deliver();
+            let_others_run().await;
+        }
+        self.catch_up(inbox).await?;
+        let control = Control {
+            session: self.id,
+            peer: &self.peer,
+            right: self.right,
+            context: &self.context,
+            objects: &mut self.objects,
+            outgoing: &self.outgoing,
+        };
+        control.run(request).await;
         Ok(())
     }
 
