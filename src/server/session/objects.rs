@@ -3,7 +3,7 @@
 //! Numbers increase and are never reused, because frames with an old number may still arrive. The table
 //! is paged and drops empty pages, so a session that opens and removes objects for years stays small.
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc};
 
 use lockkeeper_actors::{Mailbox, StoredBytes, Table, hash_number};
 use lockkeeper_protocol::Fault;
@@ -15,8 +15,8 @@ pub(super) struct Object {
     /// The supervisor's number of the object.
     pub(super) id: u64,
     pub(super) mailbox: Mailbox,
-    /// The index of its inputs among those of the current chunk.
-    pub(super) touched: Option<u32>,
+    /// The number of its inputs among those of the current chunk, counted from 1, which saves 8 bytes.
+    pub(super) touched: Option<NonZero<u32>>,
     /// The bytes that the object itself counts, if this session has made it.
     pub(super) made: u32,
 }
@@ -223,6 +223,11 @@ mod tests {
             touched: None,
             made: 100,
         }
+    }
+
+    #[test]
+    fn object_takes_three_words() {
+        assert_eq!(size_of::<Option<Object>>(), 24);
     }
 
     #[actix_rt::test]

@@ -7,6 +7,7 @@
 
 use std::{
     future, mem,
+    num::NonZero,
     rc::Rc,
     sync::Arc,
     task::{self, Poll, ready},
@@ -361,14 +362,17 @@ impl Session {
     #[inline]
     pub(super) fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
         let object = self.objects.get_mut(number)?;
-        let touched = object.touched.and_then(|at| usize::try_from(at).ok());
+        let touched = object
+            .touched
+            .and_then(|count| usize::try_from(count.get() - 1).ok());
         match touched.and_then(|at| self.touched.get_mut(at)) {
             Some((_, inputs)) => self.context.shell.add(inputs, input),
             None => {
-                object.touched = u32::try_from(self.touched.len()).ok();
                 let mut inputs = self.context.shell.inputs();
                 inputs.push(input);
                 self.touched.push((number, inputs));
+                let count = u32::try_from(self.touched.len());
+                object.touched = count.ok().and_then(NonZero::new);
             }
         }
         Ok(())
