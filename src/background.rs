@@ -4,8 +4,7 @@
 //! tries again.
 
 use std::{
-    future, io,
-    os::unix::net::UnixStream,
+    future, io, iter,
     sync::{
         Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +14,7 @@ use std::{
 };
 
 use lockkeeper_sys::{Origin, PerProcess, without_forks};
+use rustix::event::{EventfdFlags, eventfd};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     sync::oneshot,
@@ -91,6 +91,9 @@ impl Drop for Unstarted {
     }
 }
 
+/// The number of descriptors that the first runtime of a process opens.
+const FIRST_DESCRIPTORS: usize = 6;
+
 /// Builds a runtime with all drivers. Forks wait meanwhile.
 ///
 /// # Errors
@@ -102,13 +105,11 @@ pub(crate) fn build(builder: &mut Builder) -> io::Result<Runtime> {
     static HAS_PIPE: AtomicBool = AtomicBool::new(false);
     without_forks(|| {
         if !HAS_PIPE.load(Ordering::Relaxed) {
-            // As many descriptors as the first runtime takes: if they cannot be opened, this is an
-            // error and not tokio's panic.
-            let _room = [
-                UnixStream::pair()?,
-                UnixStream::pair()?,
-                UnixStream::pair()?,
-            ];
+            // If these cannot be opened, this is an error and not tokio's panic. A socket takes three times as long
+            // to open and close.
+            let open = || eventfd(0, EventfdFlags::CLOEXEC);
+            let room = iter::repeat_with(open).take(FIRST_DESCRIPTORS);
+            let _room: Vec<_> = room.collect::<Result<_, _>>()?;
         }
         let runtime = builder.enable_all().build()?;
         HAS_PIPE.store(true, Ordering::Relaxed);
