@@ -94,6 +94,20 @@ impl Drop for Unstarted {
 /// The number of descriptors that the first runtime of a process opens.
 const FIRST_DESCRIPTORS: usize = 6;
 
+/// Builds the first runtime of a process, and makes its first turn, while forks wait as in [`begin`]. The caller must
+/// not be on a runtime.
+///
+/// # Errors
+///
+/// As [`build`].
+pub(crate) fn build_first(builder: &mut Builder) -> io::Result<Runtime> {
+    without_forks(|| {
+        let runtime = build(builder)?;
+        runtime.block_on(task::yield_now());
+        Ok(runtime)
+    })
+}
+
 /// Builds a runtime with all drivers. Forks wait meanwhile.
 ///
 /// # Errors

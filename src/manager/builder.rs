@@ -29,6 +29,7 @@ use crate::{
     server::{
         deadlock::policy::DeadlockPolicy,
         kinds::{self, Registrations},
+        server::ServerRuntime,
         shards::Shards,
     },
     transport::{endpoint::Endpoint, handed::socket_pair},
@@ -235,7 +236,8 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
         let address = self.checked_address(Address::unused)?;
-        let shards = Shards::start(self.into_inside()?.bind(&address, shards)?)?;
+        let servers = self.into_inside()?.bind(&address, shards)?;
+        let shards = Shards::start(servers, ServerRuntime::new()?)?;
         let owned = Owned::new(Owner::Threads(shards.run_on_thread()?), &address);
         Manager::own(&address, owned).await
     }

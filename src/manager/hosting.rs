@@ -31,7 +31,7 @@ use crate::{
         claim::claim::Claim,
         deadlock::policy::{DeadlockPolicy, Plan},
         kinds::{self, Kinds},
-        server::Server,
+        server::{Server, ServerRuntime},
         shards::{Shards, Threads},
         state::state::State,
     },
@@ -241,7 +241,8 @@ pub(crate) fn work(mut role: Role) {
             };
             let servers = inside.bind(&config.address, config.shards);
             let servers = servers.and_then(|servers| with_owner(owner, servers));
-            let shards = servers.and_then(Shards::start);
+            let shards = servers
+                .and_then(|servers| Shards::start(servers, ServerRuntime::of_own_process()?));
             shards.map_err(|error| error.to_string())
         })
         .and_then(|shards| {

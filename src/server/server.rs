@@ -19,7 +19,7 @@ use lockkeeper_actors::{Fences, Reserve, Shell};
 use lockkeeper_protocol::{SessionId, Shard};
 use lockkeeper_sys::OnlyHere;
 use tokio::{
-    runtime::{self, Runtime},
+    runtime::{Builder, Runtime},
     sync::mpsc,
     task::JoinSet,
     time,
@@ -78,17 +78,38 @@ pub(crate) struct Server {
 pub(crate) struct ServerRuntime(Option<Runtime>);
 
 impl ServerRuntime {
-    /// Creates the runtime.
+    /// Creates the runtime of the first shard in a process that may have no runtime yet.
     ///
     /// # Errors
     ///
     /// Returns an error when the system has no descriptors or threads left.
     pub(crate) fn new() -> Result<Self, StartError> {
-        let lacking = |error: io::Error| StartError::System(lack(&error));
-        // The background runtime must be the first runtime of a process.
-        background::start().map_err(lacking)?;
-        let runtime = background::build(&mut runtime::Builder::new_current_thread());
-        let runtime = runtime.map_err(lacking)?;
+        // The background runtime must be the first runtime of a program's process.
+        let started = background::start();
+        Self::built(started.and_then(|_| background::build(&mut Builder::new_current_thread())))
+    }
+
+    /// Creates the first runtime of a process that only serves, which needs no background runtime. The caller must
+    /// not be on a runtime.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the system has no descriptors left.
+    pub(crate) fn of_own_process() -> Result<Self, StartError> {
+        Self::built(background::build_first(&mut Builder::new_current_thread()))
+    }
+
+    /// Creates the runtime of another shard.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the system has no descriptors left.
+    pub(crate) fn of_another_shard() -> Result<Self, StartError> {
+        Self::built(background::build(&mut Builder::new_current_thread()))
+    }
+
+    fn built(runtime: io::Result<Runtime>) -> Result<Self, StartError> {
+        let runtime = runtime.map_err(|error| StartError::System(lack(&error)))?;
         Ok(Self(Some(runtime)))
     }
 }

@@ -34,20 +34,16 @@ impl Shards {
     ///
     /// Returns an error when the system cannot create a thread. The threads that were started have ended
     /// then.
-    pub(crate) fn start(servers: Vec<Server>) -> Result<Self, StartError> {
+    pub(crate) fn start(servers: Vec<Server>, first: ServerRuntime) -> Result<Self, StartError> {
         let mut servers = servers.into_iter();
-        let first = match servers.next() {
-            Some(server) => Some((server, ServerRuntime::new()?)),
-            None => None,
-        };
         let mut shards = Self {
-            first,
+            first: servers.next().map(|server| (server, first)),
             others: Vec::new(),
             stop: CancellationToken::new(),
         };
         for (server, index) in servers.zip(1..) {
             let stop = shards.stop.clone();
-            let runtime = ServerRuntime::new()?;
+            let runtime = ServerRuntime::of_another_shard()?;
             let other = start(format!("lockkeeper-{index}"), move || {
                 let _all_end = stop.clone().drop_guard();
                 server.run(runtime, stop.cancelled_owned());

@@ -16,7 +16,7 @@ use crate::{
         budgets::Budgets,
         claim::claim::Claim,
         kinds::Kinds,
-        server::Server,
+        server::{Server, ServerRuntime},
         shards::{Shards, Threads},
         state::state::State,
     },
@@ -47,7 +47,8 @@ fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<State>) {
             state: Some(Arc::clone(&state)),
             left: None,
         });
-    let shards = Shards::start(servers.collect()).expect("the system has threads");
+    let shards = ServerRuntime::new().and_then(|first| Shards::start(servers.collect(), first));
+    let shards = shards.expect("the system has threads");
     let threads = shards.run_on_thread().expect("the system has threads");
     (address, threads, state)
 }

@@ -106,6 +106,30 @@ fn manager_is_spawned_in_a_runtime_without_a_timer() {
     runtime.block_on(manager.shutdown());
 }
 
+/// The thread of the background runtime would take a tenth of the start, and nothing in a manager uses it.
+#[test]
+fn spawned_manager_has_no_background_thread() {
+    run(async {
+        let manager = Manager::builder().shards(2).spawn().await.unwrap();
+        let lock = manager.lock().await.unwrap();
+        drop(lock.acquire().await.unwrap());
+        let pid = manager.pid().unwrap();
+        let name = |thread: &fs::DirEntry| fs::read_to_string(thread.path().join("comm")).unwrap();
+        let names = || {
+            let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            threads.map(|thread| name(&thread.unwrap())).collect()
+        };
+        // A thread sets its name itself.
+        until("the thread of the lifeline has its name", || async {
+            let names: Vec<String> = names();
+            names.iter().any(|name| name.starts_with("lockkeeper-life"))
+        })
+        .await;
+        let names: Vec<String> = names();
+        assert!(!names.contains(&"lockkeeper-io\n".to_owned()), "{names:?}");
+    });
+}
+
 #[test]
 fn spawned_manager_ends_with_its_parent_even_during_a_blocking_operation() {
     run(async {
