@@ -183,7 +183,8 @@ impl Owned {
     async fn shut_down_here(&self) {
         match self.take() {
             Some(Owner::Tasks(tasks)) => tasks.end().await,
-            Some(owner) => {
+            Some(Owner::Threads(threads)) => threads.shutdown().await,
+            Some(owner @ Owner::Process(_)) => {
                 // The drop ends the manager, which blocks, so it runs on another thread.
                 drop_elsewhere(Self::new(owner, &self.address)).await;
             }

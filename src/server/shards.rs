@@ -25,10 +25,12 @@ pub(crate) struct Threads {
     first: JoinHandle<()>,
     others: Vec<ThreadId>,
     stop: CancellationToken,
+    /// Cancelled when all shards have ended.
+    ended: CancellationToken,
 }
 
 impl Shards {
-    /// Starts the threads of all shards but the first.
+    /// Starts the threads of all shards but the first, which gets the given runtime.
     ///
     /// # Errors
     ///
@@ -77,11 +79,17 @@ impl Shards {
             .iter()
             .map(|other| other.thread().id())
             .collect();
-        let first = start("lockkeeper".to_owned(), move || self.run())?;
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        let first = start("lockkeeper".to_owned(), move || {
+            let _end = end;
+            self.run();
+        })?;
         Ok(Threads {
             first,
             others,
             stop,
+            ended,
         })
     }
 }
@@ -106,9 +114,52 @@ impl Threads {
             let _ = self.first.join();
         }
     }
+
+    /// Does the same without blocking this thread.
+    pub(crate) async fn shutdown(self) {
+        self.stop.cancel();
+        self.ended.cancelled().await;
+        // The first thread only has to exit.
+        self.end();
+    }
 }
 
 fn start(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
     let started = thread::Builder::new().name(name).spawn(work);
     started.map_err(|error| StartError::System(lack(&error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc::{self, RecvTimeoutError},
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn shutdown_lets_other_tasks_of_its_thread_run_until_the_shards_have_ended() {
+        let (release, released) = mpsc::channel::<()>();
+        let (tell, told) = mpsc::channel();
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        let first = start("turn".to_owned(), move || {
+            let _end = end;
+            let _ = tell.send(released.recv_timeout(Duration::from_secs(20)));
+        });
+        let threads = Threads {
+            first: first.expect("the system has a thread"),
+            others: Vec::new(),
+            stop: CancellationToken::new(),
+            ended,
+        };
+        let stop = threads.stop.clone();
+        let other = async {
+            assert!(stop.is_cancelled(), "the shutdown has begun");
+            drop(release);
+        };
+        tokio::join!(threads.shutdown(), other);
+        assert_eq!(told.try_recv(), Ok(Err(RecvTimeoutError::Disconnected)));
+    }
 }
