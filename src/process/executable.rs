@@ -10,8 +10,8 @@
 use std::{
     env,
     ffi::OsString,
-    fs::{self, File},
-    io::{self, Read},
+    fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
@@ -33,6 +33,9 @@ pub(super) struct Executable {
     path: Option<PathBuf>,
     /// The identity of the file that was at the path.
     file: Option<FileId>,
+    /// The file of this program, if the loader was started with it, as in `ld-linux.so ./program`: then
+    /// [`RUNNING`] leads to the loader.
+    loaded: Option<Image>,
 }
 
 /// The build that a process runs.
@@ -40,8 +43,7 @@ pub(super) struct Executable {
 pub(super) struct Build {
     /// The program's `argv[0]`.
     pub(super) program: String,
-    /// The device and inode of the file that the running code was loaded from, as the system prints them.
-    /// `None` without `/proc`.
+    /// The device and inode of the file that the process runs. `None` without `/proc`.
     pub(super) image: Option<String>,
 }
 
@@ -51,12 +53,18 @@ impl Executable {
         static EXECUTABLE: OnceLock<Executable> = OnceLock::new();
         EXECUTABLE.get_or_init(|| {
             let arg0 = env::args_os().next().unwrap_or_default();
-            let path = loaded_program().or_else(|| env::current_exe().ok());
+            let running = fs::read_link(RUNNING).ok();
+            let loaded = running.as_deref().and_then(program_of_loader);
+            let path = match &loaded {
+                Some(loaded) => Some(loaded.path.clone()),
+                None => running.or_else(|| env::current_exe().ok()),
+            };
             let path = path.or_else(|| fs::canonicalize(&arg0).ok());
             Self {
                 file: path.as_deref().and_then(|path| file_at(path).ok()),
                 arg0,
                 path,
+                loaded,
             }
         })
     }
@@ -70,7 +78,7 @@ impl Executable {
     pub(super) fn start<P>(&self, start: impl Fn(&Path) -> io::Result<P>) -> io::Result<P> {
         let mut tried = Vec::new();
         let mut why = Unstartable::Other;
-        if loaded_program().is_none() {
+        if self.loaded.is_none() {
             match start(Path::new(RUNNING)) {
                 Ok(process) => return Ok(process),
                 Err(error) if is_want(&error) => return Err(error),
@@ -151,10 +159,16 @@ fn file_at(path: &Path) -> io::Result<FileId> {
 impl Build {
     /// Returns the build that this process runs.
     pub(super) fn of_this_process() -> Self {
-        let program = Executable::of_this_process().arg0.to_string_lossy();
+        /// The image of this process, which stays the same.
+        static IMAGE: OnceLock<Option<String>> = OnceLock::new();
+        let executable = Executable::of_this_process();
+        let image = IMAGE.get_or_init(|| match &executable.loaded {
+            Some(loaded) => Some(loaded.id.clone()),
+            None => id_of_running(),
+        });
         Self {
-            program: program.into_owned(),
-            image: image().map(|image| image.id.clone()),
+            program: executable.arg0.to_string_lossy().into_owned(),
+            image: image.clone(),
         }
     }
 
@@ -162,7 +176,10 @@ impl Build {
     /// `parent`.
     pub(super) fn refusal(&self, parent: &Self) -> Option<String> {
         let image = |build: &Self| build.image.clone().unwrap_or_else(|| "unknown".to_owned());
-        (self != parent).then(|| {
+        // A parent that was started through the loader only knows how its file is mapped.
+        let is_mapped = || find_image().map(|image| image.id) == parent.image;
+        let is_same = self.program == parent.program && (self.image == parent.image || is_mapped());
+        (!is_same).then(|| {
             format!(
                 "it runs another build than its parent: {:?} (file {}) in place of {:?} (file {}). \
                  The executable was replaced: restart the program",
@@ -175,26 +192,36 @@ impl Build {
     }
 }
 
-/// The file that this code was loaded from.
+/// Returns the device and inode of the file that this process runs. They stay the same when the file is moved or
+/// deleted.
+fn id_of_running() -> Option<String> {
+    let metadata = fs::metadata(RUNNING).ok()?;
+    Some(format!("{} {}", metadata.dev(), metadata.ino()))
+}
+
+/// A file that is mapped into this process.
+#[derive(Debug)]
 struct Image {
-    /// Device and inode. They stay the same when the file is moved or deleted.
+    /// Its device and inode, as the system prints them.
     id: String,
     path: PathBuf,
 }
 
-/// The file that this code was loaded from.
-fn image() -> Option<&'static Image> {
-    static IMAGE: OnceLock<Option<Image>> = OnceLock::new();
-    IMAGE.get_or_init(find_image).as_ref()
+/// Returns the file that this code was loaded from, if the file that this process runs is the loader and not that
+/// file.
+fn program_of_loader(running: &Path) -> Option<Image> {
+    let name = running.file_name()?.to_str()?;
+    if !(name.starts_with("ld") && name.contains(".so")) {
+        return None;
+    }
+    find_image().filter(|image| image.path != running)
 }
 
-/// Finds the file that this code was loaded from among the mappings of the process.
+/// Finds the file that this code was loaded from among the mappings of the process, which takes ten times as long as
+/// to look at [`RUNNING`].
 fn find_image() -> Option<Image> {
     let own = find_image as fn() -> Option<Image> as usize;
-    // The file has no known size, and each read makes the system list mappings again.
-    let mut maps = String::with_capacity(1 << 14);
-    let mut file = File::open("/proc/thread-self/maps").ok()?;
-    file.read_to_string(&mut maps).ok()?;
+    let maps = fs::read_to_string("/proc/thread-self/maps").ok()?;
     maps.lines().find_map(|line| {
         // The columns are: address range, permissions, offset, device, inode, path.
         let mut columns = line.splitn(6, ' ');
@@ -210,19 +237,6 @@ fn find_image() -> Option<Image> {
             path: PathBuf::from(columns.next()?.trim_start()),
         })
     })
-}
-
-/// Returns the path of this program if it was started through the loader, as in `ld-linux.so
-/// ./program`: then `/proc/thread-self/exe` is the loader.
-fn loaded_program() -> Option<PathBuf> {
-    let running = fs::read_link(RUNNING).ok()?;
-    let name = running.file_name()?.to_str()?;
-    if !(name.starts_with("ld") && name.contains(".so")) {
-        return None;
-    }
-    image()
-        .map(|image| image.path.clone())
-        .filter(|path| *path != running)
 }
 
 /// Returns whether the system lacks the resources for another process, so that another path would
