@@ -71,7 +71,12 @@ impl Sockets {
             text.push_str(&format!("{SOCKET}{inode:020}\n"));
         }
         files::write_all(file, text.as_bytes())?;
-        file.set_len(text.len().try_into().unwrap_or(MOST_BYTES))
+        // A truncation takes as long as the write, also if it changes nothing.
+        let length = text.len().try_into().unwrap_or(MOST_BYTES);
+        if file.metadata()?.len() > length {
+            file.set_len(length)?;
+        }
+        Ok(())
     }
 }
 
@@ -163,6 +168,9 @@ mod tests {
         sockets.write_to(&claim).expect("there is room");
         let text = fs::read(at("claim")).expect("the file");
         assert!(is_claim(&text) && text.len() < 4096);
+        let text = String::from_utf8(text).expect("a text");
+        let listed = text.lines().filter(|line| line.starts_with(SOCKET));
+        assert_eq!(listed.count(), 3, "{text}");
         let read = || File::open(at("claim")).and_then(|claim| StaleSockets::read(&claim));
         let stale = read().expect("a list");
         assert_eq!(stale.shards().count(), 3);
