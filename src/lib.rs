@@ -205,7 +205,7 @@ pub mod deadlock {
 pub mod errors {
     pub use lockkeeper_protocol::{
         BreakReason, Fault, Refusal, WrongKind, WrongSpec,
-        operations::{TaskFault, WorkerExit},
+        operations::{TaskFault, UndecodedTask, WorkerExit},
     };
 
     pub use crate::{

@@ -135,8 +135,8 @@ fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
 
 /// Adds the type of the submitted task to a fault that names the task.
 fn sent_as<T: Task>(mut fault: TaskFault) -> TaskFault {
-    if let TaskFault::Undecoded { sent, .. } = &mut fault {
-        *sent = type_name::<T>().to_owned();
+    if let TaskFault::Undecoded(undecoded) = &mut fault {
+        undecoded.sent = type_name::<T>().to_owned();
     }
     fault
 }

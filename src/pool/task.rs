@@ -131,7 +131,7 @@ mod tests {
     use std::any::type_name;
 
     use futures::executor::block_on;
-    use lockkeeper_protocol::operations::TaskFault;
+    use lockkeeper_protocol::operations::{TaskFault, UndecodedTask};
 
     use crate::{
         error::{CallError, TaskError},
@@ -204,15 +204,15 @@ mod tests {
 
     #[test]
     fn panic_while_arguments_are_read_fails_the_task() {
-        let Err(TaskFault::Undecoded {
+        let Err(TaskFault::Undecoded(undecoded)) = outcome(&Riddle) else {
+            panic!("it was read");
+        };
+        let UndecodedTask {
             task,
             sent,
             wanted,
             why,
-        }) = outcome(&Riddle)
-        else {
-            panic!("it was read");
-        };
+        } = *undecoded;
         assert_eq!(task, "riddle");
         assert_eq!([sent, wanted], [type_name::<Riddle>(); 2]);
         assert_eq!(why, "its code panicked: nobody can read it");

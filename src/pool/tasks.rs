@@ -13,7 +13,7 @@ use futures::{FutureExt, future::LocalBoxFuture};
 use lockkeeper_protocol::{
     codec::{self, Blob, CodecError, guarded},
     frame,
-    operations::{Chunk, ChunkOutcome, TaskFault},
+    operations::{Chunk, ChunkOutcome, TaskFault, UndecodedTask},
     panic_message,
 };
 use lockkeeper_sys::{Inherited, Origin};
@@ -163,13 +163,13 @@ async fn run_each<'a, T: Task>(
             arguments.and_then(|bytes| guarded(|| codec::decode_within::<T>(row, bytes)));
         let outcome = match arguments {
             Ok(task) => Ok(task.run().await),
-            Err(error) => Err(TaskFault::Undecoded {
+            Err(error) => Err(TaskFault::Undecoded(Box::new(UndecodedTask {
                 task: T::NAME.to_owned(),
                 // The submitter runs the same program, and adds its type.
                 sent: type_name::<T>().to_owned(),
                 wanted: type_name::<T>().to_owned(),
                 why: error.to_string(),
-            }),
+            }))),
         };
         outcomes.push(&outcome, T::NAME);
     }

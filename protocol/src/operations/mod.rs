@@ -45,7 +45,7 @@ pub use semaphore::{
 pub use task_queue::{
     Chunk, ChunkOutcome, CloseTasks, Collect, Ended, FailTasks, Feed, Finished, GetTaskQueueStatus,
     HandBack, Job, Leave, LimitSeries, Next, ReleaseOutcomes, Reports, Submit, TaskFault, TaskName,
-    TaskQueueStatus, WorkerExit, outcome_bytes,
+    TaskQueueStatus, UndecodedTask, WorkerExit, outcome_bytes,
 };
 pub use task_row::Row;
 pub use typed::CheckType;

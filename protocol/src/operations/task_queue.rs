@@ -243,22 +243,26 @@ pub enum TaskFault {
     /// The arguments or the result could not be encoded, or do not fit into a message.
     Unreadable(String),
     /// The worker could not decode the arguments.
-    Undecoded {
-        /// The name of the task.
-        task: String,
-        /// The type of the submitted task.
-        sent: String,
-        /// The type of the task that the worker has.
-        wanted: String,
-        /// The error of the type's `Deserialize`, or the message of its panic.
-        why: String,
-    },
+    Undecoded(Box<UndecodedTask>),
     /// The pool was closed before the task was submitted.
     Closed,
     /// The pool was terminated before the task was finished.
     Terminated,
     /// The pool cannot start workers, for that reason.
     Broken(String),
+}
+
+/// The task of a [`TaskFault::Undecoded`], and why its arguments could not be decoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UndecodedTask {
+    /// The name of the task.
+    pub task: String,
+    /// The type of the submitted task.
+    pub sent: String,
+    /// The type of the task that the worker has.
+    pub wanted: String,
+    /// The error of the type's `Deserialize`, or the message of its panic.
+    pub why: String,
 }
 
 impl TaskFault {
@@ -269,8 +273,8 @@ impl TaskFault {
             Self::Panicked(text)
             | Self::NotRegistered(text)
             | Self::Unreadable(text)
-            | Self::Undecoded { why: text, .. }
             | Self::Broken(text) => text,
+            Self::Undecoded(undecoded) => &undecoded.why,
             Self::WorkerDied { .. } | Self::Closed | Self::Terminated => "",
         }
     }
@@ -278,18 +282,17 @@ impl TaskFault {
     /// Shortens its text to at most `most_bytes` bytes.
     #[must_use]
     pub fn cut(mut self, most_bytes: usize) -> Self {
-        match &mut self {
+        let text = match &mut self {
             Self::Panicked(text)
             | Self::NotRegistered(text)
             | Self::Unreadable(text)
-            | Self::Undecoded { why: text, .. }
-            | Self::Broken(text) => {
-                let mut ends = (0..=most_bytes).rev();
-                let end = ends.find(|end| text.is_char_boundary(*end));
-                text.truncate(end.unwrap_or_default());
-            }
-            Self::WorkerDied { .. } | Self::Closed | Self::Terminated => {}
-        }
+            | Self::Broken(text) => text,
+            Self::Undecoded(undecoded) => &mut undecoded.why,
+            Self::WorkerDied { .. } | Self::Closed | Self::Terminated => return self,
+        };
+        let mut ends = (0..=most_bytes).rev();
+        let end = ends.find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or_default());
         self
     }
 }
@@ -324,19 +327,22 @@ impl fmt::Display for TaskFault {
                     PrintableText(why)
                 )
             }
-            Self::Undecoded {
-                task,
-                sent,
-                wanted,
-                why,
-            } => write!(
-                f,
-                "the worker cannot decode the arguments of task {task:?}: they were sent as {}, and {} does \
-                 not read them ({}): let its Deserialize read what its Serialize writes",
-                Printable(sent),
-                Printable(wanted),
-                PrintableText(why)
-            ),
+            Self::Undecoded(undecoded) => {
+                let UndecodedTask {
+                    task,
+                    sent,
+                    wanted,
+                    why,
+                } = &**undecoded;
+                write!(
+                    f,
+                    "the worker cannot decode the arguments of task {task:?}: they were sent as {}, and {} does \
+                     not read them ({}): let its Deserialize read what its Serialize writes",
+                    Printable(sent),
+                    Printable(wanted),
+                    PrintableText(why)
+                )
+            }
             Self::Closed => f.write_str("the pool is closed: submit tasks before close()"),
             Self::Terminated => f.write_str(
                 "the pool was terminated, or dropped, before the task had a result: join() it first",

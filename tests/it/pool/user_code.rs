@@ -4,7 +4,11 @@
 use std::{any::type_name, panic, process};
 
 use futures::StreamExt;
-use lockkeeper::{Pool, Task, TaskError, builders::Program, errors::TaskFault};
+use lockkeeper::{
+    Pool, Task, TaskError,
+    builders::Program,
+    errors::{TaskFault, UndecodedTask},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
 use crate::run;
@@ -217,13 +221,14 @@ fn is_right(failure: Failure, outcome: &Result<Output, TaskError>) -> bool {
         }
         (
             Failure::ReadOfTask | Failure::ErrorOfReadOfTask,
-            Err(TaskError::Failed(TaskFault::Undecoded {
+            Err(TaskError::Failed(TaskFault::Undecoded(undecoded))),
+        ) => {
+            let UndecodedTask {
                 task,
                 sent,
                 wanted,
                 why,
-            })),
-        ) => {
+            } = &**undecoded;
             task == "misbehave"
                 && [sent, wanted]
                     .iter()
