@@ -83,6 +83,7 @@ pub(crate) fn pack_one<T: Task>(task: &T, row: &mut Vec<u8>) -> Result<u32, Task
 }
 
 /// Checks that arguments of that many bytes fit into a message.
+#[inline]
 pub(super) fn check<T: Task>(bytes: usize) -> Result<(), TaskFault> {
     if bytes <= MOST_ROW_BYTES {
         return Ok(());
@@ -104,19 +105,24 @@ pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>>
         return fail_all(count, &fault.into());
     }
     let frames = frame::frames(row);
-    frames.map(|frame| read::<T>(row, frame)).collect()
+    let outcomes = frames.map(|frame| read::<T>(row, frame).map_err(Box::new));
+    outcomes.collect()
 }
 
 /// Decodes the outcome of one task.
 pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
     let mut frames = frame::frames(row);
     match (frames.next(), frames.next()) {
-        (Some(frame), None) => read::<T>(row, frame),
-        (_, _) => Err(TaskFault::Unreadable("it has not one outcome".to_owned()).into()),
+        (Some(frame), None) => read::<T>(row, frame).map_err(Box::new),
+        (_, _) => {
+            let fault = TaskFault::Unreadable("it has not one outcome".to_owned());
+            Err(Box::new(fault.into()))
+        }
     }
 }
 
-fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Outcome<T> {
+#[inline]
+fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Result<T::Output, TaskError> {
     let unreadable =
         |error: CodecError| TaskFault::Unreadable(format!("output of {:?}: {error}", T::NAME));
     let frame = frame.map_err(unreadable)?;
@@ -141,12 +147,12 @@ fn sent_as<T: Task>(mut fault: TaskFault) -> TaskFault {
     fault
 }
 
-/// The outcome of one task.
-pub(crate) type Outcome<T> = Result<<T as Task>::Output, TaskError>;
+/// The outcome of one task. Outcomes of short tasks are moved several times, so the error is boxed.
+pub(crate) type Outcome<T> = Result<<T as Task>::Output, Box<TaskError>>;
 
 /// Returns `count` copies of an error.
-pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, TaskError>> {
-    (0..count).map(|_| Err(error.clone())).collect()
+pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, Box<TaskError>>> {
+    (0..count).map(|_| Err(Box::new(error.clone()))).collect()
 }
 
 /// An outcome that is encoded without the intermediate value of a derived implementation.
@@ -274,6 +280,13 @@ mod tests {
             let output = Blob::from(vec![7; length]);
             assert!(row_of(count, &Ok(output)).0.len() <= MOST_ROW_BYTES);
         }
+    }
+
+    #[test]
+    fn outcome_of_a_short_task_takes_two_words() {
+        assert_eq!(size_of::<Result<i64, Box<TaskError>>>(), 16);
+        // The results between the steps of an encoding have room for a fault.
+        assert!(size_of::<TaskFault>() <= 32);
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) async fn only_here<T>(
 pub(super) fn outcomes_here<T, S>(
     origin: Origin,
     outcomes: S,
-) -> impl Stream<Item = Outcome<T>> + use<T, S>
+) -> impl Stream<Item = Result<T::Output, TaskError>> + use<T, S>
 where
     T: Task,
     S: Stream<Item = Outcome<T>>,
@@ -42,7 +42,10 @@ where
     let mut is_over = false;
     stream::poll_fn(
         move |task| match outcomes.get_mut().filter(|_| origin.is_here()) {
-            Some(outcomes) => outcomes.poll_next_unpin(task),
+            Some(outcomes) => {
+                let next = outcomes.poll_next_unpin(task);
+                next.map(|next| next.map(|outcome| outcome.map_err(|error| *error)))
+            }
             None if mem::replace(&mut is_over, true) => Poll::Ready(None),
             None => Poll::Ready(Some(Err(TaskError::from(forked())))),
         },

@@ -25,7 +25,7 @@ use crate::{
     limits::Limits,
     pool::{
         ahead::{Order, Window, ahead},
-        chunk::{MOST_TASKS, Outcome},
+        chunk::MOST_TASKS,
         deaths::Deaths,
         forked::{forked, outcomes_here},
         handle::TaskHandle,
@@ -438,7 +438,11 @@ impl Pool {
     }
 
     /// Runs chunks of tasks, some ahead of the outcomes that were taken.
-    fn ahead<T, I>(&self, tasks: I, order: Order) -> impl Stream<Item = Outcome<T>> + use<T, I>
+    fn ahead<T, I>(
+        &self,
+        tasks: I,
+        order: Order,
+    ) -> impl Stream<Item = Result<T::Output, TaskError>> + use<T, I>
     where
         T: Task,
         I: IntoIterator<Item = T>,

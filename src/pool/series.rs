@@ -206,7 +206,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                     let (place, arguments) = self.on_their_way.remove(&number)?;
                     let kept = outcome_bytes(outcome.as_ref());
                     arrivals.add(kept);
-                    let outcome = outcome.map_err(TaskError::from);
+                    let outcome = outcome.map_err(|fault| Box::new(fault.into()));
                     let held = Held {
                         arguments,
                         kept,
@@ -218,7 +218,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             Err(error) => {
                 let all = self.on_their_way.drain();
                 all.map(|(_, (place, arguments))| {
-                    let outcome = Err(error.clone());
+                    let outcome = Err(Box::new(error.clone()));
                     (place, Held::unqueued(arguments, outcome))
                 })
                 .collect()
@@ -229,7 +229,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
 
     /// Ends a task that was not submitted.
     fn fail(&mut self, place: usize, error: impl Into<TaskError>) {
-        self.end([(place, Held::unqueued(0, Err(error.into())))]);
+        self.end([(place, Held::unqueued(0, Err(Box::new(error.into()))))]);
     }
 
     fn end(
@@ -237,7 +237,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
         outcomes: impl AsRef<[(usize, Held<T>)]> + IntoIterator<Item = (usize, Held<T>)>,
     ) {
         let each = outcomes.as_ref().iter();
-        pool::tasks_ended(T::NAME, each.map(|(_, held)| held.outcome.as_ref()));
+        pool::tasks_ended(T::NAME, each.map(|(_, held)| &held.outcome));
         for (place, held) in outcomes {
             self.outcomes.put(place, held);
         }

@@ -50,10 +50,10 @@ impl Entry {
 }
 
 /// Runs a task once the pool has room for it.
-pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Outcome<T> {
+pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Result<T::Output, TaskError> {
     let pool = entry.clone();
     let outcome = pool.here(async { Ok(apply_here(entry, task).await) });
-    outcome.await?
+    outcome.await?.map_err(|error| *error)
 }
 
 async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
@@ -86,8 +86,9 @@ async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
 }
 
 /// The error of a task without an outcome. Workers report an outcome for each task.
-fn missing<R>() -> Result<R, TaskError> {
-    Err(TaskFault::Unreadable("the outcome is missing".to_owned()).into())
+fn missing<R>() -> Result<R, Box<TaskError>> {
+    let fault = TaskFault::Unreadable("the outcome is missing".to_owned());
+    Err(Box::new(fault.into()))
 }
 
 /// A background task that is aborted with its future.
@@ -152,7 +153,7 @@ pub(super) fn submit<T: Task>(
     let work = async move {
         let Ran { outcomes, kept } = run::<T>(entry, chunk, count, series).await;
         let outcomes = with_failed(outcomes, failed);
-        pool::tasks_ended(T::NAME, outcomes.iter().map(Result::as_ref));
+        pool::tasks_ended(T::NAME, outcomes.iter());
         Ran { outcomes, kept }
     };
     Submitted { bytes, work }
@@ -160,9 +161,9 @@ pub(super) fn submit<T: Task>(
 
 /// Inserts the errors of tasks that could not be encoded among the outcomes of the others.
 fn with_failed<R>(
-    outcomes: Vec<Result<R, TaskError>>,
+    outcomes: Vec<Result<R, Box<TaskError>>>,
     failed: Vec<(usize, TaskFault)>,
-) -> Vec<Result<R, TaskError>> {
+) -> Vec<Result<R, Box<TaskError>>> {
     if failed.is_empty() {
         return outcomes;
     }
@@ -171,7 +172,7 @@ fn with_failed<R>(
     for (place, fault) in failed {
         let before = place.saturating_sub(all.len());
         all.extend(outcomes.by_ref().take(before));
-        all.push(Err(fault.into()));
+        all.push(Err(Box::new(fault.into())));
     }
     all.extend(outcomes);
     all

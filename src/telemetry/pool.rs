@@ -52,7 +52,7 @@ pub(crate) fn place_given_up(place: usize) {
 /// Records that tasks of a name have ended, each with an output or an error.
 pub(crate) fn tasks_ended<'a, R: 'a>(
     task: &str,
-    outcomes: impl Iterator<Item = Result<&'a R, &'a TaskError>>,
+    outcomes: impl Iterator<Item = &'a Result<R, Box<TaskError>>>,
 ) {
     let mut done = 0;
     for outcome in outcomes {
