@@ -18,6 +18,10 @@ pub(crate) struct CallIndex(BTreeMap<CallId, Vec<u32>>);
 const RUN: usize = 64;
 
 impl CallIndex {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The slot of a call.
     pub(crate) fn find(&self, id: CallId, id_at: impl Fn(u32) -> Option<CallId>) -> Option<u32> {
         let (_, run) = self.0.range(..=id).next_back()?;

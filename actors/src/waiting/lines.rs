@@ -103,8 +103,8 @@ impl<T: Parked> Lines<T> {
 
     /// Takes the call that has waited longest in a line.
     pub(crate) fn pop_front(&mut self, line: &mut Line) -> Option<T> {
-        let id = self.at(line.front)?.id();
-        self.remove(line, id)
+        let node = self.0.remove_at(line.front)?;
+        Some(self.close_gap(line, node))
     }
 
     /// Removes a call from its line.
@@ -133,6 +133,11 @@ impl<T: Parked> Lines<T> {
     /// Removes a call that was struck from its line.
     pub(crate) fn unlink(&mut self, line: &mut Line, place: u32) -> Option<T> {
         let node = self.0.take(place)?;
+        Some(self.close_gap(line, node))
+    }
+
+    /// Links the neighbours of a removed call, and returns what was parked.
+    fn close_gap(&mut self, line: &mut Line, node: Node<T>) -> T {
         match self.0.at_mut(node.before) {
             Some(before) => before.behind = node.behind,
             None => line.front = node.behind,
@@ -141,7 +146,7 @@ impl<T: Parked> Lines<T> {
             Some(behind) => behind.before = node.before,
             None => line.back = node.before,
         }
-        Some(node.parked)
+        node.parked
     }
 
     /// The calls of a line in order.
