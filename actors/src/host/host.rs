@@ -123,18 +123,6 @@ impl<P: Primitive> Host<P> {
         self.measured(serving, |host| host.act(now, input))
     }
 
-    /// Runs a turn, and lends the statistics to the outbox if there are any.
-    fn measured<T>(&mut self, serving: Option<CallId>, turn: impl FnOnce(&mut Self) -> T) -> T {
-        let Some(mut object_stats) = self.object_stats.take() else {
-            return turn(self);
-        };
-        object_stats.begin(serving);
-        self.shell.outbox().swap_stats(Some(object_stats));
-        let outcome = turn(self);
-        self.object_stats = self.shell.outbox().swap_stats(None);
-        outcome
-    }
-
     /// Returns whether a hang-up is in progress.
     pub(crate) const fn is_hanging_up(&self) -> bool {
         self.hanging_up.is_some()
@@ -370,11 +358,10 @@ impl<P: Primitive> Actor for Host<P> {
 impl<P: Primitive> Handler<Inputs> for Host<P> {
     type Result = ();
 
-    fn handle(&mut self, inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
+    fn handle(&mut self, mut inputs: Inputs, mailbox: &mut MailboxReceiver<Self>) {
         if let Some((session, place)) = inputs.again {
             self.shell.come_again(session, place);
         }
-        let mut inputs = inputs;
         if !self.shell.endings().is_empty() {
             let ended = self.shell.endings().of(&self.openers, inputs.at);
             let ended = ended.into_iter();
@@ -441,10 +428,24 @@ impl<P: Primitive> Host<P> {
     }
 
     fn handle_one(&mut self, now: Duration, input: Input, mailbox: &MailboxReceiver<Self>) {
+        // Most inputs are calls, which are served without being moved.
+        let parked = if let Input::Call(call) = &input {
+            self.measured(Some(call.id), |host| host.serve(now, call))
+        } else {
+            self.handle_other(now, input)
+        };
+        if let Some((id, timeout)) = parked {
+            let handle = || self.shell.deadlines().handle();
+            let deadlines = self.deadlines.get_or_insert_with(handle);
+            deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
+        }
+    }
+
+    fn handle_other(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
         if let Input::Expire(id) = input
             && !self.shell.deadlines().decide(id)
         {
-            return;
+            return None;
         }
         // A client may withdraw an overdue call before the table of deadlines has had its turn. The call
         // expires then, because its deadline came first.
@@ -453,11 +454,7 @@ impl<P: Primitive> Host<P> {
         {
             self.turn(now, Input::Expire(id));
         }
-        if let Some((id, timeout)) = self.turn(now, input) {
-            let handle = || self.shell.deadlines().handle();
-            let deadlines = self.deadlines.get_or_insert_with(handle);
-            deadlines.enter(id, timeout, || Arc::new(mailbox.address().recipient()));
-        }
+        self.turn(now, input)
     }
 }
 

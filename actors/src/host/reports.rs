@@ -30,6 +30,25 @@ impl<P: Primitive> Host<P> {
         outcome
     }
 
+    /// Runs a turn, and lends the statistics to the outbox if there are any.
+    pub(super) fn measured<T>(
+        &mut self,
+        serving: Option<CallId>,
+        turn: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let lent = self.object_stats.take();
+        let has_stats = lent.is_some();
+        if let Some(mut object_stats) = lent {
+            object_stats.begin(serving);
+            self.shell.outbox().swap_stats(Some(object_stats));
+        }
+        let outcome = turn(self);
+        if has_stats {
+            self.object_stats = self.shell.outbox().swap_stats(None);
+        }
+        outcome
+    }
+
     /// Records that the call of this turn has to wait.
     pub(super) fn note_wait(&mut self) {
         self.with_object_stats(|object_stats| object_stats.get_or_insert_default().wait());
