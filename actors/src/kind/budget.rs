@@ -18,7 +18,7 @@ use std::{
 };
 
 use lockkeeper_protocol::{Fault, SessionId};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 /// The bytes that all shards of a manager store together.
 pub struct StoredBudget {
@@ -35,6 +35,10 @@ pub(crate) const CALL_BYTES: usize = 256;
 
 /// The bytes that a shard draws at a time, unless the limit is small.
 const STEP: usize = 1 << 16;
+
+/// The number of sessions for which the table of holds has room from the start. Only a full table is cleared of
+/// sessions without holds, so few sessions that take turns are never cleared.
+const KEPT_SESSIONS: usize = 64;
 
 /// The use of counted bytes, which decides how much of the limit they may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +190,10 @@ impl Account {
             budget,
             calls: Sum::default(),
             data: Sum::default(),
-            held: RefCell::default(),
+            held: RefCell::new(FxHashMap::with_capacity_and_hasher(
+                KEPT_SESSIONS,
+                FxBuildHasher,
+            )),
             is_tight: Cell::new(false),
         }
     }
