@@ -289,6 +289,7 @@ impl Outbox {
     }
 
     /// Records the wait time of a call that is being answered.
+    #[inline]
     fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
         let turn = &mut *self.0.turn.borrow_mut();
         let ago = turn.now.saturating_sub(since);

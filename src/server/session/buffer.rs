@@ -77,6 +77,7 @@ impl Buffer {
     }
 
     /// The bytes to write next, or none if all encoded bytes are written.
+    #[inline]
     pub(super) fn next_bytes(&mut self) -> &[u8] {
         while self.sent >= self.bytes.len()
             && let Some(part) = self.parts.front_mut()
@@ -93,6 +94,7 @@ impl Buffer {
     }
 
     /// Removes bytes of [`Self::next_bytes`] that were written.
+    #[inline]
     pub(super) fn advance(&mut self, written: usize) {
         self.unread = self.unread.saturating_sub(written);
         if self.sent < self.bytes.len() {

@@ -125,10 +125,15 @@ impl Incoming {
     ///
     /// Returns the end of a client that keeps other clients waiting for the room of a message that it does not
     /// complete.
+    #[inline]
     pub(super) fn check(&mut self, limits: Limits, task: &mut Task<'_>) -> Result<(), End> {
         if self.reserved.counted() == 0 {
             return Ok(());
         }
+        self.check_time(limits, task)
+    }
+
+    fn check_time(&mut self, limits: Limits, task: &mut Task<'_>) -> Result<(), End> {
         let time = limits.unread_time;
         let timer = self
             .timer

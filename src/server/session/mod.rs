@@ -18,6 +18,7 @@ mod report_pipe;
 mod requests;
 pub(crate) mod serve;
 mod session;
+mod session_task;
 pub(crate) mod sizes;
 mod stall;
 

@@ -29,6 +29,7 @@ use crate::{
         buffer::{Buffer, LastFrame},
         buffer_budget::{BufferAccount, Waiting},
         held_back::HeldBack,
+        session_task::SessionTask,
         sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
     },
     transport::stream::{AttachedStream, Stream, written_of},
@@ -45,8 +46,7 @@ pub(super) struct Outgoing {
     buffer: RefCell<Buffer>,
     /// The number of calls that were passed on and are not answered yet.
     pub(super) in_flight: Cell<usize>,
-    /// The task that waits for something to write.
-    pub(super) writer: RefCell<Option<Waker>>,
+    pub(super) task: SessionTask,
     /// The objects that have ended, until the session forgets them.
     pub(super) gone: RefCell<Vec<u32>>,
     pub(super) last: LastFrame,
@@ -68,7 +68,7 @@ impl Outgoing {
         Self {
             buffer: RefCell::default(),
             in_flight: Cell::new(0),
-            writer: RefCell::default(),
+            task: SessionTask::default(),
             gone: RefCell::default(),
             last: LastFrame::default(),
             written: Cell::default(),
@@ -175,9 +175,7 @@ impl Outgoing {
     fn added(&self, buffer: &mut Buffer, bytes: usize) {
         buffer.unread += bytes;
         self.recount(buffer);
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
+        self.task.wake();
     }
 
     /// Updates the budget and the number of full sinks.
@@ -225,9 +223,8 @@ impl Outgoing {
         task: &Context<'_>,
         stream: &dyn AttachedStream,
     ) -> Poll<io::Result<()>> {
-        // This call encodes the answers itself, so no other writer has to be woken.
-        self.writer.take();
-        if self.is_idle() {
+        self.task.end_wait();
+        if self.is_flushed() {
             return Poll::Ready(Ok(()));
         }
         let waker = task.waker();
@@ -235,8 +232,10 @@ impl Outgoing {
         self.flush_by(waker, write)
     }
 
-    /// Returns whether nothing waits, and no more capacity is kept than for a few answers.
-    fn is_idle(&self) -> bool {
+    /// Returns whether nothing waits to be written, so that the session counts for nothing, and no more capacity
+    /// is kept than for a few answers.
+    #[inline]
+    pub(super) fn is_flushed(&self) -> bool {
         let buffer = self.buffer.borrow();
         let is_empty = buffer.unread == 0 && buffer.is_encoded();
         is_empty && buffer.bytes.capacity() <= KEPT_BYTES
@@ -443,9 +442,7 @@ impl ReplySink for Outgoing {
 
     fn hold_back(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
         self.held_back.keep(object, mailbox, inputs);
-        if let Some(writer) = self.writer.take() {
-            writer.wake();
-        }
+        self.task.wake();
     }
 
     fn holds_back(&self, object: u64, place: u64) -> bool {

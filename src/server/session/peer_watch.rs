@@ -77,9 +77,7 @@ async fn wait(ends: Rc<PeerEnds>, sessions: Sessions) {
     let reported = ends.report(|id| {
         if let Some(outgoing) = sessions.borrow().get(&id) {
             outgoing.break_off();
-            if let Some(session) = outgoing.writer.take() {
-                session.wake();
-            }
+            outgoing.task.wake();
         }
     });
     // If the runtime cannot wait any more, it is about to shut down, and the sessions end with it.

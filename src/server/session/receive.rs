@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// Reads at most `most` bytes, and fewer while frames are short.
+#[inline]
 pub(super) fn poll_receive(
     task: &mut task::Context<'_>,
     stream: &dyn AttachedStream,

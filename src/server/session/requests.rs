@@ -24,9 +24,13 @@ use crate::{
 const ARGUMENTS: &str = "bytes of arguments";
 
 impl Session {
-    /// Serves a request, or returns it if the session cannot answer it alone.
+    /// Serves a request, or returns it if the session cannot answer it alone. It is boxed, so that the result of the
+    /// others is small.
     #[inline]
-    pub(super) fn handle(&mut self, frame: Message<'_>) -> Result<Option<ControlRequest>, End> {
+    pub(super) fn handle(
+        &mut self,
+        frame: Message<'_>,
+    ) -> Result<Option<Box<ControlRequest>>, End> {
         let request = match Request::decode(&frame) {
             Ok(request) => request,
             Err(error) => {
@@ -54,11 +58,12 @@ impl Session {
                     spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
                     opened: self.objects.bytes(),
                 };
-                return Ok(Some(ControlRequest::Open(seq, open)));
+                return Ok(Some(Box::new(ControlRequest::Open(seq, open))));
             }
             Request::Remove { seq, name } => {
                 self.number(seq)?;
-                return Ok(Some(ControlRequest::Remove(seq, Remove(name.to_owned()))));
+                let remove = Remove(name.to_owned());
+                return Ok(Some(Box::new(ControlRequest::Remove(seq, remove))));
             }
             Request::Call {
                 seq,
@@ -102,7 +107,7 @@ impl Session {
             }
             Request::Inspect { seq, question } => {
                 self.number(seq)?;
-                return Ok(Some(ControlRequest::Inspect(seq, question)));
+                return Ok(Some(Box::new(ControlRequest::Inspect(seq, question))));
             }
             Request::Cast {
                 object,

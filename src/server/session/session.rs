@@ -144,12 +144,28 @@ impl Session {
             return received;
         }
         self.incoming.check(self.context.limits, task)?;
-        self.outgoing.writer.replace(Some(task.waker().clone()));
+        self.outgoing.task.wait(task.waker());
         Poll::Pending
     }
 
     /// Writes the outgoing buffer until there is room for more answers.
+    #[inline]
     fn poll_room(
+        &mut self,
+        task: &mut task::Context<'_>,
+        inbox: &mut Inbox,
+    ) -> Poll<Result<(), End>> {
+        self.outgoing.task.end_wait();
+        // Most turns of a session have nothing to write.
+        if self.outgoing.is_flushed() {
+            self.stall = None;
+            self.has_read_ahead = false;
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_write(task, inbox)
+    }
+
+    fn poll_write(
         &mut self,
         task: &mut task::Context<'_>,
         inbox: &mut Inbox,
@@ -181,11 +197,12 @@ impl Session {
         if self.outgoing.unread() > 0 {
             self.incoming.check(self.context.limits, task)?;
         }
-        self.outgoing.writer.replace(Some(task.waker().clone()));
+        self.outgoing.task.wait(task.waker());
         Poll::Pending
     }
 
     /// Reads a chunk, once there is room for it.
+    #[inline]
     fn poll_receive(
         &self,
         task: &mut task::Context<'_>,
@@ -271,7 +288,7 @@ impl Session {
                 continue;
             };
             // Control requests are rare, so their future is boxed and takes no room in each session either.
-            Box::pin(self.handle_control(request, inbox)).await?;
+            Box::pin(self.handle_control(*request, inbox)).await?;
         }
     }
 
