@@ -150,20 +150,19 @@ impl Object {
 }
 
 impl Bind for Object {
-    async fn bound(&self) -> Result<Current<'_>, CallError> {
+    fn opened(&self) -> Option<Current<'_>> {
+        self.shared.binding.get()
+    }
+
+    async fn reopen(&self) -> Result<Current<'_>, CallError> {
         let Shared {
             kind,
             address,
             name,
             binding,
         } = &*self.shared;
-        match binding.get() {
-            Some(bound) => Ok(bound),
-            None => {
-                let kind = kind.clone();
-                Box::pin(binding.bind(kind, Form::Compact, address, name)).await
-            }
-        }
+        let kind = kind.clone();
+        Box::pin(binding.bind(kind, Form::Compact, address, name)).await
     }
 }
 

@@ -2,7 +2,12 @@
 //!
 //! Each call locks the connection once to send, and once at each poll.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::{self, Future},
+    sync::Arc,
+    task::{self, Poll, ready},
+    time::Duration,
+};
 
 use lockkeeper_protocol::{
     CallId, Fault, Question,
@@ -16,8 +21,8 @@ use crate::{
         connection::Connection,
         deadline::Deadline,
         driver::Caller,
-        pending::Pending,
-        state::{Object, Success, wrong_answer},
+        pending::{Patience, Pending},
+        state::{Answer, Object, Success, wrong_answer},
     },
     error::CallError,
     telemetry::call,
@@ -38,6 +43,7 @@ pub(crate) const ARGUMENTS: &str = "bytes of arguments";
 pub(crate) struct SentCall {
     pending: Pending,
     deadline: Deadline,
+    patience: Option<Patience>,
 }
 
 impl Connection {
@@ -145,6 +151,7 @@ impl Connection {
         Ok(SentCall {
             pending: pending?,
             deadline,
+            patience: None,
         })
     }
 
@@ -203,6 +210,7 @@ impl Connection {
             seq,
             reader,
             waiter,
+            is_new: true,
             is_armed: true,
         };
         if let Err(error) = self.send(shared, &request(seq)) {
@@ -219,26 +227,32 @@ impl Connection {
 
 impl SentCall {
     /// Waits for the reply, which `read` decodes. A call whose reply does not decode is withdrawn.
-    pub(crate) async fn answer<T>(
+    ///
+    /// This is not an async function: such a future would have room for two calls, one before its first poll.
+    pub(crate) fn answer<T>(
         mut self,
-        read: impl FnOnce(&Payload) -> Result<T, CallError>,
-    ) -> Result<(CallId, T), CallError> {
-        let pending = &mut self.pending;
-        let answer = match self.deadline {
-            // The manager measures the timeout. The patience covers a manager that hangs. The wait with a
-            // timer is boxed, so that other calls have a small future.
+        read: impl Fn(&Payload) -> Result<T, CallError> + Unpin,
+    ) -> impl Future<Output = Result<(CallId, T), CallError>> + Unpin {
+        future::poll_fn(move |task| {
+            let Success::Reply(body) = ready!(self.poll(task))? else {
+                return Poll::Ready(Err(wrong_answer()));
+            };
+            let reply = read(&body)?;
+            let seq = self.pending.disarm();
+            let call = CallId::new(self.pending.connection.session, seq);
+            Poll::Ready(Ok((call, reply)))
+        })
+    }
+
+    fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<Answer> {
+        match self.deadline {
+            // The manager measures the timeout. The patience covers a manager that hangs.
             Deadline::Ends(timeout) => {
-                let patience = timeout.saturating_add(GRACE);
-                Box::pin(pending.answer_within(patience)).await
+                let time = timeout.saturating_add(GRACE);
+                self.pending.poll_within(task, &mut self.patience, time)
             }
-            Deadline::Wakes(_) | Deadline::Never => pending.answer().await,
-        };
-        let Success::Reply(body) = answer? else {
-            return Err(wrong_answer());
-        };
-        let reply = read(&body)?;
-        let seq = pending.disarm();
-        Ok((CallId::new(pending.connection.session, seq), reply))
+            Deadline::Wakes(_) | Deadline::Never => self.pending.poll(task),
+        }
     }
 }
 

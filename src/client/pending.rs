@@ -3,17 +3,17 @@
 //! It guards a call: it is created before the frame is written, and disarmed once the caller has its grant.
 
 use std::{
-    future::poll_fn,
+    future::{self, Future},
     mem,
-    pin::pin,
+    pin::Pin,
     sync::Arc,
-    task::{self, Poll},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
-use futures::future::{self, Either};
 use lockkeeper_protocol::frame::Request;
-use lockkeeper_sys::OnlyHere;
+use lockkeeper_sys::{HereFuture, OnlyHere};
+use tokio::time::{self, Sleep};
 
 use crate::{
     background::background,
@@ -35,17 +35,23 @@ pub(super) struct Pending {
     /// The reader of the caller's runtime; `None` for a plain thread that is the only caller.
     pub(super) reader: Option<Arc<Reader>>,
     pub(super) waiter: WaiterCount,
+    /// Whether it was not polled yet.
+    pub(super) is_new: bool,
     /// Whether its drop withdraws the call.
     pub(super) is_armed: bool,
 }
 
+/// The time that is left for an answer.
+pub(super) type Patience = HereFuture<Sleep>;
+
 impl Pending {
-    /// Waits for the answer. If this future is dropped, the call is still withdrawn.
-    pub(super) async fn answer(&mut self) -> Answer {
-        let mut is_new = true;
-        let answer = match self.spin() {
+    /// Polls for the answer. The first poll is soon after the request was sent.
+    pub(super) fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<Answer> {
+        let is_new = mem::take(&mut self.is_new);
+        let spun = if is_new { self.spin() } else { None };
+        let answer = match spun {
             Some(answer) => answer,
-            None => poll_fn(|task| self.poll_answer(task, mem::take(&mut is_new))).await,
+            None => ready!(self.poll_answer(task, is_new)),
         };
         if answer.is_err() {
             let shared = self.connection.lock();
@@ -54,7 +60,7 @@ impl Pending {
                 self.is_armed = false;
             }
         }
-        answer
+        Poll::Ready(answer)
     }
 
     /// Polls for the answer briefly, if the recent attempts make that worthwhile.
@@ -130,25 +136,31 @@ impl Pending {
         Ok(())
     }
 
-    /// Waits for the answer, for at most `patience`. A manager that is stopped, for example by a debugger,
-    /// does not measure timeouts.
-    pub(super) async fn answer_within(&mut self, patience: Duration) -> Answer {
-        let patience = {
+    /// Polls for the answer, for at most `time` after the first poll. A manager that is stopped, for example by a
+    /// debugger, does not measure timeouts.
+    pub(super) fn poll_within(
+        &mut self,
+        task: &mut task::Context<'_>,
+        patience: &mut Option<Patience>,
+        time: Duration,
+    ) -> Poll<Answer> {
+        if let Poll::Ready(answer) = self.poll(task) {
+            return Poll::Ready(answer);
+        }
+        let patience = patience.get_or_insert_with(|| {
             // The caller's runtime may have no timer.
             let _runtime = background().enter();
-            tokio::time::sleep(patience)
-        };
-        // A forked child that drops this future must not wait for the parent's timers.
-        let patience = OnlyHere::future(patience);
-        match future::select(pin!(self.answer()), patience).await {
-            Either::Left((answer, _)) => answer,
-            Either::Right(_) => Err(CallError::timed_out()),
-        }
+            // A forked child that drops this must not wait for the parent's timers.
+            OnlyHere::future(time::sleep(time))
+        });
+        ready!(Pin::new(patience).poll(task));
+        Poll::Ready(Err(CallError::timed_out()))
     }
 
     /// Waits for the answer to a request that cannot be withdrawn.
-    pub(super) async fn settle(mut self, patience: Duration) -> Answer {
-        self.answer_within(patience).await
+    pub(super) async fn settle(mut self, time: Duration) -> Answer {
+        let mut patience = None;
+        future::poll_fn(|task| self.poll_within(task, &mut patience, time)).await
     }
 
     /// Accepts the answer, because the caller has its grant. Returns the number of the call.

@@ -151,8 +151,21 @@ impl From<Bound> for Opened {
 
 /// A proxy that is bound to its object when it is used.
 pub(crate) trait Bind: Sync {
+    /// Returns the object over the current connection of this process, unless it must be opened first.
+    fn opened(&self) -> Option<Current<'_>>;
+
+    /// Opens the object.
+    fn reopen(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send;
+
     /// Returns the object over the current connection of this process.
-    fn bound(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send;
+    fn bound(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send {
+        async {
+            match self.opened() {
+                Some(bound) => Ok(bound),
+                None => self.reopen().await,
+            }
+        }
+    }
 
     /// Sends a call of the object, and once more if the connection was lost before the call was sent and its
     /// proxies reconnect.
@@ -179,7 +192,11 @@ pub(crate) trait Bind: Sync {
     ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>> + Send {
         let deadline = deadline.into();
         async move {
-            let bound = self.bound().await?;
+            // Most objects are open, and a future for each call takes longer than this check.
+            let bound = match self.opened() {
+                Some(bound) => bound,
+                None => self.reopen().await?,
+            };
             let arguments = bound.encode(&operation)?;
             drop(operation);
             let send = |bound: &Bound| bound.send(None, O::NAME, &arguments, deadline);

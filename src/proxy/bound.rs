@@ -5,11 +5,12 @@ use std::{
     borrow::Cow,
     cell::Cell,
     future::{self, Future},
-    pin::pin,
     sync::Arc,
+    task::{Poll, ready},
     time::Duration,
 };
 
+use futures::FutureExt;
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
     codec::{Blob, CodecError, Form, Payload, guarded_in},
@@ -107,7 +108,7 @@ impl Bound {
         let wants_callers = self.connection.capabilities.has(Capability::Callers);
         let caller = wants_callers.then(|| owner.map_or_else(Owner::current, Owner::clone));
         let who = caller.as_ref().map(Owner::number);
-        let calling = Calling::begin(&self.kind, &self.object.name, operation);
+        let mut calling = Calling::begin(&self.kind, &self.object.name, operation);
         let sent = calling.within(|| {
             let object = self.object.number;
             self.connection
@@ -130,38 +131,42 @@ impl Bound {
     }
 
     /// Waits for the answer to a call, which `read` decodes.
-    pub(crate) async fn answer<T>(
+    ///
+    /// This is not an async function: such a future would have room for two calls, one before its first poll.
+    pub(crate) fn answer<T>(
         &self,
         sent: Sent,
-        read: impl FnOnce(&Payload) -> Result<T, CallError>,
-    ) -> Result<(Receipt, T), CallError> {
+        read: impl Fn(&Payload) -> Result<T, CallError> + Send + Unpin,
+    ) -> impl Future<Output = Result<(Receipt, T), CallError>> + Send {
         let Sent {
             call,
             number,
             is_try,
-            calling,
-            caller,
+            mut calling,
+            mut caller,
         } = sent;
-        let mut answer = pin!(call.answer(read));
-        let answer = future::poll_fn(|task| calling.within(|| answer.as_mut().poll(task))).await;
-        match answer {
-            Ok((call, reply)) => {
-                calling.ended(&"answered");
-                let _caller = caller;
-                Ok((Receipt { call, _caller }, reply))
-            }
-            Err(error) => {
-                let error = error.about(|| {
-                    let operation = self.object.operation_name(number).to_owned();
-                    self.subject().asked(match is_try {
-                        true => Asked::Try(operation),
-                        false => Asked::Call(operation),
-                    })
-                });
-                calling.ended(&error);
-                Err(error)
-            }
-        }
+        let mut answer = call.answer(read);
+        future::poll_fn(move |task| {
+            let answer = ready!(calling.within(|| answer.poll_unpin(task)));
+            Poll::Ready(match answer {
+                Ok((call, reply)) => {
+                    calling.ended(&"answered");
+                    let _caller = caller.take();
+                    Ok((Receipt { call, _caller }, reply))
+                }
+                Err(error) => {
+                    let error = error.about(|| {
+                        let operation = self.object.operation_name(number).to_owned();
+                        self.subject().asked(match is_try {
+                            true => Asked::Try(operation),
+                            false => Asked::Call(operation),
+                        })
+                    });
+                    calling.ended(&error);
+                    Err(error)
+                }
+            })
+        })
     }
 
     /// Returns the incarnation of the manager that has opened it.

@@ -316,13 +316,14 @@ impl<P: Primitive> Proxy<P> {
 }
 
 impl<P: Primitive> Bind for Proxy<P> {
-    async fn bound(&self) -> Result<Current<'_>, CallError> {
+    fn opened(&self) -> Option<Current<'_>> {
+        self.0.binding.get()
+    }
+
+    async fn reopen(&self) -> Result<Current<'_>, CallError> {
         let Shared { token, binding } = &*self.0;
-        match binding.get() {
-            Some(bound) => Ok(bound),
-            // It happens once, so its future is boxed and takes no room in each call.
-            None => Box::pin(binding.bind(P::KIND, P::FORM, &token.address, &token.name)).await,
-        }
+        // It happens once, so its future is boxed and takes no room in each call.
+        Box::pin(binding.bind(P::KIND, P::FORM, &token.address, &token.name)).await
     }
 }
 

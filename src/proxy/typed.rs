@@ -112,13 +112,14 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
 }
 
 impl<P: Serve<CheckType>, T: DeserializeOwned> Bind for Typed<P, T> {
-    /// Returns the object over the current connection of this process, after it has confirmed the schema
-    /// id.
-    async fn bound(&self) -> Result<Current<'_>, CallError> {
-        let bound = self.proxy.bound().await?;
-        if self.agreed.load(Ordering::Acquire) == bound.connection.session().number() {
-            return Ok(bound);
-        }
+    /// Returns the object over the current connection of this process, if it has confirmed the schema id there.
+    fn opened(&self) -> Option<Current<'_>> {
+        let bound = self.proxy.opened()?;
+        let agreed = self.agreed.load(Ordering::Acquire);
+        (agreed == bound.connection.session().number()).then_some(bound)
+    }
+
+    async fn reopen(&self) -> Result<Current<'_>, CallError> {
         let (bound, _, agreed) = self
             .proxy
             .ask(check::<T>(self.schema.as_ref()), None)

@@ -60,8 +60,8 @@ impl Calling {
     }
 
     /// Records how the call ended.
-    pub(crate) fn ended(self, outcome: &dyn Display) {
-        if let Some(mut recorded) = self.0 {
+    pub(crate) fn ended(&mut self, outcome: &dyn Display) {
+        if let Some(mut recorded) = self.0.take() {
             recorded.end(outcome);
         }
     }
