@@ -1,4 +1,4 @@
-//! Queues of parked calls that find one call, or all calls of a session, without a scan.
+//! Queues of parked calls that find one call, or all calls of a session, without a scan of many.
 //!
 //! It may import `kind` and the protocol.
 //!

@@ -1,5 +1,5 @@
 //! `WaitQueue`: one FIFO line of parked calls, which removes any call, or all calls of a session,
-//! without a scan.
+//! without a scan of many.
 //!
 //! It is one line of [`Lines`] with its own table. Push, pop and remove take O(log n) at most.
 
