@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`codec`] | MessagePack: values through serde, frames element by element |
 //! | [`frame`] | the messages of both sides, and how a stream is split into them |
+//! | [`handshake`] | the proof of a shared key, before a session over a network |
 //! | [`operations`] | the operations, replies, specs and statuses of the built-in kinds |
 //! | [`Operation`] | the trait of an operation |
 //! | [`SessionId`], [`CallId`], [`JobId`], [`Fence`], [`ObjectName`] | identifiers |
@@ -26,6 +27,7 @@ pub mod codec;
 mod deadlock;
 mod fault;
 pub mod frame;
+pub mod handshake;
 mod ids;
 mod inspection;
 mod operation;

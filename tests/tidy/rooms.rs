@@ -75,6 +75,10 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol::shard",
         ],
     ),
+    (
+        "protocol::handshake",
+        &["protocol::codec", "protocol::frame"],
+    ),
     ("actors::kind", &["protocol"]),
     ("actors::tables", &[]),
     (
