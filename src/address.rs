@@ -18,6 +18,8 @@ use lockkeeper_protocol::{Printable, Shard};
 use lockkeeper_sys::Inherited;
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "net")]
+use crate::network_place::NetworkPlace;
 use crate::{
     address_error::{AddressError, AddressErrorKind, MOST_PATH_BYTES},
     files::own_uid,
@@ -32,13 +34,17 @@ use crate::{
 /// | `unix:PATH` | a path |
 /// | `unix:PATH#uid:1000` | a path where a client accepts the manager of that user too |
 /// | `memory:NAME` | a name within this process |
+/// | `tls://HOST:PORT`, `tls://[::1]:PORT` | an endpoint of a manager on any machine, with the feature `net` |
+/// | `tls://HOST:PORT#sha256:FINGERPRINT` | an endpoint whose public key has that fingerprint |
 /// | `scheme:PLACE` | the place of a transport that the program has added with [`Program::transport`](crate::builders::Program::transport); a scheme is two lowercase letters or more |
 ///
 /// A client accepts a manager of its own user and of root. To use a manager of another user, which must [allow
 /// the client](crate::builders::ManagerBuilder::allow_uid), the address names that user. Otherwise any user who
 /// may write to the folder could pretend to be the manager. Tokens contain the user too.
 ///
-/// A path has at most 100 bytes. Network addresses, such as `127.0.0.1:7000`, are refused.
+/// A path has at most 100 bytes. A network address without encryption, such as `127.0.0.1:7000` or `tcp://..`, is
+/// refused. The fingerprint is the SHA-256 of the public key (its `SubjectPublicKeyInfo`) in 64 hexadecimal digits.
+/// A client that knows it is safe even from others that have the key of the manager.
 ///
 /// ```
 /// use lockkeeper::Address;
@@ -136,10 +142,12 @@ impl Address {
         }
     }
 
-    /// Returns the scheme, and the place that the transport of that scheme reaches.
+    /// Returns the scheme, and the place that the transport of that scheme reaches. The place has neither the
+    /// user of a path nor the fingerprint of an endpoint.
     pub(crate) fn parts(&self) -> (&str, &str) {
         match self.0.split_once(':') {
             Some((UNIX, pinned)) => (UNIX, split_owner(pinned).0),
+            Some((TLS, pinned)) => (TLS, split_fingerprint(pinned).0),
             Some((scheme, place)) if is_scheme(scheme) => (scheme, place),
             Some(_) | None => (UNIX, &self.0),
         }
@@ -150,6 +158,19 @@ impl Address {
     pub(crate) fn owner(&self) -> Option<u32> {
         let pinned = self.0.strip_prefix(UNIX)?.strip_prefix(':')?;
         split_owner(pinned).1
+    }
+
+    /// Returns the parts of a network address.
+    #[cfg(feature = "net")]
+    pub(crate) fn network(&self) -> Option<NetworkPlace> {
+        let place = self.0.strip_prefix(TLS)?.strip_prefix(':')?;
+        NetworkPlace::parse(place).ok()
+    }
+
+    /// Returns the address of a network place.
+    #[cfg(feature = "net")]
+    pub(crate) fn of_network(place: &NetworkPlace) -> Self {
+        Self(format!("{TLS}:{place}").into())
     }
 
     /// Returns whether the socket is in this user's own folder, as the socket of a name is.
@@ -215,6 +236,7 @@ impl Address {
         Self(match (scheme, self.owner()) {
             (UNIX, Some(uid)) => format!("{UNIX}:{changed}{OWNER}{uid}").into(),
             (UNIX, None) => changed.into(),
+            (TLS, _) => format!("{TLS}:{changed}{}", split_fingerprint(&self.0).1).into(),
             (scheme, _) => format!("{scheme}:{changed}").into(),
         })
     }
@@ -239,6 +261,10 @@ impl FromStr for Address {
                     return refuse(AddressErrorKind::NotAUser);
                 }
                 return Self::of_path(text, path, owner);
+            }
+            Some((TLS, place)) => return network(place).or_else(refuse),
+            Some(("tcp", place)) if place.starts_with("//") => {
+                return refuse(AddressErrorKind::Unprotected);
             }
             Some((scheme, place)) if is_scheme(scheme) => {
                 let is_network = is_port(place) || place.starts_with("//");
@@ -351,6 +377,9 @@ pub(crate) const UNIX: &str = "unix";
 /// The scheme of names within one process.
 pub(crate) const MEMORY: &str = "memory";
 
+/// The scheme of endpoints that other machines reach.
+pub(crate) const TLS: &str = "tls";
+
 /// The separator between a path and the id of the user whose manager is accepted there.
 const OWNER: &str = "#uid:";
 
@@ -396,6 +425,23 @@ fn split_owner(pinned: &str) -> (&str, Option<u32>) {
     let split = pinned.rsplit_once(OWNER);
     let owned = split.and_then(|(path, uid)| Some((path, uid.parse().ok()?)));
     owned.map_or((pinned, None), |(path, uid)| (path, Some(uid)))
+}
+
+/// Splits an endpoint from the fingerprint of its public key, which keeps its `#`.
+fn split_fingerprint(pinned: &str) -> (&str, &str) {
+    pinned.split_at(pinned.find('#').unwrap_or(pinned.len()))
+}
+
+/// Parses what follows the scheme of a network address.
+#[cfg(feature = "net")]
+fn network(place: &str) -> Result<Address, AddressErrorKind> {
+    Ok(Address::of_network(&NetworkPlace::parse(place)?))
+}
+
+/// Refuses a network address.
+#[cfg(not(feature = "net"))]
+const fn network(_place: &str) -> Result<Address, AddressErrorKind> {
+    Err(AddressErrorKind::NoNetwork)
 }
 
 /// Returns whether a text ends with what should be a user.
@@ -509,8 +555,6 @@ mod tests {
             "db-1.example.com:7000",
             ":7000",
             "Host:80/locks",
-            "tcp://127.0.0.1:7000",
-            "tls://localhost",
             "http://localhost:80/",
         ] {
             assert_eq!(reason(text), AddressErrorKind::Network, "{text}");
@@ -519,9 +563,41 @@ mod tests {
         let message = message.to_string();
         assert!(message.contains("\"localhost:7000\""), "{message}");
         assert!(message.contains("tls://host:port"), "{message}");
+        for text in ["tcp://127.0.0.1:7000", "tcp://host", "tcp://"] {
+            assert_eq!(reason(text), AddressErrorKind::Unprotected, "{text}");
+        }
         // A program's own transport may have places that look like network addresses.
         add_scheme("ports");
         assert_eq!(parsed("ports:7000").parts(), ("ports", "7000"));
+    }
+
+    #[test]
+    #[cfg(not(feature = "net"))]
+    fn endpoint_needs_the_feature() {
+        for text in ["tls://host:7000", "tls://[::1]:7000", "tls:"] {
+            assert_eq!(reason(text), AddressErrorKind::NoNetwork, "{text}");
+            let message = text.parse::<Address>().expect_err(text).to_string();
+            assert!(message.contains("feature `net`"), "{message}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "net")]
+    fn address_of_a_shard_of_an_endpoint_has_its_fingerprint() {
+        let fingerprint = format!("#sha256:{}", "5a".repeat(32));
+        for pin in ["", &fingerprint] {
+            let manager = parsed(&format!("tls://host.example:7000{pin}"));
+            assert_eq!(manager.parts(), ("tls", "//host.example:7000"));
+            for shard in Shard::all(MAX_SHARDS) {
+                let address = manager.of(shard);
+                assert_eq!(address.of_manager(shard), Some(manager.clone()));
+                assert_eq!(parsed(address.as_str()), address);
+                assert_eq!(address.network().expect("its place").shard, shard.index());
+                assert_eq!(split_fingerprint(address.as_str()).1, pin);
+            }
+        }
+        assert_eq!(reason("tls:host:7000"), AddressErrorKind::NotAHost);
+        assert_eq!(reason("tls://host"), AddressErrorKind::NotAPort);
     }
 
     #[test]

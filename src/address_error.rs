@@ -25,8 +25,18 @@ pub struct AddressError {
 pub enum AddressErrorKind {
     /// It is empty.
     Empty,
-    /// It is a network address, such as `127.0.0.1:7000`.
+    /// It is a network address without `tls://`, such as `127.0.0.1:7000`.
     Network,
+    /// It is a network address without encryption and authentication, such as `tcp://127.0.0.1:7000`.
+    Unprotected,
+    /// It is a network address, and the program is built without the feature `net` of lockkeeper.
+    NoNetwork,
+    /// It is a network address whose host is neither a name nor an IP address.
+    NotAHost,
+    /// It is a network address without a port, or with something else in its place.
+    NotAPort,
+    /// What follows the `#` of a network address is not the fingerprint of a public key.
+    NotAFingerprint,
     /// What follows `#uid:` is not the number of a user.
     NotAUser,
     /// It is a name with a user, and a name belongs to the user of this process.
@@ -87,8 +97,26 @@ impl fmt::Display for AddressErrorKind {
         match self {
             Self::Empty => f.write_str("it is empty: give a name, or the path of a socket"),
             Self::Network => f.write_str(
-                "it is a network address, and those are not served yet (they will have the form \
-                 tls://host:port): give a name, or the path of a socket with a slash in it",
+                "it is a network address without its scheme: write tls://host:port, or give a name, or the path of \
+                 a socket with a slash in it",
+            ),
+            Self::Unprotected => f.write_str(
+                "its scheme has neither encryption nor authentication: write tls://host:port",
+            ),
+            Self::NoNetwork => f.write_str(
+                "it is a network address, and this program is built without the feature `net` of lockkeeper: turn \
+                 the feature on, or give a name, or the path of a socket with a slash in it",
+            ),
+            Self::NotAHost => f.write_str(
+                "its host is neither a name nor an IP address: write tls://host:port, tls://192.0.2.1:port or \
+                 tls://[2001:db8::1]:port",
+            ),
+            Self::NotAPort => f.write_str(
+                "what follows the host is not a port: write tls://host:port, with a port of at most 65535",
+            ),
+            Self::NotAFingerprint => f.write_str(
+                "what follows # is not the fingerprint of a public key: write #sha256: and 64 hexadecimal digits, or \
+                 leave it out",
             ),
             Self::NotAUser => f.write_str(
                 "what follows #uid: is not the number of a user: give the number that `id -u` prints",

@@ -94,6 +94,8 @@ mod fence_file;
 mod files;
 mod limits;
 mod manager;
+#[cfg(feature = "net")]
+mod network_place;
 mod pool;
 mod process;
 mod program;

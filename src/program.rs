@@ -100,8 +100,8 @@ impl Program {
     ///
     /// # Panics
     ///
-    /// Panics when the scheme is not at least two lowercase letters, is `unix` or `memory`, which
-    /// every program has, or was added before.
+    /// Panics when the scheme is not at least two lowercase letters, is `unix`, `memory` or `tls`,
+    /// which are this crate's own, or was added before.
     #[track_caller]
     pub fn transport(mut self, scheme: &str, transport: impl Transport) -> Self {
         assert!(
@@ -110,7 +110,7 @@ impl Program {
         );
         assert!(
             !is_built_in(scheme),
-            "every program has a transport for {scheme:?}: give yours another scheme"
+            "{scheme:?} is a transport of lockkeeper: give yours another scheme"
         );
         let earlier = self
             .transports

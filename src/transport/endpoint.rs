@@ -7,7 +7,7 @@ use lockkeeper_sys::Inherited;
 use tokio::{runtime::Handle, sync::oneshot};
 
 use crate::{
-    address::{Address, MEMORY, UNIX, add_scheme},
+    address::{Address, MEMORY, TLS, UNIX, add_scheme},
     transport::{
         listener::Listener, memory::Memory, stream::Stream, transport::Transport, unix::Unix,
     },
@@ -32,9 +32,9 @@ pub(crate) fn register(scheme: &str, transport: Arc<dyn Transport>) {
     drop(replaced);
 }
 
-/// Returns whether a scheme belongs to a transport that every program has.
+/// Returns whether a scheme belongs to a transport of this crate, with or without the feature `net`.
 pub(crate) fn is_built_in(scheme: &str) -> bool {
-    matches!(scheme, UNIX | MEMORY)
+    matches!(scheme, UNIX | MEMORY | TLS)
 }
 
 impl Endpoint {

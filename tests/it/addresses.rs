@@ -128,7 +128,7 @@ fn invalid_address_is_an_error_of_start_and_connect() {
             ("127.0.0.1:7000", AddressErrorKind::Network),
             ("localhost:7000", AddressErrorKind::Network),
             ("[::1]:7000", AddressErrorKind::Network),
-            ("tls://localhost:7000", AddressErrorKind::Network),
+            ("tcp://localhost:7000", AddressErrorKind::Unprotected),
             ("", AddressErrorKind::Empty),
             (".", AddressErrorKind::NotAFile),
             ("jobs\n", AddressErrorKind::ControlCharacter),

@@ -348,7 +348,7 @@ fn address_that_is_in_use_or_invalid_is_refused() {
 
 #[test]
 fn invalid_or_built_in_scheme_is_refused() {
-    for scheme in ["", "t", "TCP", "tcp2", "tcp:", "unix", "memory"] {
+    for scheme in ["", "t", "TCP", "tcp2", "tcp:", "unix", "memory", "tls"] {
         let add = || lockkeeper::program().transport(scheme, Tcp);
         std::panic::catch_unwind(add).expect_err(scheme);
     }

@@ -126,6 +126,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
     ("lockkeeper::want", &[]),
     ("lockkeeper::files", &["sys", "lockkeeper::want"]),
     ("lockkeeper::address_error", &[]),
+    ("lockkeeper::network_place", &["lockkeeper::address_error"]),
     (
         "lockkeeper::address",
         &[
@@ -133,6 +134,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "protocol",
             "lockkeeper::address_error",
             "lockkeeper::files",
+            "lockkeeper::network_place",
         ],
     ),
     ("lockkeeper::limits", &["protocol"]),
