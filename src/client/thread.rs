@@ -337,7 +337,10 @@ impl Wakeup {
         // A thread that was woken since its last poll does not sleep, but still reads: parts of its future
         // may wake each other for ever.
         let is_woken = self.state.swap(POLLING, Ordering::AcqRel) == WOKEN;
-        let polled = poll(&mut sources, is_woken.then_some(&NO_WAIT));
+        // Bytes that a stream has taken already make no descriptor readable.
+        let has_buffered = connections.iter().any(has_buffered);
+        let is_ready = is_woken || has_buffered;
+        let polled = poll(&mut sources, is_ready.then_some(&NO_WAIT));
         self.clear();
         match polled {
             Ok(_) => {}
@@ -351,7 +354,7 @@ impl Wakeup {
             let _ = pair.receiver.get().and_then(|mut it| it.read(&mut [0; 64]));
         }
         connections.retain(|connection| {
-            if ready.next() != Some(true) {
+            if ready.next() != Some(true) && !self::has_buffered(connection) {
                 return true;
             }
             let Some(mut shared) = connection.lock() else {
@@ -364,6 +367,12 @@ impl Wakeup {
             is_kept
         });
     }
+}
+
+/// Returns whether the stream of a connection has bytes that it has taken from the system already.
+fn has_buffered(connection: &Arc<Connection>) -> bool {
+    let stream = connection.stream.get();
+    stream.is_some_and(|stream| stream.has_buffered())
 }
 
 /// Replaces the connections that this thread reads, and returns the earlier ones.

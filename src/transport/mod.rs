@@ -18,6 +18,7 @@ pub(crate) mod listener;
 pub(crate) mod memory;
 pub(crate) mod peer_process;
 pub(crate) mod register;
+mod registration;
 pub(crate) mod stream;
 #[expect(
     clippy::module_inception,

@@ -74,6 +74,11 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Returns the machine at the other end, if it may be another one. The id of a process means nothing without it.
+    fn peer_host(&self) -> Option<String> {
+        None
+    }
+
     /// Returns a descriptor that becomes readable when the process at the other end ends, if the kernel of
     /// this machine has one, such as Linux's `pidfd_open`.
     ///
@@ -99,11 +104,17 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// Returns a descriptor that is readable whenever [`Self::try_read`] can return bytes, so that a
-    /// plain thread can poll it. All calls return the same value.
+    /// Returns whether [`Self::try_read`] can return bytes that it has taken from the system already, so that
+    /// nothing need arrive before the next read.
+    fn has_buffered(&self) -> bool {
+        false
+    }
+
+    /// Returns a descriptor that is readable whenever [`Self::try_read`] can return bytes, unless
+    /// [`Self::has_buffered`], so that a plain thread can poll it. All calls return the same value.
     ///
-    /// A stream that buffers, or whose reads may have to write, returns `None`, as the default does.
-    /// The background runtime then reads for plain threads.
+    /// A stream that has no such descriptor returns `None`, as the default does. The background runtime then
+    /// reads for plain threads.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }

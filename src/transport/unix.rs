@@ -2,14 +2,10 @@
 
 use std::{
     io::{self, Read, Write},
-    mem,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Waker, ready},
+    sync::Arc,
+    task::{Context, Poll, ready},
     thread,
     time::Duration,
 };
@@ -22,20 +18,18 @@ use interprocess::{
     },
     os::unix::{
         local_socket::ListenerOptionsExt,
-        uds_local_socket::{Listener as SocketListener, Stream as Socket},
+        uds_local_socket::{Listener as SocketListener, Stream as UdSocket},
     },
 };
 use lockkeeper_sys::Private;
 use rustix::io::ioctl_fionread;
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    runtime::{self, Handle},
-};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::transport::{
     listener::{Acceptor, Listener},
     peer_process::{self, Credentials},
     register::register,
+    registration::{self, Registrations, Socket},
     stream::{AttachedStream, PeerUser, Stream},
     transport::Transport,
 };
@@ -64,16 +58,15 @@ impl Transport for Unix {
 /// A connected Unix socket. A forked child does not inherit it.
 #[derive(Debug)]
 pub(crate) struct UnixStream {
-    socket: Private<Socket>,
-    /// The registration of each attached runtime.
-    registrations: Mutex<Vec<(runtime::Id, Weak<Registration>)>>,
+    socket: Private<UdSocket>,
+    registrations: Registrations<Self>,
 }
 
-impl From<Private<Socket>> for UnixStream {
-    fn from(socket: Private<Socket>) -> Self {
+impl From<Private<UdSocket>> for UnixStream {
+    fn from(socket: Private<UdSocket>) -> Self {
         Self {
             socket,
-            registrations: Mutex::default(),
+            registrations: Registrations::default(),
         }
     }
 }
@@ -137,7 +130,7 @@ impl TryFrom<Private<OwnedFd>> for UnixStream {
         let socket = socket.map(|socket| {
             let socket = std::os::unix::net::UnixStream::from(socket);
             socket.set_nonblocking(true)?;
-            Ok(Socket::from(socket))
+            Ok(UdSocket::from(socket))
         });
         Ok(socket?.into())
     }
@@ -162,26 +155,7 @@ impl Stream for UnixStream {
     }
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
-        let handle = Handle::try_current().map_err(io::Error::other)?;
-        let mut all = lock(&self.registrations);
-        // A runtime can register a descriptor only once.
-        let known = all.iter().find(|(runtime, _)| *runtime == handle.id());
-        let registration = match known.and_then(|(_, known)| known.upgrade()) {
-            Some(known) => known,
-            None => {
-                let new = Arc::new(Registration::new(Arc::clone(&self), handle.clone())?);
-                all.retain(|(_, other)| other.strong_count() > 0);
-                // Most streams are only ever attached to one runtime.
-                all.reserve_exact(1);
-                all.push((handle.id(), Arc::downgrade(&new)));
-                new
-            }
-        };
-        drop(all);
-        Ok(Box::new(AttachedUnixStream {
-            registration: Some(registration),
-            stream: self,
-        }))
+        registration::attach(self)
     }
 
     /// Called only if the kernel does not report the other process.
@@ -210,197 +184,22 @@ impl Stream for UnixStream {
     }
 }
 
-/// The registration of a Unix socket with one runtime. It uses the socket's own descriptor, so an
-/// attachment never needs another one.
-///
-/// The socket is registered for writing only while it is full. Otherwise each read by the peer would
-/// wake the reader here, which costs one system call for each message.
-#[derive(Debug)]
-struct Registration {
-    runtime: Handle,
-    waiting: Mutex<Waiting>,
-    /// Whether the socket is registered for writing.
-    is_full: AtomicBool,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    /// `None` only during a new registration, or after that has failed.
-    socket: Option<AsyncFd<Descriptor>>,
-    /// The task that waits to read.
-    reader: Option<Waker>,
-}
-
-/// A descriptor that is registered with a runtime.
-#[derive(Debug)]
-struct Descriptor(Arc<UnixStream>);
-
-impl AsRawFd for Descriptor {
+impl AsRawFd for UnixStream {
     fn as_raw_fd(&self) -> RawFd {
-        self.0.socket.as_raw_fd()
+        self.socket.as_raw_fd()
     }
 }
 
-impl Registration {
-    fn new(stream: Arc<UnixStream>, runtime: Handle) -> io::Result<Self> {
-        let socket = register(Descriptor(stream), Interest::READABLE)?;
-        Ok(Self {
-            runtime,
-            waiting: Mutex::new(Waiting {
-                socket: Some(socket),
-                reader: None,
-            }),
-            is_full: AtomicBool::new(false),
-        })
+impl Socket for UnixStream {
+    const SHORT_READ_EMPTIES: bool = true;
+
+    fn registrations(&self) -> &Registrations<Self> {
+        &self.registrations
     }
 
-    /// Registers the socket again, for `interest`.
-    fn register_anew(&self, waiting: &mut Waiting, interest: Interest) -> io::Result<()> {
-        let _runtime = self.runtime.enter();
-        if let Some(socket) = waiting.socket.take() {
-            let descriptor = socket.into_inner();
-            let stream = Arc::clone(&descriptor.0);
-            let registered = register(descriptor, interest);
-            // If that fails, this restores a registration for reading, whose resources were just
-            // freed.
-            let registered =
-                registered.or_else(|_| register(Descriptor(stream), Interest::READABLE));
-            waiting.socket = Some(registered?);
-        }
-        // The reader waits for the old registration, so it must poll again.
-        let reader = waiting.reader.take();
-        reader.into_iter().for_each(Waker::wake);
-        Ok(())
+    fn is_here(&self) -> bool {
+        self.socket.get().is_ok()
     }
-
-    fn poll_read(
-        &self,
-        task: &mut Context<'_>,
-        mut read: impl FnMut() -> io::Result<usize>,
-        room: usize,
-    ) -> Poll<io::Result<usize>> {
-        let waiting = &mut *lock(&self.waiting);
-        loop {
-            let Some(socket) = &waiting.socket else {
-                return Poll::Pending;
-            };
-            let mut ready = match socket.poll_read_ready(task) {
-                Poll::Ready(Ok(ready)) => ready,
-                // This runtime has ended, and another one reads.
-                Poll::Ready(Err(_)) => return Poll::Pending,
-                Poll::Pending => {
-                    let reader = waiting.reader.as_ref();
-                    if !reader.is_some_and(|reader| reader.will_wake(task.waker())) {
-                        waiting.reader = Some(task.waker().clone());
-                    }
-                    return Poll::Pending;
-                }
-            };
-            match read() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Ok(length) => {
-                    if 0 < length && length < room {
-                        // A read that did not fill the buffer emptied the socket.
-                        ready.clear_ready();
-                    }
-                    return Poll::Ready(Ok(length));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-
-    /// Waits for room in a socket that is full.
-    fn poll_room(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let waiting = &mut *lock(&self.waiting);
-        if !self.is_full.swap(true, Ordering::Relaxed) {
-            self.register_anew(waiting, Interest::READABLE | Interest::WRITABLE)?;
-        }
-        let Some(socket) = &waiting.socket else {
-            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-        };
-        ready!(socket.poll_write_ready(task))?.clear_ready();
-        Poll::Ready(Ok(()))
-    }
-
-    /// Registers for reading only, after a write has succeeded.
-    fn has_room(&self) -> io::Result<()> {
-        if self.is_full.load(Ordering::Relaxed) {
-            let waiting = &mut *lock(&self.waiting);
-            if self.is_full.swap(false, Ordering::Relaxed) {
-                self.register_anew(waiting, Interest::READABLE)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A Unix socket that is attached to one runtime. Attachments of one runtime share a registration,
-/// which wakes the last of their tasks to poll for reading.
-#[derive(Debug)]
-struct AttachedUnixStream {
-    stream: Arc<UnixStream>,
-    /// `None` only during the drop.
-    registration: Option<Arc<Registration>>,
-}
-
-impl AttachedUnixStream {
-    fn registration(&self) -> io::Result<&Registration> {
-        let registration = self.registration.as_deref();
-        registration.ok_or_else(|| io::ErrorKind::NotConnected.into())
-    }
-}
-
-impl AttachedStream for AttachedUnixStream {
-    fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let room = buffer.len();
-        let read = || self.stream.try_read(buffer);
-        self.registration()?.poll_read(task, read, room)
-    }
-
-    fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            match self.stream.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(self.registration()?.poll_room(task))?;
-                }
-                Ok(written) => {
-                    if written == bytes.len() {
-                        self.registration()?.has_room()?;
-                    }
-                    return Poll::Ready(Ok(written));
-                }
-                Err(error) => return Poll::Ready(Err(error)),
-            }
-        }
-    }
-}
-
-impl Drop for AttachedUnixStream {
-    fn drop(&mut self) {
-        if self.stream.socket.get().is_err() {
-            // This is a forked child: the mutexes and the runtime are copies of the parent's.
-            mem::forget(self.registration.take());
-            return;
-        }
-        // The next attachment of the runtime must find this registration, or none.
-        let all = lock(&self.stream.registrations);
-        let mut reader = None;
-        if let Some(registration) = self.registration.take() {
-            if Arc::strong_count(&registration) == 1 {
-                reader = lock(&registration.waiting).reader.take();
-            }
-            drop(registration);
-        }
-        drop(all);
-        // Dropping the waker may drop a task, and with it another attachment.
-        drop(reader);
-    }
-}
-
-/// Locks a mutex, and ignores poisoning: no code under these mutexes panics between two changes.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A bound Unix socket. A forked child does not inherit it.
