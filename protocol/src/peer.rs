@@ -23,6 +23,10 @@ pub struct Peer {
     /// Whether the process id is the client's claim, because the kernel has none for it: the process is outside
     /// of the manager's pid namespace, or not on the manager's machine. A client can claim any id.
     pub is_claimed: bool,
+    /// The machine of the process, as the manager sees it, if it may be another one than that of the manager.
+    /// Process ids of different machines have nothing to do with each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
 }
 
 impl Peer {
@@ -35,6 +39,7 @@ impl Peer {
             label: label.to_owned(),
             is_watched: true,
             is_claimed: false,
+            host: None,
         }
     }
 
@@ -45,6 +50,12 @@ impl Peer {
             is_claimed: true,
             ..self
         }
+    }
+
+    /// Adds the machine of the process.
+    #[must_use]
+    pub fn at_host(self, host: Option<String>) -> Self {
+        Self { host, ..self }
     }
 
     /// Marks the peer as one of which the manager notices only the end of the connection.
@@ -65,8 +76,12 @@ impl fmt::Display for Peer {
             label,
             is_watched,
             is_claimed,
+            host,
         } = self;
         write!(f, "process {pid} ")?;
+        if let Some(host) = host {
+            write!(f, "at {} ", Printable(host))?;
+        }
         if *is_claimed {
             f.write_str("by its own account ")?;
         }

@@ -224,6 +224,10 @@ impl Connection {
                 };
             }
             let (why, advice) = match (address.path(), error.kind()) {
+                // Something is there, and the reason says what to do.
+                (None, io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidData) => {
+                    (error.to_string(), String::new())
+                }
                 // The path is free: it has no socket, or one without a listener.
                 (_, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) | (None, _) => {
                     (error.to_string(), advice(&address, asker()))
@@ -307,37 +311,40 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, secret, shard_of, frame_bytes, capabilities) = match Response::decode(&frame)
-        {
-            Ok(Response::Welcome {
-                version: frame::VERSION,
-                incarnation,
-                session,
-                secret,
-                frame_bytes,
-                capabilities,
-                shard,
-            }) => (
-                SessionId::new(session),
-                secret,
-                ShardOf { incarnation, shard },
-                usize::try_from(frame_bytes).unwrap_or(usize::MAX),
-                capabilities,
-            ),
-            Ok(Response::Welcome { version, .. }) => {
-                return Err(CallError::Protocol(format!(
-                    "it speaks version {version}, not {}",
-                    frame::VERSION
-                )));
-            }
-            Ok(Response::Bye { reason }) => return Err(lost(reason)),
-            Ok(_) => {
-                return Err(CallError::Protocol(
-                    "the first frame is no welcome".to_owned(),
-                ));
-            }
-            Err(error) => return Err(CallError::Protocol(error.to_string())),
-        };
+        let (session, secret, shard_of, frame_bytes, capabilities, endpoints) =
+            match Response::decode(&frame) {
+                Ok(Response::Welcome {
+                    version: frame::VERSION,
+                    incarnation,
+                    session,
+                    secret,
+                    frame_bytes,
+                    capabilities,
+                    shard,
+                    endpoints,
+                }) => (
+                    SessionId::new(session),
+                    secret,
+                    ShardOf { incarnation, shard },
+                    usize::try_from(frame_bytes).unwrap_or(usize::MAX),
+                    capabilities,
+                    // A later release may have addresses that this one does not know.
+                    endpoints.iter().filter_map(|it| it.parse().ok()).collect(),
+                ),
+                Ok(Response::Welcome { version, .. }) => {
+                    return Err(CallError::Protocol(format!(
+                        "it speaks version {version}, not {}",
+                        frame::VERSION
+                    )));
+                }
+                Ok(Response::Bye { reason }) => return Err(lost(reason)),
+                Ok(_) => {
+                    return Err(CallError::Protocol(
+                        "the first frame is no welcome".to_owned(),
+                    ));
+                }
+                Err(error) => return Err(CallError::Protocol(error.to_string())),
+            };
         state.allow(frame_bytes);
         // The manager may have sent more frames with its welcome, such as the reason for a hang-up.
         state.take_in().map_err(lost)?;
@@ -349,6 +356,7 @@ impl Connection {
             secret,
             frame_bytes,
             shard_of,
+            endpoints,
             capabilities,
             stream: OnlyHere::new(stream),
             shared: OnlyHere::new(Mutex::new(Shared::new(state))),

@@ -47,6 +47,8 @@ pub(crate) struct Connection {
     pub(super) frame_bytes: usize,
     /// The shard and incarnation at the other end.
     pub(super) shard_of: ShardOf,
+    /// The addresses at which clients on other machines reach the manager.
+    pub(super) endpoints: Vec<Address>,
     /// The capabilities of the manager beyond the base of the protocol, including whether it needs the task
     /// or thread of each call.
     pub(crate) capabilities: Capabilities,
@@ -125,6 +127,11 @@ impl Connection {
     /// Returns the shard and incarnation at the other end.
     pub(crate) const fn shard_of(&self) -> ShardOf {
         self.shard_of
+    }
+
+    /// Returns the addresses at which clients on other machines reach the manager.
+    pub(crate) fn endpoints(&self) -> &[Address] {
+        &self.endpoints
     }
 
     /// Locks the shared state. Returns `None` in a forked child.

@@ -50,6 +50,7 @@ pub(super) fn welcome() -> Response<'static> {
         frame_bytes: 8 << 20,
         capabilities: Capabilities::ALL.without(Capability::Callers),
         shard: Shard::ALONE,
+        endpoints: Vec::new(),
     }
 }
 

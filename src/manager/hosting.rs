@@ -76,6 +76,8 @@ impl Inside {
         let server = |(claim, listener)| Server {
             claim,
             listener,
+            others: Vec::new(),
+            endpoints: Arc::default(),
             kinds: self.kinds.clone(),
             limits: self.limits,
             budgets: budgets.clone(),

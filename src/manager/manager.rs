@@ -74,6 +74,14 @@ impl Manager {
         self.reach.address()
     }
 
+    /// Returns the addresses at which clients on other machines reach the manager, each with the port and the
+    /// fingerprint of the public key. The host is that of the address that the manager was told to listen at, so
+    /// another machine may know it by another name. A program without the feature `net` gets none.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Address] {
+        self.reach.first().endpoints()
+    }
+
     /// Returns the id of the process that hosts the manager, if this program has [spawned](Self::spawn) it and
     /// the process still runs when this is called. A manager on threads of this program has this process's id, and the events and
     /// `ps` show the process of a manager that this handle has connected to.

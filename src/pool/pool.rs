@@ -177,6 +177,8 @@ impl PoolBuilder {
         let server = Server {
             claim,
             listener,
+            others: Vec::new(),
+            endpoints: Arc::default(),
             kinds: kinds::kinds(),
             budgets: Budgets::new(limits),
             limits,

@@ -1,18 +1,18 @@
 //! The inside of a manager: accepts clients, hosts objects, and serves requests.
 //!
-//! It may import the actors, the protocol, `access`, `address`, `error`, `fence_file`, `files`, `limits`,
-//! `telemetry` and `transport`, and never `client`.
+//! It never imports `client`. ARCHITECTURE.md lists what it imports.
 //!
 //! | module | contents |
 //! | --- | --- |
 //! | `kinds`, `supervisor` | the spawning and the lookup of objects |
-//! | `claim` | the exclusive right to an address |
-//! | `state` | what a manager keeps on the disk for later managers |
+//! | `claim`, `state` | the exclusive right to an address, and what is on the disk for later managers |
 //! | `session` | one client |
 //! | `budgets` | the limits on what all shards of a manager store together |
 //! | `inspection`, `deadlock` | queries of all objects |
 //! | `server`, `shards`, `spare` | one shard, the threads of all shards, and a descriptor that each keeps |
+//! | `acceptors`, `network` | how clients reach a shard, and the endpoints that other machines reach |
 
+mod acceptors;
 pub(crate) mod budgets;
 pub(crate) mod claim;
 pub(crate) mod deadlock;

@@ -27,10 +27,12 @@ use tokio::{
 
 use crate::{
     access::{Access, Right},
+    address::Address,
     background,
     error::{StartError, lack},
     limits::Limits,
     server::{
+        acceptors::Acceptors,
         budgets::Budgets,
         claim::claim::Claim,
         deadlock::{policy::DeadlockPolicy, watch::watch},
@@ -62,6 +64,10 @@ use crate::{
 pub(crate) struct Server {
     pub(crate) claim: Claim,
     pub(crate) listener: Box<dyn Listener>,
+    /// The listeners for clients that do not come by the claimed address.
+    pub(crate) others: Vec<Box<dyn Listener>>,
+    /// The addresses at which clients on other machines reach the manager.
+    pub(crate) endpoints: Arc<[Address]>,
     pub(crate) kinds: Kinds,
     pub(crate) limits: Limits,
     pub(crate) budgets: Budgets,
@@ -112,6 +118,18 @@ impl ServerRuntime {
         let runtime = runtime.map_err(|error| StartError::System(lack(&error)))?;
         Ok(Self(Some(runtime)))
     }
+
+    /// Enters the runtime, so that sockets are attached to it.
+    #[cfg(feature = "net")]
+    pub(super) fn enter(&self) -> Option<runtime::EnterGuard<'_>> {
+        self.0.as_ref().map(Runtime::enter)
+    }
+
+    /// Runs a future on this thread.
+    #[cfg(feature = "net")]
+    pub(super) fn block_on<F: Future>(&self, future: F) -> Option<F::Output> {
+        Some(self.0.as_ref()?.block_on(future))
+    }
 }
 
 impl Drop for ServerRuntime {
@@ -150,6 +168,8 @@ impl Server {
         let Self {
             mut claim,
             listener,
+            others,
+            endpoints,
             kinds,
             limits,
             budgets:
@@ -163,8 +183,8 @@ impl Server {
             state,
             left,
         } = self;
-        let mut acceptor = match listener.attach() {
-            Ok(acceptor) => acceptor,
+        let mut acceptors = match Acceptors::attach(listener, others) {
+            Ok(acceptors) => acceptors,
             Err(error) => return manager::listen_failed(&error),
         };
         let shard_of = claim.shard_of();
@@ -200,6 +220,7 @@ impl Server {
             calls_at_limit: CALLS_AT_LIMIT,
             shard_of,
             secret,
+            endpoints,
             unread,
             arriving,
             seeks_deadlocks,
@@ -223,7 +244,7 @@ impl Server {
                 let moved = tokio::select! {
                     _ = &mut stop => break,
                     () = accept_clients(
-                        &*acceptor,
+                        &acceptors,
                         &mut spare,
                         &access,
                         &context,
@@ -236,11 +257,8 @@ impl Server {
                     moved = claim.moved() => moved,
                 };
                 match moved {
-                    Ok(listener) => match listener.attach() {
-                        Ok(attached) => {
-                            manager::address_restored(claim.address());
-                            acceptor = attached;
-                        }
+                    Ok(listener) => match acceptors.replace(listener) {
+                        Ok(()) => manager::address_restored(claim.address()),
                         Err(error) => {
                             manager::listen_failed(&error);
                             break;
@@ -259,7 +277,7 @@ impl Server {
             let _ = context.end.set(why);
         }
         // The address is freed before the sessions end, so that new clients do not find this manager.
-        drop((claim, acceptor));
+        drop((claim, acceptors));
         sessions.shutdown().await;
         deadlines.abort();
         endings.abort();

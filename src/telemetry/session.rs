@@ -1,5 +1,7 @@
 //! Events and numbers of sessions.
 
+#[cfg(feature = "net")]
+use std::net::IpAddr;
 use std::{rc::Rc, sync::Arc};
 
 use lockkeeper_actors::Shell;
@@ -11,6 +13,13 @@ use crate::telemetry::{metrics as names, target};
 pub(crate) fn client_refused(reason: &str) {
     metrics::counter!(names::REFUSED_CLIENTS).increment(1);
     tracing::warn!(target: target::SESSION, reason, "client refused");
+}
+
+/// Records that a manager refused a client of another machine, which has not proved that it has a key.
+#[cfg(feature = "net")]
+pub(crate) fn caller_refused(host: IpAddr, reason: &str) {
+    metrics::counter!(names::REFUSED_CLIENTS).increment(1);
+    tracing::warn!(target: target::SESSION, %host, reason, "client refused");
 }
 
 /// The span of a session. A drop without `end` means that the manager ends.
@@ -31,6 +40,7 @@ impl SessionSpan {
             session = id.number(),
             uid,
             pid = peer.pid,
+            host = peer.host,
             program = peer.program,
             label = peer.label,
             "session begun"

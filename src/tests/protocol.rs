@@ -19,6 +19,7 @@ use lockkeeper_protocol::{
     frame::{
         ANSWER_MARGIN_BYTES, Capabilities, Capability, FIRST_FRAME_BYTES, Inbox, Request, Response,
     },
+    handshake::{self, Certificate, ClientBegun, Key, ManagerBegun},
     operations::{
         Acquire, ForceUnlock, Get, GetBarrierStatus, GetLockStatus, GetSemaphoreStatus, Granted,
         Read, Release, Set,
@@ -200,7 +201,7 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
 
 /// Returns the responses in the document's reference section, in order.
 fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
-    let welcome = |shard| Response::Welcome {
+    let welcome = |shard, endpoints: &[&str]| Response::Welcome {
         version: 1,
         incarnation: INCARNATION,
         session: SESSION.number(),
@@ -208,6 +209,7 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         frame_bytes: 64 << 20,
         capabilities: Capabilities::ALL.without(Capability::Callers),
         shard,
+        endpoints: endpoints.iter().map(|it| (*it).to_owned()).collect(),
     };
     let second_of_two = Shard::new(1, 2).expect("the index is below the count");
     let opened = Response::Opened {
@@ -231,8 +233,9 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         reason: "a second hello".to_owned(),
     };
     vec![
-        welcome(Shard::ALONE),
-        welcome(second_of_two),
+        welcome(Shard::ALONE, &[]),
+        welcome(second_of_two, &[]),
+        welcome(Shard::ALONE, &["tls://host:7000"]),
         opened,
         reply,
         fault,
@@ -258,11 +261,15 @@ pub(super) fn fresh_grant() -> Granted {
 /// The heading of the session that the document shows.
 pub(crate) const WHOLE_SESSION: &str = "## A whole session";
 
+/// The heading of the handshake that the document shows.
+const HANDSHAKE: &str = "### The handshake";
+
 #[test]
 fn the_document_shows_each_frame_as_the_code_writes_it() {
     let mut shown = samples()
         .into_iter()
-        .filter(|sample| sample.mark != '=' && sample.section != WHOLE_SESSION);
+        .filter(|sample| sample.mark != '=')
+        .filter(|sample| ![WHOLE_SESSION, HANDSHAKE].contains(&sample.section));
     let release = encoded(&Release { grant: grant_of(2) });
     for request in shown_requests(&release) {
         is_next(
@@ -294,7 +301,8 @@ fn the_code_reads_each_frame_that_the_document_shows() {
     let mut requests = shown_requests(&release).into_iter();
     let body = encoded(&Ok::<_, Refusal>(fresh_grant()));
     let mut responses = shown_responses(&body).into_iter();
-    for sample in samples() {
+    let shown = samples().into_iter();
+    for sample in shown.filter(|sample| sample.section != HANDSHAKE) {
         let is_reference = sample.section != WHOLE_SESSION;
         match sample.mark {
             '>' => {
@@ -317,6 +325,32 @@ fn the_code_reads_each_frame_that_the_document_shows() {
         }
     }
     assert_eq!((requests.next(), responses.next()), (None, None));
+}
+
+#[test]
+fn the_document_shows_a_handshake_as_the_code_makes_it() {
+    let mut shown = samples()
+        .into_iter()
+        .filter(|sample| sample.section == HANDSHAKE);
+    let mut is_next = |mark, message: &[u8]| {
+        let mut frame = Vec::new();
+        handshake::append(&mut frame, message).expect("it is short");
+        is_next(&mut shown, mark, &frame, "a message of the handshake");
+    };
+    let key = || Key::new("k1", (0..32).collect()).expect("it is a key");
+    let certificate = Certificate::of(b"certificate");
+    let client = ClientBegun::new(key(), certificate, [0x11; 32], 0).expect("it encodes");
+    is_next('>', client.message());
+    let manager = ManagerBegun::read(client.message()).expect("the first message");
+    let manager = manager.challenge(key(), certificate, [0x22; 32]);
+    let manager = manager.expect("it encodes");
+    is_next('<', manager.message());
+    let client = client.challenged(manager.message()).expect("a challenge");
+    is_next('>', client.message());
+    let accepted = manager.proved(client.message()).expect("the right proof");
+    is_next('<', &accepted);
+    client.accepted(&accepted).expect("the right proof");
+    assert!(shown.next().is_none());
 }
 
 #[test]

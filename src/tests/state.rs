@@ -39,6 +39,8 @@ fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<State>) {
         .map(|(claim, listener)| Server {
             claim,
             listener,
+            others: Vec::new(),
+            endpoints: Arc::default(),
             kinds: Kinds::built_in(),
             limits,
             budgets: budgets.clone(),

@@ -177,6 +177,17 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
+    /// Decodes an array of texts.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the element is another one.
+    pub fn list_of_texts(&mut self) -> Result<Vec<String>, CodecError> {
+        let mut texts = Vec::new();
+        self.texts(|text| texts.push(text.to_owned()))?;
+        Ok(texts)
+    }
+
     /// Returns whether there are further elements.
     pub const fn has_more(&self) -> bool {
         self.left > 0

@@ -5,6 +5,8 @@
 
 use serde::{Serialize, Serializer, ser::SerializeSeq};
 
+use crate::codec::{error::CodecError, fields::Fields};
+
 /// A feature that a client or a manager may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
@@ -70,8 +72,15 @@ impl Capabilities {
         self.0 & capability.bit() != 0
     }
 
+    /// Decodes the capabilities of a peer.
+    pub(super) fn read(fields: &mut Fields<'_>) -> Result<Self, CodecError> {
+        let mut capabilities = Self::NONE;
+        fields.texts(|name| capabilities.add_named(name))?;
+        Ok(capabilities)
+    }
+
     /// Adds the capability with that name, if this release knows it.
-    pub(super) fn add_named(&mut self, name: &str) {
+    fn add_named(&mut self, name: &str) {
         let known = Capability::ALL
             .into_iter()
             .find(|known| known.name() == name);

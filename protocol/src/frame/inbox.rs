@@ -113,6 +113,11 @@ impl Inbox {
         begin
     }
 
+    /// Returns whether all received bytes were taken.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.len() == self.taken
+    }
+
     /// Returns the number of bytes that an incomplete message lacks.
     pub fn missing(&self) -> usize {
         let begun = self.buffer.get(self.taken..).unwrap_or_default();

@@ -144,8 +144,10 @@ pub enum Response<'a> {
         frame_bytes: u64,
         /// The manager's capabilities beyond the base.
         capabilities: Capabilities,
-        /// The shard of the session. A manager of one shard omits it.
+        /// The shard of the session. A manager of one shard without endpoints omits it.
         shard: Shard,
+        /// The addresses at which clients on other machines reach the manager. A manager without any omits them.
+        endpoints: Vec<String>,
     },
     /// The answer to `Open`: the object's number and name, and its operations in order.
     Opened {
@@ -273,14 +275,18 @@ impl Encode for Response<'_> {
                 frame_bytes,
                 capabilities,
                 shard,
+                endpoints,
             } => {
                 let all = all.number(65u8).number(*version).number(*incarnation);
                 let all = all.number(*session).bytes(secret.bytes());
                 let all = all.number(*frame_bytes).value(capabilities);
-                if *shard == Shard::ALONE {
+                if endpoints.is_empty() && *shard == Shard::ALONE {
                     all
-                } else {
+                } else if endpoints.is_empty() {
                     all.number(shard.index()).number(shard.of())
+                } else {
+                    let all = all.number(shard.index()).number(shard.of());
+                    all.value(endpoints)
                 }
             }
             Self::Opened {
@@ -336,7 +342,7 @@ impl<'a> Request<'a> {
                     program: f.text()?,
                     label: f.text()?,
                     capabilities: if f.has_more() {
-                        capabilities(f)?
+                        Capabilities::read(f)?
                     } else {
                         Capabilities::NONE
                     },
@@ -414,11 +420,16 @@ impl<'a> Response<'a> {
                     session: f.number()?,
                     secret: secret(f.bytes()?)?,
                     frame_bytes: f.number()?,
-                    capabilities: capabilities(f)?,
+                    capabilities: Capabilities::read(f)?,
                     shard: if f.has_more() {
                         shard(f.number()?, f.number()?)?
                     } else {
                         Shard::ALONE
+                    },
+                    endpoints: if f.has_more() {
+                        f.list_of_texts()?
+                    } else {
+                        Vec::new()
                     },
                 };
                 fields.end_of_known()?;
@@ -460,13 +471,6 @@ impl<'a> Response<'a> {
 fn secret(bytes: &[u8]) -> Result<SessionSecret, CodecError> {
     let secret = SessionSecret::read(bytes);
     secret.ok_or_else(|| CodecError::new(format!("a secret is not {} bytes", bytes.len())))
-}
-
-/// Decodes the capabilities of a peer.
-fn capabilities(fields: &mut Fields<'_>) -> Result<Capabilities, CodecError> {
-    let mut capabilities = Capabilities::NONE;
-    fields.texts(|name| capabilities.add_named(name))?;
-    Ok(capabilities)
 }
 
 /// Returns the shard with that index.

@@ -106,6 +106,17 @@ pub(super) fn responses() -> Vec<Response<'static>> {
             frame_bytes: 64 << 20,
             capabilities: Capabilities::ALL,
             shard: Shard::ALONE,
+            endpoints: Vec::new(),
+        },
+        Response::Welcome {
+            version: VERSION,
+            incarnation: 1,
+            session: 3,
+            secret: secret(3),
+            frame_bytes: 64 << 20,
+            capabilities: Capabilities::ALL,
+            shard: Shard::ALONE,
+            endpoints: vec!["tls://host:7000".to_owned(), "tls://[::1]:7000".to_owned()],
         },
         Response::Welcome {
             version: VERSION,
@@ -115,6 +126,7 @@ pub(super) fn responses() -> Vec<Response<'static>> {
             frame_bytes: 64 << 20,
             capabilities: Capabilities::ALL,
             shard: Shard::new(1, 2).expect("the second of two"),
+            endpoints: Vec::new(),
         },
         Response::Opened {
             seq: 1,
@@ -381,7 +393,20 @@ fn first_frames_of_earlier_and_later_releases_are_read() {
         }) => Some((capabilities, shard)),
         _ => None,
     };
-    let later = value::encode(&(65, VERSION, 1, 2, secret, 64, can, 0, 1, [(), ()])).unwrap();
+    let later = value::encode(&(
+        65,
+        VERSION,
+        1,
+        2,
+        secret,
+        64,
+        can,
+        0,
+        1,
+        ["tls://h:1"],
+        [(), ()],
+    ))
+    .unwrap();
     assert_eq!(welcome(&later), Some((known, Shard::ALONE)));
     let alone = value::encode(&(65, VERSION, 1, 2, secret, 64, ["callers"])).unwrap();
     let callers = Capabilities::NONE.with(Capability::Callers);

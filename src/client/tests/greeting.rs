@@ -136,6 +136,7 @@ async fn another_version_is_named() {
         frame_bytes: 1,
         capabilities: Capabilities::ALL.without(Capability::Callers),
         shard: Shard::ALONE,
+        endpoints: Vec::new(),
     }))
     .await;
     assert_eq!(
@@ -160,6 +161,7 @@ async fn a_manager_of_an_earlier_release_gets_no_frame_that_it_does_not_know() {
             frame_bytes: 8 << 20,
             capabilities,
             shard: Shard::ALONE,
+            endpoints: Vec::new(),
         })
         .await;
     let connection = patiently(greet).await.unwrap().unwrap();

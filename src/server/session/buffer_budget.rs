@@ -18,6 +18,8 @@ use std::{
     task::Waker,
 };
 
+use crate::transport::stream::Stream;
+
 /// The budget of all sessions of a manager, shared by its shards.
 #[derive(Debug)]
 pub(crate) struct BufferBudget {
@@ -28,14 +30,36 @@ pub(crate) struct BufferBudget {
     /// The number of sessions that wait outside the queue.
     unqueued: AtomicUsize,
     waiters: Mutex<Waiters>,
-    /// The processes that have sessions. Those without a known id count as one.
-    processes: Mutex<HashMap<Option<u32>, Weak<Process>>>,
+    /// The processes that have sessions.
+    processes: Mutex<HashMap<Party, Weak<Process>>>,
 }
 
-/// The bytes that the sessions of one process use.
+/// Whose sessions count together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Party {
+    /// A process, by the id that the kernel has told.
+    Process(u32),
+    /// All processes of another machine, which could claim any id.
+    Host(String),
+    /// All others.
+    Unknown,
+}
+
+impl Party {
+    /// Returns the party at the other end of a stream, by its process id if the kernel knows it.
+    pub(super) fn of(pid: Option<u32>, stream: &dyn Stream) -> Self {
+        match (pid, stream.peer_host()) {
+            (Some(pid), _) => Self::Process(pid),
+            (None, Some(host)) => Self::Host(host),
+            (None, None) => Self::Unknown,
+        }
+    }
+}
+
+/// The bytes that the sessions of one party use.
 #[derive(Debug)]
 struct Process {
-    pid: Option<u32>,
+    party: Party,
     used: AtomicUsize,
 }
 
@@ -43,7 +67,7 @@ struct Process {
 /// visits each process once.
 #[derive(Debug, Default)]
 struct Waiters {
-    processes: BTreeMap<Option<u32>, WaitingProcess>,
+    processes: BTreeMap<Party, WaitingProcess>,
     queued: usize,
     unqueued: usize,
     /// The number of the session that began to wait last.
@@ -70,7 +94,7 @@ pub(super) enum Waiting {
 impl Waiters {
     /// Adds a session that waits.
     fn insert(&mut self, process: &Arc<Process>, number: u64, waiting: Waiting, waker: Waker) {
-        let of = self.processes.entry(process.pid);
+        let of = self.processes.entry(process.party.clone());
         let of = of.or_insert_with(|| WaitingProcess {
             process: Arc::clone(process),
             queued: BTreeMap::new(),
@@ -85,7 +109,7 @@ impl Waiters {
 
     /// Removes a session, and returns how it has waited.
     fn remove(&mut self, process: &Process, number: u64) -> Option<Waiting> {
-        let of = self.processes.get_mut(&process.pid)?;
+        let of = self.processes.get_mut(&process.party)?;
         let waiting = if of.queued.remove(&number).is_some() {
             Waiting::Queued
         } else {
@@ -93,7 +117,7 @@ impl Waiters {
             Waiting::Unqueued
         };
         if of.is_empty() {
-            self.processes.remove(&process.pid);
+            self.processes.remove(&process.party);
         }
         self.recount(waiting, -1);
         Some(waiting)
@@ -126,18 +150,21 @@ impl BufferBudget {
         }
     }
 
-    /// Begins the account of a session of a process, whose id the kernel has told.
-    pub(super) fn account(self: &Arc<Self>, pid: Option<u32>) -> BufferAccount {
+    /// Begins the account of a session.
+    pub(super) fn account(self: &Arc<Self>, party: Party) -> BufferAccount {
         let mut processes = lock(&self.processes);
-        let known = processes.get(&pid).and_then(Weak::upgrade);
+        let known = processes.get(&party).and_then(Weak::upgrade);
         let process = known.unwrap_or_else(|| {
             // A process that has ended leaves an entry until there are twice as many.
             if processes.len() == processes.capacity() {
                 processes.retain(|_, process| process.strong_count() > 0);
             }
             let used = AtomicUsize::new(0);
-            let process = Arc::new(Process { pid, used });
-            processes.insert(pid, Arc::downgrade(&process));
+            let process = Arc::new(Process {
+                party: party.clone(),
+                used,
+            });
+            processes.insert(party, Arc::downgrade(&process));
             process
         });
         BufferAccount {
@@ -346,7 +373,7 @@ mod tests {
         pids: [u32; N],
     ) -> (Arc<BufferBudget>, [BufferAccount; N]) {
         let budget = Arc::new(BufferBudget::new(most));
-        let accounts = pids.map(|pid| budget.account(Some(pid)));
+        let accounts = pids.map(|pid| budget.account(Party::Process(pid)));
         (budget, accounts)
     }
 
@@ -388,7 +415,7 @@ mod tests {
         }
         assert_eq!((budget.used(), budget.waiters()), (50, 15));
         // The sessions of the process wait in the queue, and the others pass them.
-        let other = budget.account(Some(2));
+        let other = budget.account(Party::Process(2));
         for _ in 0..3 {
             assert!(other.has_room() && other.wait(Waiting::Queued, waker));
             other.set(60);
@@ -397,8 +424,8 @@ mod tests {
         }
         // A third process has room beside two that use their shares.
         other.set(25);
-        let third = budget.account(None);
-        let same = budget.account(None);
+        let third = budget.account(Party::Host("10.0.0.1".to_owned()));
+        let same = budget.account(Party::Host("10.0.0.1".to_owned()));
         assert!(!other.has_room() && third.has_room());
         third.set(15);
         assert!(!same.has_room());
@@ -425,7 +452,7 @@ mod tests {
     fn processes_that_have_ended_are_forgotten() {
         let (budget, []) = budget_of(1, []);
         for pid in 0..10_000 {
-            drop(budget.account(Some(pid)));
+            drop(budget.account(Party::Process(pid)));
         }
         assert!(lock(&budget.processes).len() < 100);
     }
@@ -451,7 +478,7 @@ mod tests {
         let (budget, [first, second, third]) = budget_of(10, [1, 2, 2]);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let other = budget.account(Some(3));
+        let other = budget.account(Party::Process(3));
         second.set(5);
         other.set(5);
         assert!(!third.wait(Waiting::Queued, Waker::noop()));
@@ -488,7 +515,7 @@ mod tests {
             assert!(second.wait(Waiting::Queued, waker) && second.number.get() == 0);
             assert_eq!(budget.waiters(), 0);
         }
-        let same = budget.account(Some(3));
+        let same = budget.account(Party::Process(3));
         other.set(6);
         assert!(!same.wait(Waiting::Queued, waker) && !other.wait(Waiting::Unqueued, waker));
         assert!(first.wait(Waiting::Queued, waker) && budget.waiters() == 2);
@@ -500,7 +527,7 @@ mod tests {
     fn processes_take_turns_in_the_order_of_their_first_sessions() {
         let (budget, accounts) = budget_of(100, [7, 7, 3, 5, 3, 7]);
         let waker = Waker::noop();
-        let all = budget.account(None);
+        let all = budget.account(Party::Unknown);
         all.set(100);
         for account in &accounts {
             assert!(!account.wait(Waiting::Queued, waker));
@@ -520,7 +547,9 @@ mod tests {
         let (budget, [greedy, other]) = budget_of(10, [1, 2]);
         let begun = Instant::now();
         greedy.set(5);
-        let waiting: Vec<_> = (0..MANY).map(|_| budget.account(Some(1))).collect();
+        let waiting: Vec<_> = (0..MANY)
+            .map(|_| budget.account(Party::Process(1)))
+            .collect();
         for (count, session) in waiting.iter().enumerate() {
             let waiting = match count % 2 {
                 0 => Waiting::Queued,

@@ -14,6 +14,7 @@ use lockkeeper_protocol::{ManagerSecret, ShardOf};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    address::Address,
     limits::Limits,
     server::{
         session::{buffer_budget::BufferBudget, peer_watch::PeerWatches},
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) calls_at_limit: usize,
     pub(crate) shard_of: ShardOf,
     pub(crate) secret: ManagerSecret,
+    /// The addresses at which clients on other machines reach the manager.
+    pub(crate) endpoints: Arc<[Address]>,
     /// The budget of unread bytes for all sessions of the manager.
     pub(crate) unread: Arc<BufferBudget>,
     /// The budget of messages that have arrived in part, for all sessions of the manager.

@@ -6,7 +6,11 @@ use lockkeeper_protocol::frame::Response;
 
 use crate::{
     limits::Limits,
-    server::session::{buffer_budget::BufferBudget, context::Context, outgoing::Outgoing},
+    server::session::{
+        buffer_budget::{BufferBudget, Party},
+        context::Context,
+        outgoing::Outgoing,
+    },
     telemetry::session,
     transport::stream::Stream,
 };
@@ -38,7 +42,7 @@ impl Drop for Farewell<'_> {
 /// Refuses a client with a reason.
 pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
-    let budget = Arc::new(BufferBudget::new(0)).account(None);
+    let budget = Arc::new(BufferBudget::new(0)).account(Party::Unknown);
     drop(Farewell {
         outgoing: &Outgoing::new(limits, budget, Rc::default()),
         stream,

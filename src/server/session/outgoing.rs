@@ -468,7 +468,10 @@ mod tests {
     use serde::{Serialize, Serializer};
 
     use super::*;
-    use crate::server::session::{buffer_budget::BufferBudget, tests::House};
+    use crate::server::session::{
+        buffer_budget::{BufferBudget, Party},
+        tests::House,
+    };
 
     /// A reply that exceeds the limit, and counts how often it is encoded.
     struct Huge(Rc<Cell<usize>>);
@@ -502,7 +505,7 @@ mod tests {
         let stalled = |_: &[u8]| Poll::Pending;
         let reading = |bytes: &[u8]| Poll::Ready(Ok(bytes.len()));
         let budget = Arc::new(BufferBudget::new(1));
-        let [other, own] = [(); 2].map(|()| budget.account(None));
+        let [other, own] = [(); 2].map(|()| budget.account(Party::Unknown));
         other.set(1);
         let outgoing = Outgoing::new(limits, own, Rc::default());
         for seq in 1..=5 {

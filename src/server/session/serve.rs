@@ -18,6 +18,7 @@ use tokio::time;
 use crate::{
     access::Right,
     server::session::{
+        buffer_budget::Party,
         context::{Context, End, LeftClient},
         farewell::{Farewell, refuse},
         hello::hello,
@@ -49,8 +50,9 @@ pub(crate) async fn serve(
     };
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let pid = stream.peer_pid();
-    let incoming = Incoming::new(context.arriving.account(pid));
-    let unread = context.unread.account(pid);
+    let party = Party::of(pid, &*stream);
+    let incoming = Incoming::new(context.arriving.account(party.clone()));
+    let unread = context.unread.account(party);
     let full_sinks = context.shell.full_sinks();
     let outgoing = Rc::new(Outgoing::new(context.limits, unread, full_sinks));
     // When the manager ends, it drops this task, and the farewell is sent.
@@ -75,7 +77,7 @@ pub(crate) async fn serve(
             }
         };
         let watch = PeerWatch::begin(id, pid, &*stream, &outgoing, &context.watches);
-        let peer = Arc::new(watch.note(peer));
+        let peer = Arc::new(watch.note(peer.at_host(stream.peer_host())));
         inbox.allow(context.limits.frame_bytes);
         outgoing.put(&Response::Welcome {
             version: frame::VERSION,
@@ -89,6 +91,11 @@ pub(crate) async fn serve(
                 Capabilities::ALL.without(Capability::Callers)
             },
             shard: context.shard_of.shard,
+            endpoints: context
+                .endpoints
+                .iter()
+                .map(|it| it.clone().into())
+                .collect(),
         });
         let uid = stream.peer_user().map(|user| user.uid);
         let span = session::SessionSpan::begin(id, &peer, uid);

@@ -96,6 +96,7 @@ impl House {
             calls_at_limit: CALLS_AT_LIMIT,
             shard_of,
             secret: SECRET,
+            endpoints: Arc::default(),
             unread: Arc::new(BufferBudget::new(limits.unread_bytes)),
             arriving: Arc::new(BufferBudget::new(arriving_bytes(limits.stored_bytes))),
             seeks_deadlocks: false,

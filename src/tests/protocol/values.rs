@@ -132,6 +132,12 @@ fn values_are_written_as_the_document_shows() {
         .show(&grant_of(2))
         .show(&ticket_of(2))
         .show(&peer())
+        .show(
+            &peer()
+                .claimed()
+                .unwatched()
+                .at_host(Some("192.0.2.7".to_owned())),
+        )
         .show(&Duration::from_millis(1500))
         .show(&abandoned())
         .show(&Ok::<(), Refusal>(()))

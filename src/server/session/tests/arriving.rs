@@ -13,6 +13,7 @@ use lockkeeper_protocol::{
 use crate::{
     limits::Limits,
     server::session::{
+        buffer_budget::Party,
         sizes::LARGE_BYTES,
         tests::{Client, Heard, House, encoded, number_of},
     },
@@ -99,7 +100,7 @@ async fn sessions_wait_for_the_room_of_messages_that_have_arrived_in_part() {
     }
     assert!(house.context.arriving.used() < LARGE_BYTES);
     // Another process has its own share.
-    let elsewhere = house.context.arriving.account(Some(1));
+    let elsewhere = house.context.arriving.account(Party::Process(1));
     assert!(elsewhere.has_room());
     // Messages that take little room are served, however many they are.
     let mut small = house.welcome().await;
@@ -172,7 +173,7 @@ async fn answer_all(house: &House, other: &mut Client) -> u32 {
 #[actix_rt::test]
 async fn session_whose_client_does_not_read_blocks_no_message_of_others() {
     let house = narrow_house(AN_HOUR);
-    let all = house.context.arriving.account(Some(1));
+    let all = house.context.arriving.account(Party::Process(1));
     all.set(2 * LARGE_BYTES);
     let mut first = house.welcome().await;
     let value = wait_for_change(&mut first, 20).await;
