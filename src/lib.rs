@@ -92,6 +92,8 @@ mod client;
 mod error;
 mod fence_file;
 mod files;
+#[cfg(feature = "net")]
+mod keys;
 mod limits;
 mod manager;
 #[cfg(feature = "net")]
@@ -265,6 +267,19 @@ pub mod kind {
             Swap, Value, ValueSpec, ValueStatus, Versioned, WaitChange,
         };
     }
+}
+
+/// What managers at network addresses need, with the feature `net`.
+///
+/// A manager that [listens](builders::ManagerBuilder::listen) at `tls://host:port` serves clients on other machines.
+/// Both sides have a copy of one key file, and prove that to each other before a session begins.
+///
+/// The feature is incomplete: there are no leases yet. If the network fails, the manager frees what a client holds
+/// once the connection has ended for the manager, while the client may still believe that it holds it. So let the
+/// resource check [fences](Fence).
+#[cfg(feature = "net")]
+pub mod net {
+    pub use crate::keys::{KeyFileError, make_key_file};
 }
 
 /// The proxies by their release rule, and types that proxies and tasks share.

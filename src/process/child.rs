@@ -161,6 +161,8 @@ impl Child {
         let assignment = Assignment {
             role: role.to_owned(),
             config,
+            #[cfg(feature = "net")]
+            keys: crate::keys::hand_over(),
         };
         let runtime = background::start()?.enter();
         // A process that another thread forks must inherit neither end, or this child would outlive its parent.

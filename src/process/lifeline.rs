@@ -27,6 +27,9 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "net")]
+use crate::keys::HandedKeys;
+
 /// The most bytes of one message over a lifeline.
 pub(super) const MOST_BYTES: usize = 64 << 20;
 
@@ -36,6 +39,9 @@ pub(super) const MOST_BYTES: usize = 64 << 20;
 pub(super) struct Assignment {
     pub(super) role: String,
     pub(super) config: Blob,
+    /// The keys with which the parent reaches managers over a network.
+    #[cfg(feature = "net")]
+    pub(super) keys: HandedKeys,
 }
 
 /// A message from the child.

@@ -59,10 +59,12 @@ impl Role {
             lifeline.failed(why.clone());
             return Err(io::Error::other(why));
         }
-        let Assignment { role, config } = codec::decode(&assignment).map_err(io::Error::other)?;
+        let assignment: Assignment = codec::decode(&assignment).map_err(io::Error::other)?;
+        #[cfg(feature = "net")]
+        crate::keys::take_over(assignment.keys);
         Ok(Some(Self {
-            name: role,
-            config,
+            name: assignment.role,
+            config: assignment.config,
             lifeline,
             handed,
         }))

@@ -137,6 +137,10 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::network_place",
         ],
     ),
+    (
+        "lockkeeper::keys",
+        &["sys", "protocol", "lockkeeper::files"],
+    ),
     ("lockkeeper::limits", &["protocol"]),
     (
         "lockkeeper::fence_file",
@@ -178,6 +182,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::background",
             "lockkeeper::error",
             "lockkeeper::files",
+            "lockkeeper::keys",
         ],
     ),
     (
