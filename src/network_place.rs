@@ -72,6 +72,16 @@ impl NetworkPlace {
             fingerprint,
         })
     }
+
+    /// Returns the endpoint that all shards have, without a fingerprint.
+    pub(crate) fn endpoint(&self) -> String {
+        let endpoint = Self {
+            shard: 0,
+            fingerprint: None,
+            ..self.clone()
+        };
+        endpoint.to_string()
+    }
 }
 
 /// Reads a number of decimal digits, without a sign.

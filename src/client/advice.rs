@@ -1,7 +1,7 @@
 //! The advice in an error that no manager was reached. It depends on the address and on the calling process.
 
 use crate::{
-    address::{Address, MEMORY},
+    address::{Address, MEMORY, TLS},
     files::own_uid,
 };
 
@@ -34,6 +34,11 @@ pub(super) fn advice(address: &Address, asker: Asker) -> String {
                                reached from other processes"
                 .to_owned(),
         };
+    }
+    if address.parts().0 == TLS {
+        return "start a manager that listens there (ManagerBuilder::listen), and keep its handle; between machines a \
+                firewall may be in the way"
+            .to_owned();
     }
     if address.is_unnamed() {
         return match asker {

@@ -6,6 +6,8 @@ use lockkeeper_sys::Inherited;
 
 use tokio::{runtime::Handle, sync::oneshot};
 
+#[cfg(feature = "net")]
+use crate::transport::tls::connect::Tls;
 use crate::{
     address::{Address, MEMORY, TLS, UNIX, add_scheme},
     transport::{
@@ -48,6 +50,11 @@ impl Endpoint {
         let transport: Arc<dyn Transport> = match scheme {
             UNIX => Arc::new(Unix),
             MEMORY => Arc::new(Memory),
+            #[cfg(feature = "net")]
+            TLS => match address.network() {
+                Some(place) => Arc::new(Tls::to(place)),
+                None => return Err(io::ErrorKind::InvalidInput.into()),
+            },
             other => REGISTERED.with(|all| all.get(other).cloned()).ok_or_else(|| {
                 let why = format!(
                     "this program has no transport for {other:?}: \

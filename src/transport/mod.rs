@@ -20,6 +20,8 @@ pub(crate) mod peer_process;
 pub(crate) mod register;
 mod registration;
 pub(crate) mod stream;
+#[cfg(feature = "net")]
+pub(crate) mod tls;
 #[expect(
     clippy::module_inception,
     reason = "a folder's main file has the folder's name, and this folder is public"

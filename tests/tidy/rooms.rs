@@ -146,7 +146,16 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         "lockkeeper::fence_file",
         &["sys", "protocol", "lockkeeper::files"],
     ),
-    ("lockkeeper::transport", &["sys", "lockkeeper::address"]),
+    (
+        "lockkeeper::transport",
+        &[
+            "sys",
+            "protocol",
+            "lockkeeper::address",
+            "lockkeeper::keys",
+            "lockkeeper::network_place",
+        ],
+    ),
     (
         "lockkeeper::access",
         &["lockkeeper::files", "lockkeeper::transport::stream"],

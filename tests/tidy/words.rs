@@ -113,6 +113,7 @@ const WORDS: &[Row<'_>] = &[
             "src/process/child.rs",
             "src/proxy/end.rs",
             "src/telemetry/call.rs",
+            "src/transport/tls/socket.rs",
         ],
         "take the time as an argument, or give the call a deadline",
     ),

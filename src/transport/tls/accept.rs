@@ -1,0 +1,279 @@
+//! The manager's side of a network connection: accepts it, and checks that the client has a key.
+//!
+//! Nothing here counts or limits connections: that is up to `server/network`. Invariant: a stream is returned only
+//! after the client has proved its key.
+
+use std::{
+    future, io,
+    net::{IpAddr, TcpListener},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use lockkeeper_protocol::{
+    frame::{Encode, Inbox, Response},
+    handshake::{self, HandshakeError, MOST_HANDSHAKE_BYTES, ManagerBegun, Nonce},
+};
+use lockkeeper_sys::Private;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use crate::{
+    address::Address,
+    keys::KeyRing,
+    network_place::NetworkPlace,
+    transport::{
+        register::register,
+        stream::{AttachedStream, Stream},
+        tls::{
+            identity::Identity,
+            socket::{Deadline, accept, bind, resolve},
+            stream::TlsStream,
+            trouble::of_client,
+        },
+    },
+};
+
+/// The time in which the name of a host has to be found to listen there.
+const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time that a client which is refused has to read the reason.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A bound endpoint that accepts no client yet.
+#[derive(Debug)]
+pub(crate) struct TlsEndpoint {
+    listener: Private<TcpListener>,
+    identity: Identity,
+    address: Address,
+}
+
+impl TlsEndpoint {
+    /// Binds a place, for a manager with that identity.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the place is not on this machine or in use.
+    pub(crate) fn bind(place: &NetworkPlace, identity: &Identity) -> io::Result<Self> {
+        let found = resolve(&place.host, place.port, Deadline::after(RESOLVE_PATIENCE))?;
+        let address = found.first().ok_or(io::ErrorKind::NotFound)?;
+        let listener = bind(*address)?;
+        let port = listener.get()?.local_addr()?.port();
+        let place = NetworkPlace {
+            host: place.host.clone(),
+            port,
+            shard: 0,
+            fingerprint: Some(identity.fingerprint()),
+        };
+        Ok(Self {
+            listener,
+            identity: identity.clone(),
+            address: Address::of_network(&place),
+        })
+    }
+
+    /// Returns the address, with the port that is bound and the fingerprint of the public key.
+    pub(crate) const fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Attaches the endpoint to the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the runtime cannot wait.
+    pub(crate) fn attach(self) -> io::Result<TlsAcceptor> {
+        Ok(TlsAcceptor {
+            listener: register(self.listener, Interest::READABLE)?,
+            identity: self.identity,
+        })
+    }
+}
+
+/// An endpoint that is attached to a runtime.
+#[derive(Debug)]
+pub(crate) struct TlsAcceptor {
+    listener: AsyncFd<Private<TcpListener>>,
+    identity: Identity,
+}
+
+impl TlsAcceptor {
+    /// Waits for the next caller, of which nothing is known but the machine.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error of the system, such as a lack of descriptors.
+    pub(crate) async fn accept(&self) -> io::Result<Caller> {
+        future::poll_fn(|task| self.poll_accept(task)).await
+    }
+
+    fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Caller>> {
+        loop {
+            let mut ready = ready!(self.listener.poll_read_ready(task))?;
+            let (socket, from) = match accept(self.listener.get_ref()) {
+                Ok(accepted) => accepted,
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => {
+                        ready.clear_ready();
+                        continue;
+                    }
+                    io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => continue,
+                    _ => return Poll::Ready(Err(error)),
+                },
+            };
+            let connection = self.identity.begin().map_err(io::Error::other)?;
+            let stream = TlsStream::new(socket, connection, from.ip());
+            return Poll::Ready(Ok(Caller {
+                stream: Arc::new(stream),
+                host: from.ip().to_canonical(),
+                identity: self.identity.clone(),
+            }));
+        }
+    }
+}
+
+/// A connection whose other side has not proved anything.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    stream: Arc<TlsStream>,
+    host: IpAddr,
+    identity: Identity,
+}
+
+/// A client that has proved its key.
+#[derive(Debug)]
+pub(crate) struct Authenticated {
+    pub(crate) stream: Arc<dyn Stream>,
+    /// The shard that the client wants to reach, which exists.
+    pub(crate) shard: u32,
+}
+
+impl Caller {
+    /// Returns the machine that the connection comes from.
+    pub(crate) const fn host(&self) -> IpAddr {
+        self.host
+    }
+
+    /// Shakes hands with the client of a manager with that many shards. The caller limits the time.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason why the client is refused, which it has been told if it speaks the protocol.
+    pub(crate) async fn authenticate(
+        self,
+        keys: &KeyRing,
+        shards: u32,
+    ) -> Result<Authenticated, String> {
+        let attached = Arc::clone(&self.stream).attach();
+        let attached = attached.map_err(|error| error.to_string())?;
+        match self.shake(&*attached, keys, shards).await {
+            Ok(shard) => {
+                self.stream.authenticated();
+                Ok(Authenticated {
+                    stream: self.stream,
+                    shard,
+                })
+            }
+            Err(Refusal::Silent(why)) => Err(why),
+            Err(Refusal::Told(reason)) => {
+                // The client may have left.
+                let _ = tokio::time::timeout(LAST_WORDS, say(&*attached, &reason)).await;
+                Err(reason)
+            }
+        }
+    }
+
+    async fn shake(
+        &self,
+        attached: &dyn AttachedStream,
+        keys: &KeyRing,
+        shards: u32,
+    ) -> Result<u32, Refusal> {
+        let mut inbox = Inbox::new(MOST_HANDSHAKE_BYTES);
+        let message = receive(attached, &mut inbox).await?;
+        let told = |name: &str, error| Refusal::Told(of_client(error, name));
+        let begun = ManagerBegun::read(&message).map_err(|error| told("", error))?;
+        let shard = begun.shard();
+        if shard >= shards {
+            let why = format!("this manager has no shard {shard}, only {shards}");
+            return Err(Refusal::Told(why));
+        }
+        let name = begun.key().to_owned();
+        let key = keys.find(&name).ok_or_else(|| {
+            let name = name.escape_default();
+            Refusal::Told(format!("the manager has no key of the name \"{name}\""))
+        })?;
+        let mut nonce: Nonce = [0; size_of::<Nonce>()];
+        getrandom::fill(&mut nonce).map_err(|error| Refusal::Silent(error.to_string()))?;
+        let failed = |error| told(&name, error);
+        let challenged = begun.challenge(key, self.identity.certificate(), nonce);
+        let challenged = challenged.map_err(failed)?;
+        send(attached, challenged.message()).await?;
+        let message = receive(attached, &mut inbox).await?;
+        if !inbox.is_empty() {
+            let early = "it went on before the manager had proved its key".to_owned();
+            return Err(failed(HandshakeError::BadMessage(early)));
+        }
+        let accepted = challenged.proved(&message).map_err(failed)?;
+        send(attached, &accepted).await?;
+        Ok(shard)
+    }
+}
+
+/// Why a client is refused.
+enum Refusal {
+    /// The client is gone, or does not speak the protocol.
+    Silent(String),
+    /// The client is told the reason.
+    Told(String),
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        Self::Silent(error.to_string())
+    }
+}
+
+async fn receive(attached: &dyn AttachedStream, inbox: &mut Inbox) -> Result<Vec<u8>, Refusal> {
+    let mut buffer = [0; 1024];
+    loop {
+        let message = inbox.next_message();
+        let message = message.map_err(|error| Refusal::Told(error.to_string()))?;
+        if let Some(message) = message {
+            return Ok(message.to_vec());
+        }
+        match future::poll_fn(|task| attached.poll_read(task, &mut buffer)).await? {
+            0 => {
+                return Err(Refusal::Silent(
+                    "it left before it had proved a key".to_owned(),
+                ));
+            }
+            length => inbox.feed(buffer.get(..length).unwrap_or_default()),
+        }
+    }
+}
+
+async fn send(attached: &dyn AttachedStream, message: &[u8]) -> Result<(), Refusal> {
+    let mut bytes = Vec::new();
+    let appended = handshake::append(&mut bytes, message);
+    appended.map_err(|error| Refusal::Silent(format!("{error:?}")))?;
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let written = future::poll_fn(|task| attached.poll_write(task, rest)).await?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Tells a client why it is refused, and waits until it has left: a socket that is closed with unread bytes would
+/// take the reason back.
+async fn say(attached: &dyn AttachedStream, reason: &str) -> Result<(), Refusal> {
+    let mut bye = Vec::new();
+    let reason = reason.to_owned();
+    let encoded = Response::Bye { reason }.encode_into(&mut bye, MOST_HANDSHAKE_BYTES);
+    encoded.map_err(|error| Refusal::Silent(error.to_string()))?;
+    send(attached, &bye).await?;
+    let mut buffer = [0; 1024];
+    while future::poll_fn(|task| attached.poll_read(task, &mut buffer)).await? > 0 {}
+    Ok(())
+}

@@ -1,0 +1,214 @@
+//! `Identity`: the key pair of a manager with a certificate that it has signed itself, and the settings of TLS.
+//!
+//! Nobody vouches for the certificate: the handshake after TLS (`protocol::handshake`) proves that the manager of
+//! this certificate has the shared key. Invariant: no session of TLS is resumed, because a resumed one has no
+//! certificate that could be checked.
+
+use std::{fmt, io, sync::Arc};
+
+use lockkeeper_protocol::handshake::{Certificate, sha256};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, ServerConfig,
+    SignatureScheme,
+    client::{
+        ClientConnection, Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, ring, verify_tls13_signature},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime},
+    server::{NoServerSessionStorage, ParsedCertificate, ServerConnection},
+    version::TLS13,
+};
+
+use crate::network_place::Fingerprint;
+
+/// The protocol that both sides name in the handshake of TLS, so that other services are noticed.
+const PROTOCOL: &[u8] = b"lockkeeper";
+
+/// The name that the client of TLS has to give. It is neither sent nor checked.
+const NAME: &str = "lockkeeper";
+
+/// What a manager shows to its clients.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    settings: Arc<ServerConfig>,
+    certificate: Certificate,
+    fingerprint: Fingerprint,
+}
+
+impl Identity {
+    /// Makes a key pair, as PKCS #8 in DER.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when there are no random numbers.
+    pub(crate) fn make() -> io::Result<Vec<u8>> {
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
+        Ok(pair.map_err(io::Error::other)?.serialize_der())
+    }
+
+    /// Signs a certificate with a key pair.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the bytes are no key pair of [`Self::make`].
+    pub(crate) fn of(pair: &[u8]) -> io::Result<Self> {
+        let der = PrivatePkcs8KeyDer::from(pair.to_vec());
+        // The error of rcgen may not contain the bytes.
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is no key pair");
+        let pair = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256);
+        let pair = pair.map_err(|_| damaged())?;
+        let parameters = CertificateParams::new([NAME.to_owned()]).map_err(io::Error::other)?;
+        let certificate = parameters.self_signed(&pair).map_err(io::Error::other)?;
+        let certificate = certificate.der().clone();
+        let hash = Certificate::of(&certificate);
+        let fingerprint = fingerprint(&certificate).map_err(io::Error::other)?;
+        let settings = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])
+            .map_err(io::Error::other)?
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], PrivateKeyDer::Pkcs8(der));
+        let mut settings = settings.map_err(|_| damaged())?;
+        settings.send_tls13_tickets = 0;
+        settings.session_storage = Arc::new(NoServerSessionStorage {});
+        settings.alpn_protocols = vec![PROTOCOL.to_vec()];
+        Ok(Self {
+            settings: Arc::new(settings),
+            certificate: hash,
+            fingerprint,
+        })
+    }
+
+    /// Returns the fingerprint of the public key.
+    pub(crate) const fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    pub(super) const fn certificate(&self) -> Certificate {
+        self.certificate
+    }
+
+    /// Begins TLS as the manager of a connection.
+    pub(super) fn begin(&self) -> Result<rustls::Connection, Error> {
+        let connection = ServerConnection::new(Arc::clone(&self.settings))?;
+        Ok(rustls::Connection::Server(connection))
+    }
+}
+
+/// Nothing of the key pair is printed.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Identity");
+        shown
+            .field("fingerprint", &self.fingerprint)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Begins TLS as the client of a connection. The public key must have the fingerprint, if one is given.
+pub(super) fn begin_client(pinned: Option<Fingerprint>) -> Result<rustls::Connection, Error> {
+    let verifier = Arc::new(Verifier {
+        pinned,
+        provider: provider(),
+    });
+    let mut settings = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    settings.resumption = Resumption::disabled();
+    settings.enable_sni = false;
+    settings.alpn_protocols = vec![PROTOCOL.to_vec()];
+    let name = ServerName::try_from(NAME).map_err(|error| Error::General(error.to_string()))?;
+    let connection = ClientConnection::new(Arc::new(settings), name)?;
+    Ok(rustls::Connection::Client(connection))
+}
+
+/// Returns whether the other side has named the protocol too.
+pub(super) fn is_ours(connection: &rustls::Connection) -> bool {
+    connection.alpn_protocol() == Some(PROTOCOL)
+}
+
+/// The default provider of a program panics if two crates bring different ones, so it is always named.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> Result<Fingerprint, Error> {
+    let parsed = ParsedCertificate::try_from(certificate)?;
+    Ok(Fingerprint(sha256(&parsed.subject_public_key_info())))
+}
+
+/// Checks that the manager has the key pair of its certificate, and the fingerprint of an address.
+#[derive(Debug)]
+struct Verifier {
+    pinned: Option<Fingerprint>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(expected) = self.pinned else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        let got = fingerprint(certificate)?;
+        if got == expected {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let other = OtherError(Arc::new(OtherFingerprint { expected, got }));
+        Err(Error::InvalidCertificate(CertificateError::Other(other)))
+    }
+
+    /// TLS 1.2 is never spoken.
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("it speaks TLS 1.2".to_owned()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}
+
+/// The error for a public key that is not the one of the address.
+#[derive(Debug)]
+pub(super) struct OtherFingerprint {
+    expected: Fingerprint,
+    got: Fingerprint,
+}
+
+impl fmt::Display for OtherFingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { expected, got } = self;
+        write!(
+            f,
+            "its public key has the fingerprint {got}, and the address has {expected}: if the manager has got a new \
+             state folder, use its new address, else somebody is in between"
+        )
+    }
+}
+
+impl std::error::Error for OtherFingerprint {}

@@ -1,0 +1,23 @@
+//! The network transport: TLS 1.3 over TCP, between sides that have proved to each other that they have a key.
+//!
+//! rustls works on bytes alone, so the caller that waits for an answer still reads it itself, and no task stands
+//! between. Only this folder names a TCP socket, rustls or rcgen.
+//!
+//! | file | contents |
+//! | --- | --- |
+//! | `socket` | TCP sockets with their options |
+//! | `identity` | the certificate of a manager, and the settings of TLS for both sides |
+//! | `stream` | TLS over a socket, as a `Stream` |
+//! | `trouble` | what went wrong, in words |
+//! | `connect` | the client's side: connects, and proves its key |
+//! | `accept` | the manager's side: accepts, and checks the key |
+
+pub(crate) mod accept;
+pub(crate) mod connect;
+pub(crate) mod identity;
+mod socket;
+mod stream;
+mod trouble;
+
+#[cfg(test)]
+mod tests;
