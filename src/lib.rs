@@ -328,6 +328,10 @@ mod guide {
     #[doc = include_str!("../docs/src/several-programs.md")]
     pub struct SeveralPrograms;
 
+    #[cfg(feature = "net")]
+    #[doc = include_str!("../docs/src/several-machines.md")]
+    pub struct SeveralMachines;
+
     #[doc = include_str!("../docs/src/own-kinds.md")]
     pub struct OwnKinds;
 

@@ -13,6 +13,8 @@ use lockkeeper_protocol::{MAX_SHARDS, Refusal, caught};
 use lockkeeper_sys::OnlyHere;
 use tokio::task::LocalSet;
 
+#[cfg(feature = "net")]
+use crate::manager::network::{NetworkSettings, refuse_endpoint};
 use crate::{
     access::Access,
     address::Address,
@@ -56,6 +58,8 @@ pub struct ManagerBuilder {
     limits: Limits,
     kinds: Registrations,
     deadlocks: Option<DeadlockPolicy>,
+    #[cfg(feature = "net")]
+    pub(super) network: NetworkSettings,
 }
 
 impl Default for ManagerBuilder {
@@ -68,6 +72,8 @@ impl Default for ManagerBuilder {
             limits: Limits::default(),
             kinds: Registrations::default(),
             deadlocks: None,
+            #[cfg(feature = "net")]
+            network: NetworkSettings::default(),
         }
     }
 }
@@ -284,6 +290,8 @@ impl ManagerBuilder {
             limits: self.limits,
             deadlocks: deadlocks.transpose()?,
             state: self.absolute_state()?.map(PathBuf::into_os_string),
+            #[cfg(feature = "net")]
+            network: self.network.checked(self.state.is_some())?,
             access: self.access,
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
@@ -386,6 +394,8 @@ impl ManagerBuilder {
                 state.display()
             )));
         }
+        #[cfg(feature = "net")]
+        self.network.refuse_in_memory()?;
         let servers = self.into_inside()?.bind(&address, shards)?;
         let hosted = async {
             let tasks = Tasks::start(servers);
@@ -407,6 +417,8 @@ impl ManagerBuilder {
             kinds,
             limits: self.limits,
             deadlocks: self.deadlocks,
+            #[cfg(feature = "net")]
+            network: self.network.checked(state.is_some())?,
             access: self.access,
             state,
         })
@@ -427,6 +439,8 @@ impl ManagerBuilder {
     /// Returns the address if all users that the manager is open to can use it.
     fn checked_address(&self, default: fn() -> Address) -> Result<Address, StartError> {
         let address = self.address.clone().unwrap_or_else(|| Ok(default()))?;
+        #[cfg(feature = "net")]
+        refuse_endpoint(&address)?;
         if !self.access.is_private() && (address.path().is_none() || address.is_name()) {
             return Err(StartError::Unusable(format!(
                 "a manager that is open to other users is at a path, and {address} is not one that they can \

@@ -1,7 +1,11 @@
 //! `ClientBuilder`: the settings of this process as a client of a manager, chosen when it connects.
 
+#[cfg(feature = "net")]
+use std::path::PathBuf;
 use std::{sync::Arc, time::Duration};
 
+#[cfg(feature = "net")]
+use crate::manager::network::choose_key;
 use crate::{
     address::Address,
     address_error::AddressError,
@@ -46,6 +50,8 @@ use crate::{
 #[must_use = "settings have no effect before connect()"]
 pub struct ClientBuilder {
     settings: Settings,
+    #[cfg(feature = "net")]
+    key_file: Option<PathBuf>,
 }
 
 impl ClientBuilder {
@@ -91,6 +97,16 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the file with the key of the manager, for an address `tls://host:port`. The first key of the file counts.
+    /// By default it is the file that the variable `LOCKKEEPER_KEY_FILE` names. The file is read for each
+    /// connection. Workers of a [`Pool`](crate::Pool) get the keys that this process has
+    /// when they are started.
+    #[cfg(feature = "net")]
+    pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_file = Some(path.into());
+        self
+    }
+
     /// Connects to the manager at an address. An existing connection of this process with the same settings
     /// is used again.
     ///
@@ -108,6 +124,8 @@ impl ClientBuilder {
         A: TryInto<Address, Error: Into<AddressError>>,
     {
         let address = address.try_into().map_err(Into::into)?;
+        #[cfg(feature = "net")]
+        choose_key(&address, self.key_file)?;
         self.settings.choose(&address);
         Ok(Manager {
             reach: Arc::new(Reach::to(&address).await?),

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "net")]
+use crate::manager::network::Network;
 use crate::{
     access::Access,
     address::Address,
@@ -48,6 +50,8 @@ pub(super) struct Config {
     pub(super) access: Access,
     /// The absolute path of the state folder.
     pub(super) state: Option<OsString>,
+    #[cfg(feature = "net")]
+    pub(super) network: Option<Network>,
 }
 
 /// The role name of a spawned manager.
@@ -64,6 +68,8 @@ pub(super) struct Inside {
     pub(super) access: Access,
     /// The absolute path of the state folder.
     pub(super) state: Option<PathBuf>,
+    #[cfg(feature = "net")]
+    pub(super) network: Option<Network>,
 }
 
 impl Inside {
@@ -86,7 +92,13 @@ impl Inside {
             state: state.clone(),
             left: None,
         };
-        Ok(claimed.into_iter().map(server).collect())
+        let servers: Vec<_> = claimed.into_iter().map(server).collect();
+        #[cfg(feature = "net")]
+        let servers = match self.network {
+            Some(network) => network.bind(servers, state.as_deref(), shards)?,
+            None => servers,
+        };
+        Ok(servers)
     }
 }
 
@@ -241,6 +253,8 @@ pub(crate) fn work(mut role: Role) {
                 deadlocks: config.deadlocks.map(DeadlockPolicy::from),
                 access: config.access,
                 state: config.state.map(PathBuf::from),
+                #[cfg(feature = "net")]
+                network: config.network,
             };
             let servers = inside.bind(&config.address, config.shards);
             let servers = servers.and_then(|servers| with_owner(owner, servers));

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `manager` | the handle |
 //! | `builder`, `start` | the settings and the start of a manager, and starts with the default settings |
-//! | `client` | the settings of this process as a client |
+//! | `client`, `listen`, `network` | the settings of this process as a client, and those of endpoints and keys |
 //! | `hosting` | the owner of a started manager: threads, a child process, or tasks |
 //! | `shards` | the connections to the shards of a manager |
 //! | `objects`, `named`, `dynamic` | the methods that open an object of each kind, or of a kind by its name |
@@ -18,8 +18,12 @@ pub(crate) mod client;
 pub(crate) mod dynamic;
 pub(crate) mod hosting;
 pub(crate) mod inspection;
+#[cfg(feature = "net")]
+mod listen;
 pub(crate) mod manager;
 pub(crate) mod named;
+#[cfg(feature = "net")]
+mod network;
 pub(crate) mod objects;
 pub(crate) mod shards;
 mod start;

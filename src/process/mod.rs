@@ -1,6 +1,6 @@
 //! Child processes of the same program, each in a role.
 //!
-//! It may import `background`, `error` and the protocol.
+//! It may import `background`, `error`, `files`, `keys` and the protocol.
 //!
 //! | module | contents |
 //! | --- | --- |

@@ -18,6 +18,8 @@ pub(crate) mod claim;
 pub(crate) mod deadlock;
 pub(crate) mod inspection;
 pub(crate) mod kinds;
+#[cfg(feature = "net")]
+pub(crate) mod network;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod shards;

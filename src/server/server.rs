@@ -121,7 +121,7 @@ impl ServerRuntime {
 
     /// Enters the runtime, so that sockets are attached to it.
     #[cfg(feature = "net")]
-    pub(super) fn enter(&self) -> Option<runtime::EnterGuard<'_>> {
+    pub(super) fn enter(&self) -> Option<tokio::runtime::EnterGuard<'_>> {
         self.0.as_ref().map(Runtime::enter)
     }
 

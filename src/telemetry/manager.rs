@@ -64,6 +64,12 @@ pub(crate) fn accept_failed(why: &impl Display) {
     tracing::warn!(target: target::MANAGER, %why, "client kept waiting");
 }
 
+/// Records that a manager could not read its key file again, and accepts the keys that it has.
+#[cfg(feature = "net")]
+pub(crate) fn keys_not_read(why: &impl Display) {
+    tracing::warn!(target: target::MANAGER, %why, "keys not read again");
+}
+
 /// Records that the socket of a manager was removed and is bound again.
 pub(crate) fn address_restored(address: &Address) {
     tracing::warn!(target: target::MANAGER, %address, "socket bound anew");

@@ -1,10 +1,10 @@
 //! Streams of bytes between clients and managers, and the contract for other transports.
 //!
 //! An address is `scheme:place`, or a path, which is a place of the Unix transport. Unix sockets
-//! (`unix`) and memory (`memory`) are built in. A program adds others with
-//! [`Program::transport`](crate::builders::Program::transport). Outside this folder only
-//! `server/claim/socket_file.rs` depends on the type of a stream. This folder may import `address`
-//! only.
+//! (`unix`), memory (`memory`) and, with the feature `net`, TLS (`tls`) are built in. A program adds
+//! others with [`Program::transport`](crate::builders::Program::transport). Outside this folder only
+//! `server/claim/socket_file.rs` depends on the type of a stream. This folder may import `address`,
+//! `keys` and `network_place` only.
 //!
 //! | item | contents |
 //! | --- | --- |

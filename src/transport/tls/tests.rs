@@ -10,6 +10,7 @@ use std::{
 };
 
 use lockkeeper_protocol::frame::{self, Capabilities, Encode, Request, Response};
+use rustix::net::sockopt;
 use rustls::{
     ServerConfig,
     crypto::ring,
@@ -409,6 +410,21 @@ fn pair() -> (Arc<dyn Stream>, Arc<dyn Stream>) {
     let manager = outcome.recv_timeout(PATIENCE).unwrap().unwrap();
     fs::remove_dir_all(key.folder.path()).unwrap();
     (client, manager.stream)
+}
+
+#[test]
+fn socket_sends_at_once_and_notices_a_cut_in_time() {
+    let (client, manager) = pair();
+    for (stream, patience) in [(client, 8_000), (manager, 10_000)] {
+        let socket = stream.descriptor().unwrap();
+        assert!(sockopt::tcp_nodelay(socket).unwrap());
+        assert_eq!(sockopt::tcp_user_timeout(socket).unwrap(), patience);
+        assert!(sockopt::socket_keepalive(socket).unwrap());
+        let silence = sockopt::tcp_keepidle(socket).unwrap();
+        let pauses =
+            sockopt::tcp_keepintvl(socket).unwrap() * sockopt::tcp_keepcnt(socket).unwrap();
+        assert!(silence + pauses <= Duration::from_secs(15));
+    }
 }
 
 #[test]

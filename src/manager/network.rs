@@ -1,0 +1,155 @@
+//! The network settings of managers and clients: endpoints and key files, with the feature `net`.
+
+use std::path::{self, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    address::Address,
+    address_error::AddressError,
+    error::{CallError, StartError},
+    keys::{self, HandedFile, KEY_FILE_VARIABLE, KeyRing},
+    server::{network::endpoints::Endpoints, server::Server, state::state::State},
+};
+
+/// The network settings of a manager that is not started yet.
+#[derive(Debug, Default)]
+pub(super) struct NetworkSettings {
+    pub(super) endpoints: Vec<Result<Address, AddressError>>,
+    pub(super) key_file: Option<PathBuf>,
+}
+
+/// The endpoints of a manager, and the keys of their clients.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Network {
+    endpoints: Vec<Address>,
+    keys: HandedFile,
+}
+
+/// Chooses the key file of a client.
+///
+/// # Errors
+///
+/// Returns an error for an address that needs no key: the user would believe that there is one.
+pub(super) fn choose_key(address: &Address, file: Option<PathBuf>) -> Result<(), CallError> {
+    let Some(file) = file else {
+        return Ok(());
+    };
+    let Some(place) = address.network() else {
+        return Err(CallError::NoManager {
+            address: address.clone(),
+            why:
+                "a key file was given for it, and only a manager at tls://host:port asks for a key"
+                    .to_owned(),
+            advice: "leave out key_file, or use the address of an endpoint".to_owned(),
+        });
+    };
+    // A relative path means the same after a change of the folder.
+    let file = path::absolute(&file).unwrap_or(file);
+    keys::choose(place.endpoint(), file);
+    Ok(())
+}
+
+impl NetworkSettings {
+    /// Checks the settings. `None` means that the manager has no endpoint.
+    ///
+    /// # Errors
+    ///
+    /// Returns which setting is wrong or missing.
+    pub(super) fn checked(self, has_state: bool) -> Result<Option<Network>, StartError> {
+        let endpoints: Vec<_> = self.endpoints.into_iter().collect::<Result<_, _>>()?;
+        let unusable = |why: String| Err(StartError::Unusable(why));
+        let Some(first) = endpoints.first() else {
+            return match self.key_file {
+                Some(file) => unusable(format!(
+                    "the key file {} is for clients on other machines, and the manager listens nowhere for them: add \
+                     .listen(\"tls://host:port\"), or leave out key_file",
+                    file.display()
+                )),
+                None => Ok(None),
+            };
+        };
+        for endpoint in &endpoints {
+            let place = endpoint.network();
+            let is_plain = place.is_some_and(|it| it.shard == 0 && it.fingerprint.is_none());
+            if !is_plain {
+                return unusable(format!(
+                    "a manager cannot listen at {endpoint}: give listen() an address tls://host:port without a \
+                     fingerprint, and the address of the manager on this machine to address()"
+                ));
+            }
+        }
+        if !has_state {
+            return unusable(format!(
+                "a manager at the network endpoint {first} needs a state folder, which keeps what the next manager \
+                 has to know: give it .state_folder(\"/var/lib/..\")"
+            ));
+        }
+        let file = self
+            .key_file
+            .or_else(|| Some(std::env::var_os(KEY_FILE_VARIABLE)?.into()));
+        let Some(file) = file else {
+            return unusable(format!(
+                "a manager at the network endpoint {first} needs a key file: make one with \
+                 lockkeeper::net::make_key_file, and give it by .key_file(path) or in {KEY_FILE_VARIABLE}"
+            ));
+        };
+        // A manager in another process may have another current folder.
+        let file = path::absolute(&file).unwrap_or(file);
+        let ring = KeyRing::open(&file).map_err(|error| StartError::Unusable(error.to_string()))?;
+        Ok(Some(Network {
+            endpoints,
+            keys: ring.handed(),
+        }))
+    }
+
+    /// Refuses endpoints of a manager in memory.
+    pub(super) fn refuse_in_memory(&self) -> Result<(), StartError> {
+        match self.endpoints.is_empty() && self.key_file.is_none() {
+            true => Ok(()),
+            false => Err(StartError::Unusable(
+                "a manager in memory is reachable only within its process: use start(), or leave out listen and \
+                 key_file"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+/// Refuses an endpoint as the address of a manager.
+pub(super) fn refuse_endpoint(address: &Address) -> Result<(), StartError> {
+    match address.network() {
+        None => Ok(()),
+        Some(_) => Err(StartError::Unusable(format!(
+            "{address} is an endpoint for other machines, and a manager has an address on its own machine beside it: \
+             give the endpoint to .listen(..) in place of .address(..)"
+        ))),
+    }
+}
+
+impl Network {
+    /// Binds the endpoints, and adds their clients to the servers of the shards.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Endpoints::bind`].
+    pub(super) fn bind(
+        self,
+        servers: Vec<Server>,
+        state: Option<&State>,
+        shards: u32,
+    ) -> Result<Vec<Server>, StartError> {
+        let Some(state) = state else {
+            let why = "a manager at a network endpoint needs a state folder".to_owned();
+            return Err(StartError::Unusable(why));
+        };
+        let keys = KeyRing::from(self.keys);
+        let bound = Endpoints::bind(&self.endpoints, keys, state, shards)?;
+        let add = |(server, listener)| Server {
+            others: vec![listener],
+            endpoints: bound.addresses.clone(),
+            ..server
+        };
+        Ok(servers.into_iter().zip(bound.listeners).map(add).collect())
+    }
+}

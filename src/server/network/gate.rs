@@ -1,0 +1,187 @@
+//! `Gate`: accepts the callers of a manager's endpoints, checks that they have a key, and passes them to their shards.
+//!
+//! Invariant: a caller that has proved nothing takes no time of a shard and a bounded part of this process: one of
+//! [`MOST_CALLERS`] places, a socket, a few kilobytes, and those for at most [`PATIENCE`] and [`PENALTY`].
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use futures::future::join_all;
+use tokio::{
+    sync::{Semaphore, mpsc::UnboundedSender, oneshot},
+    task::JoinSet,
+    time,
+};
+
+use crate::{
+    error::{StartError, lack},
+    keys::KeyRing,
+    server::{
+        network::places::{MOST_OF_ONE, Place, Places},
+        server::ServerRuntime,
+    },
+    telemetry::{manager, session},
+    transport::{
+        stream::Stream,
+        tls::accept::{Caller, TlsAcceptor, TlsEndpoint},
+    },
+};
+
+/// The most callers of all machines that have not proved a key yet. Further ones wait in the queue of the system.
+const MOST_CALLERS: usize = 256;
+
+/// The time in which a caller has to prove its key.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time for which a caller that failed keeps its place, so that a machine cannot try keys faster.
+const PENALTY: Duration = Duration::from_secs(1);
+
+/// The pause before the next accept when the manager has no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// The longest wait for the end of the thread, which may wait for the disk with the key file.
+const END_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the callers of all endpoints share.
+#[derive(Debug)]
+pub(super) struct Gate {
+    keys: KeyRing,
+    /// The ways to the shards.
+    shards: Vec<UnboundedSender<Arc<dyn Stream>>>,
+    room: Arc<Semaphore>,
+    places: Places,
+}
+
+impl Gate {
+    pub(super) fn new(keys: KeyRing, shards: Vec<UnboundedSender<Arc<dyn Stream>>>) -> Self {
+        Self {
+            keys,
+            shards,
+            room: Arc::new(Semaphore::new(MOST_CALLERS)),
+            places: Places::default(),
+        }
+    }
+
+    /// Accepts the callers of an endpoint, for ever.
+    async fn accept_all(self: &Arc<Self>, endpoint: TlsAcceptor) -> Infallible {
+        let mut callers = JoinSet::new();
+        loop {
+            let caller = tokio::select! {
+                Some(_) = callers.join_next() => continue,
+                caller = endpoint.accept() => match caller {
+                    Ok(caller) => caller,
+                    Err(error) => {
+                        manager::accept_failed(&error);
+                        time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            // The machine is looked at first: one with too many callers must not keep others waiting.
+            let host = caller.host();
+            let Some(place) = self.places.take(host) else {
+                let why =
+                    format!("{MOST_OF_ONE} connections of its machine have not proved a key yet");
+                session::caller_refused(host, &why);
+                continue;
+            };
+            let room = Arc::clone(&self.room).acquire_owned().await;
+            let gate = Arc::clone(self);
+            callers.spawn(async move {
+                gate.check(caller, place).await;
+                drop(room);
+            });
+        }
+    }
+
+    /// Checks the key of a caller, and passes it to its shard.
+    async fn check(&self, caller: Caller, place: Place) {
+        let host = caller.host();
+        if let Some(error) = self.keys.refresh() {
+            manager::keys_not_read(&error);
+        }
+        let shards = u32::try_from(self.shards.len()).unwrap_or(u32::MAX);
+        let checked = time::timeout(PATIENCE, caller.authenticate(&self.keys, shards));
+        let why = match checked.await {
+            Ok(Ok(client)) => {
+                let shard = usize::try_from(client.shard).ok();
+                if let Some(shard) = shard.and_then(|shard| self.shards.get(shard)) {
+                    // The shard may have ended, and with it this thread soon.
+                    let _ = shard.send(client.stream);
+                }
+                return;
+            }
+            Ok(Err(why)) => why,
+            Err(_) => format!("it has not proved a key within {PATIENCE:?}"),
+        };
+        session::caller_refused(host, &why);
+        time::sleep(PENALTY).await;
+        drop(place);
+    }
+}
+
+/// The thread of a gate. Its drop ends the thread and frees the endpoints.
+#[derive(Debug)]
+pub(super) struct GateThread {
+    /// Dropped to end the thread.
+    stop: Option<oneshot::Sender<()>>,
+    /// Closed when the thread has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+impl GateThread {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::System`] when the system lacks descriptors or threads.
+    pub(super) fn start(endpoints: Vec<TlsEndpoint>, gate: Gate) -> Result<Self, StartError> {
+        let lacking = |error| StartError::System(lack(&error));
+        let runtime = ServerRuntime::new()?;
+        let acceptors = {
+            let _runtime = runtime.enter();
+            let acceptors = endpoints.into_iter().map(TlsEndpoint::attach);
+            acceptors.collect::<Result<Vec<_>, _>>().map_err(lacking)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let (end, ended) = mpsc::channel::<()>();
+        let gate = Arc::new(gate);
+        let run = move || {
+            let accept = join_all(
+                acceptors
+                    .into_iter()
+                    .map(|endpoint| gate.accept_all(endpoint)),
+            );
+            let serve = async {
+                tokio::select! {
+                    _ = stopped => {}
+                    _ = accept => {}
+                }
+            };
+            runtime.block_on(serve);
+            drop(runtime);
+            drop(end);
+        };
+        let name = "lockkeeper-net".to_owned();
+        thread::Builder::new()
+            .name(name)
+            .spawn(run)
+            .map_err(lacking)?;
+        Ok(Self {
+            stop: Some(stop),
+            ended,
+        })
+    }
+}
+
+impl Drop for GateThread {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // The thread never sends, so the error is that it has ended or the time is up.
+        let _ = self.ended.recv_timeout(END_PATIENCE);
+    }
+}

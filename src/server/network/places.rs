@@ -1,0 +1,87 @@
+//! `Places`: how many callers of one machine there may be that have not proved a key yet.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// The most callers of one machine.
+pub(super) const MOST_OF_ONE: usize = 64;
+
+/// The callers of each machine. Its clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// The place of one caller, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Places,
+    machine: IpAddr,
+}
+
+impl Places {
+    /// Gives a caller a place. Returns `None` if its machine has too many.
+    pub(super) fn take(&self, host: IpAddr) -> Option<Place> {
+        let machine = machine(host);
+        let mut all = self.lock();
+        let taken = all.entry(machine).or_default();
+        if *taken >= MOST_OF_ONE {
+            return None;
+        }
+        *taken += 1;
+        drop(all);
+        let places = self.clone();
+        Some(Place { places, machine })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.places.lock();
+        if let Some(taken) = all.get_mut(&self.machine) {
+            *taken = taken.saturating_sub(1);
+            if *taken == 0 {
+                all.remove(&self.machine);
+            }
+        }
+    }
+}
+
+/// Returns the address that stands for a machine. A machine with IPv6 chooses the last 64 bits of its address itself.
+fn machine(host: IpAddr) -> IpAddr {
+    match host.to_canonical() {
+        IpAddr::V4(host) => host.into(),
+        IpAddr::V6(host) => Ipv6Addr::from_bits(host.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_machine_has_so_many_places_and_others_have_theirs() {
+        let places = Places::default();
+        for (one, same, other) in [
+            ("10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"),
+            ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"),
+            ("::1", "::2", "127.0.0.1"),
+        ] {
+            let [one, same, other] = [one, same, other].map(|host| host.parse().unwrap());
+            let mut taken: Vec<_> = (0..MOST_OF_ONE).map(|_| places.take(one)).collect();
+            assert!(taken.iter().all(Option::is_some));
+            assert!(places.take(one).is_none() && places.take(same).is_none());
+            assert!(places.take(other).is_some());
+            taken.pop();
+            taken.push(places.take(same));
+            assert!(taken.iter().all(Option::is_some));
+            assert!(places.take(one).is_none());
+        }
+        assert!(places.lock().is_empty());
+    }
+}
