@@ -274,9 +274,8 @@ pub mod kind {
 /// A manager that [listens](builders::ManagerBuilder::listen) at `tls://host:port` serves clients on other machines.
 /// Both sides have a copy of one key file, and prove that to each other before a session begins.
 ///
-/// The feature is incomplete: there are no leases yet. If the network fails, the manager frees what a client holds
-/// once the connection has ended for the manager, while the client may still believe that it holds it. So let the
-/// resource check [fences](Fence).
+/// Their sessions have [leases](builders::ManagerBuilder::lease): a client that is cut off gives up what it holds
+/// before the manager gives it away.
 #[cfg(feature = "net")]
 pub mod net {
     pub use crate::keys::{KeyFileError, make_key_file};

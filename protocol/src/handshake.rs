@@ -16,7 +16,8 @@ use crate::{
     codec::{elements::Elements, error::CodecError, fields::Fields},
     frame::{
         framing::{self, Encode},
-        messages::{Request, Response},
+        request::Request,
+        response::Response,
     },
 };
 

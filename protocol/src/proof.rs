@@ -99,6 +99,12 @@ impl SessionSecret {
         bytes.try_into().ok().map(Self)
     }
 
+    /// Compares in a time that does not depend on where two secrets differ.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        are_equal(&self.0, &other.0)
+    }
+
     /// Returns the bytes, to send them to the session.
     #[must_use]
     pub const fn bytes(&self) -> &[u8; SECRET_BYTES] {
@@ -130,9 +136,14 @@ struct Mac([u8; MAC_BYTES]);
 impl Mac {
     /// Compares in a time that does not depend on where two MACs differ.
     fn is(&self, other: &Self) -> bool {
-        let differences = self.0.iter().zip(other.0);
-        differences.fold(0, |all, (one, other)| all | (one ^ other)) == 0
+        are_equal(&self.0, &other.0)
     }
+}
+
+/// Compares in a time that does not depend on where the bytes differ.
+fn are_equal<const LENGTH: usize>(one: &[u8; LENGTH], other: &[u8; LENGTH]) -> bool {
+    let differences = one.iter().zip(other);
+    differences.fold(0, |all, (one, other)| all | (one ^ other)) == 0
 }
 
 impl Serialize for Mac {

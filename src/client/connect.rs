@@ -9,11 +9,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task,
+    time::Duration,
 };
 
 use lockkeeper_protocol::{
     SessionId, ShardOf,
-    frame::{self, Capabilities, Request, Response},
+    frame::{self, Capabilities, FormerSession, Request, Response},
 };
 use lockkeeper_sys::{OnlyHere, PerProcess, Private};
 use tokio::sync::{Notify, watch};
@@ -23,7 +24,9 @@ use crate::{
     background,
     client::{
         advice::{Asker, advice},
+        beats::{forget_former, former},
         connection::{CONNECT_PATIENCE, Connection, Shared},
+        lease::{BootTime, Lease},
         settings,
         spin::Spin,
         state::{Session, lock},
@@ -297,13 +300,15 @@ impl Connection {
         };
         let mut state = Session::new(frame::FIRST_FRAME_BYTES);
         let settings = settings::chosen(&address).unwrap_or_default();
+        let former = former(&address);
+        let sent = BootTime::now();
         let frame = {
             // The caller's runtime may have no timer, or a paused clock.
             let background = background::start().map_err(|error| lost(lack(&error)))?;
             let _runtime = background.enter();
             tokio::time::timeout(
                 CONNECT_PATIENCE,
-                hello(&stream, &mut state, settings.name()),
+                hello(&stream, &mut state, settings.name(), former),
             )
         };
         let frame = match frame.await {
@@ -311,7 +316,7 @@ impl Connection {
             Ok(Err(why)) => return Err(lost(why)),
             Err(_) => return Err(lost(format!("no welcome within {CONNECT_PATIENCE:?}"))),
         };
-        let (session, secret, shard_of, frame_bytes, capabilities, endpoints) =
+        let (session, secret, shard_of, frame_bytes, capabilities, endpoints, lease) =
             match Response::decode(&frame) {
                 Ok(Response::Welcome {
                     version: frame::VERSION,
@@ -322,6 +327,7 @@ impl Connection {
                     capabilities,
                     shard,
                     endpoints,
+                    lease_millis,
                 }) => (
                     SessionId::new(session),
                     secret,
@@ -330,6 +336,7 @@ impl Connection {
                     capabilities,
                     // A later release may have addresses that this one does not know.
                     endpoints.iter().filter_map(|it| it.parse().ok()).collect(),
+                    lease_millis.map(|millis| Lease::new(Duration::from_millis(millis), sent)),
                 ),
                 Ok(Response::Welcome { version, .. }) => {
                     return Err(CallError::Protocol(format!(
@@ -350,7 +357,10 @@ impl Connection {
         state.take_in().map_err(lost)?;
         client::connected(&address, session);
         settings.choose_for_all(&address, shard_of);
-        Ok(Arc::new(Self {
+        if let Some(former) = former {
+            forget_former(&address, former);
+        }
+        let connection = Arc::new(Self {
             address,
             session,
             secret,
@@ -365,8 +375,11 @@ impl Connection {
             settings,
             has_ended: AtomicBool::new(false),
             ends_here: AtomicBool::new(false),
+            lease,
             changed: Notify::new(),
-        }))
+        });
+        connection.keep_lease();
+        Ok(connection)
     }
 }
 
@@ -420,6 +433,7 @@ async fn hello(
     stream: &Arc<dyn Stream>,
     session: &mut Session,
     label: &str,
+    former: Option<FormerSession>,
 ) -> Result<Vec<u8>, String> {
     let attached = Arc::clone(stream).attach().map_err(|error| lack(&error))?;
     let program = std::env::current_exe().unwrap_or_default();
@@ -430,6 +444,7 @@ async fn hello(
         program: &program,
         label,
         capabilities: Capabilities::ALL,
+        former,
     };
     session.push(&request).map_err(|error| error.to_string())?;
     // A manager that refuses its clients may have closed the stream already. The write error is ignored, so

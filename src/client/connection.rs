@@ -29,6 +29,7 @@ use crate::{
     address::Address,
     background::{self, background},
     client::{
+        lease::Lease,
         settings::{OnLoss, Settings},
         spin::Spin,
         state::{News, Session, lock},
@@ -57,6 +58,8 @@ pub(crate) struct Connection {
     /// The number of waiting callers.
     pub(super) waiters: Arc<AtomicUsize>,
     pub(super) spin: Spin,
+    /// The lease of a connection over a network.
+    pub(super) lease: Option<Lease>,
     pub(super) settings: Arc<Settings>,
     /// Whether it has ended, readable without the lock.
     pub(super) has_ended: AtomicBool,
@@ -291,6 +294,9 @@ impl Connection {
 
     /// Reads all available bytes without a runtime, and returns whether the connection is alive.
     pub(super) fn is_alive(&self) -> bool {
+        if self.has_lapsed() {
+            return false;
+        }
         let Some(mut shared) = self.lock() else {
             return false;
         };
@@ -325,6 +331,7 @@ impl Connection {
         drop(shared);
         drop(replaced);
         if let Some(why) = ended {
+            self.leave_session();
             if self.ends_here.load(Ordering::Relaxed) {
                 client::ended_here(&self.address, self.session, &why);
             } else {
@@ -369,6 +376,11 @@ impl Drop for Connection {
         let has_ended = session.ended.is_some();
         if !has_ended {
             client::parted(&self.address, self.session);
+            if self.lease.is_some() {
+                // This frame is smaller than every limit. The rest of this block is for a process that exits now.
+                let _ = session.push(&Request::Goodbye);
+                let _ = session.write(|bytes| now_or_pending(stream.try_write(bytes)));
+            }
         }
         let rest = session.take_unsent();
         if rest.is_empty() || has_ended {

@@ -13,12 +13,14 @@
 //! | `calls`, `grants`, `side_channel`, `owner` | the functions that proxies use; the identity of a caller |
 
 mod advice;
+mod beats;
 pub(crate) mod calls;
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod deadline;
 mod driver;
 mod grants;
+mod lease;
 pub(crate) mod owner;
 mod pending;
 pub(crate) mod settings;

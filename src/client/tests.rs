@@ -51,6 +51,7 @@ pub(super) fn welcome() -> Response<'static> {
         capabilities: Capabilities::ALL.without(Capability::Callers),
         shard: Shard::ALONE,
         endpoints: Vec::new(),
+        lease_millis: None,
     }
 }
 

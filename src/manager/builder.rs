@@ -2,16 +2,15 @@
 
 use std::{
     io,
+    ops::RangeInclusive,
     os::fd::AsFd,
     path::{self, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use lockkeeper_actors::Primitive;
-use lockkeeper_protocol::{MAX_SHARDS, Refusal, caught};
+use lockkeeper_protocol::{MAX_SHARDS, Refusal};
 use lockkeeper_sys::OnlyHere;
-use tokio::task::LocalSet;
 
 #[cfg(feature = "net")]
 use crate::manager::network::{NetworkSettings, refuse_endpoint};
@@ -19,13 +18,12 @@ use crate::{
     access::Access,
     address::Address,
     address_error::AddressError,
-    client::connection::Connection,
+    background::background,
     error::{CallError, StartError, lack},
     limits::Limits,
     manager::{
-        hosting::{Config, Inside, Owned, Owner, ROLE, Tasks},
+        hosting::{Config, Inside, Owned, Owner, ROLE, with_owner},
         manager::Manager,
-        shards::Reach,
     },
     process::child::Child,
     server::{
@@ -33,6 +31,7 @@ use crate::{
         kinds::{self, Registrations},
         server::ServerRuntime,
         shards::Shards,
+        state::state::State,
     },
     transport::{endpoint::Endpoint, handed::socket_pair},
 };
@@ -53,7 +52,8 @@ use crate::{
 pub struct ManagerBuilder {
     address: Option<Result<Address, AddressError>>,
     access: Access,
-    state: Option<PathBuf>,
+    pub(super) state: Option<PathBuf>,
+    lease: Duration,
     shards: usize,
     limits: Limits,
     kinds: Registrations,
@@ -62,12 +62,19 @@ pub struct ManagerBuilder {
     pub(super) network: NetworkSettings,
 }
 
+/// The lease of sessions over a network, unless the builder sets another.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// The lengths that a lease may have.
+const LEASES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(300);
+
 impl Default for ManagerBuilder {
     fn default() -> Self {
         Self {
             address: None,
             access: Access::default(),
             state: None,
+            lease: LEASE,
             shards: 1,
             limits: Limits::default(),
             kinds: Registrations::default(),
@@ -159,6 +166,21 @@ impl ManagerBuilder {
         self
     }
 
+    /// Sets the lease of sessions over a [network](crate::transport::Transport::is_network): for how long a
+    /// client may be silent before the manager gives away what it holds, from 2 seconds to 5 minutes. The default
+    /// is 10 seconds. Sessions on this machine have none.
+    ///
+    /// A client considers what it holds lost after four fifths of the lease without an answer, so it has always
+    /// given up before the manager gives it away, as long as the clocks of both machines run at rates within 11 %
+    /// of the true one. A client that is killed or cut off keeps what it holds for at most the lease; one that drops its
+    /// last handle frees it at once. A manager that did not end cleanly is followed by one that waits for the
+    /// longest lease of its [state folder](Self::state_folder) before it serves.
+    #[must_use]
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
     /// Spreads the manager's objects over that many threads, 1 to 64; the default is 1. Each object belongs
     /// to one thread, its *shard*, and no call crosses shards. The name of an object determines its shard,
     /// and objects without a name are created on the shards in turn. The first shard listens at the manager's
@@ -242,10 +264,19 @@ impl ManagerBuilder {
     pub async fn start(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
         let address = self.checked_address(Address::unused)?;
-        let servers = self.into_inside()?.bind(&address, shards)?;
-        let shards = Shards::start(servers, ServerRuntime::new()?)?;
+        let inside = self.into_inside()?;
+        wait(inside.silence()).await;
+        let servers = inside.bind(&address, shards)?;
+        if !Endpoint::of(&address).is_ok_and(|endpoint| endpoint.is_network()) {
+            let shards = Shards::start(servers, ServerRuntime::new()?)?;
+            let owned = Owned::new(Owner::Threads(shards.run_on_thread()?), &address);
+            return Manager::own(&address, owned).await;
+        }
+        // This process is no client over the network: its session needs no lease.
+        let (own, handed) = socket_pair().map_err(|error| StartError::System(lack(&error)))?;
+        let shards = Shards::start(with_owner(Some(handed), servers)?, ServerRuntime::new()?)?;
         let owned = Owned::new(Owner::Threads(shards.run_on_thread()?), &address);
-        Manager::own(&address, owned).await
+        Manager::own_over(own, &address, owned).await
     }
 
     /// Starts the manager as a separate process. This program registers its kinds for it at its start:
@@ -293,6 +324,7 @@ impl ManagerBuilder {
             #[cfg(feature = "net")]
             network: self.network.checked(self.state.is_some())?,
             access: self.access,
+            lease: self.lease,
         };
         let lacking = |error: io::Error| StartError::System(lack(&error));
         // If a forked child kept the manager's end, this process would not notice the end of the manager.
@@ -301,11 +333,7 @@ impl ManagerBuilder {
             let child = Child::start_until_ready(ROLE, &config, &[handed.as_fd()]).await?;
             drop(handed);
             let owned = Owned::new(Owner::Process(Box::new(child)), &address);
-            let connection = Connection::over(own, &address).await?;
-            Ok(Manager {
-                reach: Arc::new(Reach::over(connection)),
-                owned: Some(Arc::new(owned)),
-            })
+            Manager::own_over(own, &address, owned).await
         };
         // A forked child that has a copy of this future must not kill the manager by dropping it.
         let spawned = OnlyHere::future(spawned).await;
@@ -316,101 +344,10 @@ impl ManagerBuilder {
         })
     }
 
-    /// Runs a test with this manager in memory. Its sessions and objects are tasks of the test's runtime,
-    /// clients reach it through memory, and it ends with the test, even if the test panics. It has no thread,
-    /// socket or file. (A client still has its background thread.)
-    ///
-    /// The manager uses the time of the runtime. With a paused clock (tokio's `test-util`), a test of an
-    /// hour's timeout takes no time, and events happen in the order of their times:
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// use lockkeeper::{CallError, Manager};
-    /// use tokio::time::Instant;
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// // In a function with #[tokio::test(start_paused = true)].
-    /// Manager::in_memory(async |manager| {
-    ///     let lock = manager.lock().await?;
-    ///     let _guard = lock.acquire().await?;
-    ///     let (hour, begun) = (Duration::from_secs(3600), Instant::now());
-    ///     let late = lock.acquire().timeout(hour).await;
-    ///     assert!(matches!(late, Err(CallError::TimedOut(_))));
-    ///     assert!(begun.elapsed() >= hour);
-    ///     Ok(())
-    /// })
-    /// .await?
-    /// # }
-    /// ```
-    ///
-    /// The test has a handle that owns the manager: [`Manager::shutdown`] and the drop of the last clone end
-    /// it, as for any other manager. Other tasks of this process reach it by its address and by proxies.
-    /// Other processes cannot reach it, so the tasks of a [`Pool`](crate::Pool) need a manager of
-    /// [`Self::start`]. A wait on another runtime or on a plain thread uses the clock there, and a paused
-    /// clock advances while its own runtime only waits for such a wait. With a paused clock, therefore,
-    /// connect to the manager from the test's own runtime: to the manager, another thread may seem silent for
-    /// hours. [`Wait::blocking`](crate::Wait::blocking) and [`block_on`](crate::block_on) belong on other
-    /// threads, as in any async code.
-    ///
-    /// The future is not `Send`: await it in the test, not in a spawned task.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a deadlock
-    /// search, for an address that is not within this process, as `memory:NAME` is, with a state folder, and in a
-    /// runtime without timers. Returns
-    /// [`StartError::AddressInUse`] when a live manager of this process has the name.
-    ///
-    /// # Panics
-    ///
-    /// Panics when the test panics, and outside a tokio runtime.
-    ///
-    /// # Cancel safety
-    ///
-    /// See [`Manager::in_memory`].
-    pub async fn in_memory<T>(self, test: impl AsyncFnOnce(Manager) -> T) -> Result<T, StartError> {
-        let shards = self.checked_shards()?;
-        let address = self.checked_address(Address::unused_in_memory)?;
-        if !is_in_process(&address) {
-            return Err(StartError::Unusable(format!(
-                "{address} is reachable for other processes, for which start() is: \
-                 use memory:NAME, or no address"
-            )));
-        }
-        // tokio has no function that says whether a runtime has timers, and panics without them.
-        if caught(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
-            return Err(StartError::Unusable(
-                "a manager in memory measures deadlines by the tokio runtime of this task, which has no timers: \
-                 build it with enable_all(), or with enable_time()"
-                    .to_owned(),
-            ));
-        }
-        if let Some(state) = &self.state {
-            return Err(StartError::Unusable(format!(
-                "a manager in memory has no files, and would not use the state folder {}: use start(), or \
-                 leave out state_folder",
-                state.display()
-            )));
-        }
-        #[cfg(feature = "net")]
-        self.network.refuse_in_memory()?;
-        let servers = self.into_inside()?.bind(&address, shards)?;
-        let hosted = async {
-            let tasks = Tasks::start(servers);
-            let owned = Owned::new(Owner::Tasks(tasks.clone()), &address);
-            let manager = Manager::own(&address, owned).await?;
-            let outcome = test(manager).await;
-            tasks.end().await;
-            Ok(outcome)
-        };
-        LocalSet::new().run_until(hosted).await
-    }
-
     /// The settings that all shards share, with the kinds of the program and of this builder.
-    fn into_inside(self) -> Result<Inside, StartError> {
+    pub(super) fn into_inside(self) -> Result<Inside, StartError> {
         let state = self.absolute_state()?;
+        let state = state.as_deref().map(State::open).transpose()?;
         let mut kinds = kinds::kinds();
         self.kinds.add_to(&mut kinds);
         Ok(Inside {
@@ -421,6 +358,7 @@ impl ManagerBuilder {
             network: self.network.checked(state.is_some())?,
             access: self.access,
             state,
+            lease: self.lease,
         })
     }
 
@@ -437,7 +375,7 @@ impl ManagerBuilder {
     }
 
     /// Returns the address if all users that the manager is open to can use it.
-    fn checked_address(&self, default: fn() -> Address) -> Result<Address, StartError> {
+    pub(super) fn checked_address(&self, default: fn() -> Address) -> Result<Address, StartError> {
         let address = self.address.clone().unwrap_or_else(|| Ok(default()))?;
         #[cfg(feature = "net")]
         refuse_endpoint(&address)?;
@@ -451,8 +389,15 @@ impl ManagerBuilder {
         Ok(address)
     }
 
-    /// Returns the number of shards if it is valid.
-    fn checked_shards(&self) -> Result<u32, StartError> {
+    /// Returns the number of shards if it and the lease are valid.
+    pub(super) fn checked_shards(&self) -> Result<u32, StartError> {
+        let lease = self.lease;
+        if !LEASES.contains(&lease) {
+            let (least, most) = LEASES.into_inner();
+            return Err(StartError::Unusable(format!(
+                "a lease is {least:?} to {most:?} long, not {lease:?}"
+            )));
+        }
         let asked = self.shards;
         if asked > 1 && self.deadlocks.is_some() {
             return Err(StartError::Unusable(format!(
@@ -470,6 +415,17 @@ impl ManagerBuilder {
 }
 
 /// Returns whether an address is only reachable within its own process.
-fn is_in_process(address: &Address) -> bool {
+pub(super) fn is_in_process(address: &Address) -> bool {
     Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_in_process())
+}
+
+/// Waits in a runtime that has a timer, because the caller's may have none.
+async fn wait(time: Duration) {
+    if time > Duration::ZERO {
+        let sleep = {
+            let _runtime = background().enter();
+            tokio::time::sleep(time)
+        };
+        OnlyHere::future(sleep).await;
+    }
 }

@@ -7,6 +7,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
 use lockkeeper_sys::{OnlyHere, Private};
@@ -37,7 +38,7 @@ use crate::{
         shards::{Shards, Threads},
         state::state::State,
     },
-    transport::handed::accept_first,
+    transport::{endpoint::Endpoint, handed::accept_first},
 };
 
 /// The configuration of a spawned manager.
@@ -50,6 +51,7 @@ pub(super) struct Config {
     pub(super) access: Access,
     /// The absolute path of the state folder.
     pub(super) state: Option<OsString>,
+    pub(super) lease: Duration,
     #[cfg(feature = "net")]
     pub(super) network: Option<Network>,
 }
@@ -66,18 +68,46 @@ pub(super) struct Inside {
     pub(super) limits: Limits,
     pub(super) deadlocks: Option<DeadlockPolicy>,
     pub(super) access: Access,
-    /// The absolute path of the state folder.
-    pub(super) state: Option<PathBuf>,
+    /// The state folder, which this manager has locked.
+    pub(super) state: Option<State>,
+    /// The lease of sessions over a network.
+    pub(super) lease: Duration,
     #[cfg(feature = "net")]
     pub(super) network: Option<Network>,
 }
 
 impl Inside {
+    /// Returns how long the manager has to wait before [`Self::bind`]: clients of a predecessor that did not end
+    /// cleanly may still believe that they hold something.
+    pub(super) fn silence(&self) -> Duration {
+        self.state
+            .as_ref()
+            .map_or(Duration::ZERO, State::begin_silence)
+    }
+
+    /// Returns whether clients on other machines can reach the manager.
+    fn is_on_network(&self, address: &Address) -> bool {
+        #[cfg(feature = "net")]
+        if self.network.is_some() {
+            return true;
+        }
+        Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_network())
+    }
+
     /// Creates the servers of that many shards, bound at an address. They accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
-        let state = self.state.as_deref().map(State::open).transpose()?;
-        let claimed = Claim::acquire_all(address, shards, &self.access, state.as_ref())?;
-        let state = state.map(Arc::new);
+        let lease = self.is_on_network(address).then_some(self.lease);
+        if let Some(lease) = lease {
+            let Some(state) = &self.state else {
+                return Err(StartError::Unusable(format!(
+                    "{address} is one of a network, where clients that are cut off believe that they hold something \
+                     for a while, also after a restart of the manager: give it a state_folder, which records that"
+                )));
+            };
+            state.promise(lease)?;
+        }
+        let claimed = Claim::acquire_all(address, shards, &self.access, self.state.as_ref())?;
+        let state = self.state.map(Arc::new);
         let budgets = Budgets::new(self.limits);
         let server = |(claim, listener)| Server {
             claim,
@@ -88,6 +118,7 @@ impl Inside {
             limits: self.limits,
             budgets: budgets.clone(),
             deadlocks: self.deadlocks.clone(),
+            lease,
             access: self.access.clone(),
             state: state.clone(),
             left: None,
@@ -222,7 +253,7 @@ impl Drop for Owned {
 
 /// Makes the first shard accept the connection of the manager's owner. The owner connects to the other shards
 /// by their addresses when it first uses them, because many programs never do.
-fn with_owner(
+pub(super) fn with_owner(
     owner: Option<Private<OwnedFd>>,
     servers: Vec<Server>,
 ) -> Result<Vec<Server>, StartError> {
@@ -247,16 +278,24 @@ pub(crate) fn work(mut role: Role) {
         .config::<Config>()
         .map_err(|error| error.to_string())
         .and_then(|config| {
-            let inside = Inside {
-                kinds: kinds::kinds(),
-                limits: config.limits,
-                deadlocks: config.deadlocks.map(DeadlockPolicy::from),
-                access: config.access,
-                state: config.state.map(PathBuf::from),
-                #[cfg(feature = "net")]
-                network: config.network,
-            };
-            let servers = inside.bind(&config.address, config.shards);
+            let state = config.state.map(PathBuf::from);
+            let servers = state.as_deref().map(State::open).transpose();
+            let servers = servers.and_then(|state| {
+                let inside = Inside {
+                    kinds: kinds::kinds(),
+                    limits: config.limits,
+                    deadlocks: config.deadlocks.map(DeadlockPolicy::from),
+                    access: config.access,
+                    state,
+                    lease: config.lease,
+                    #[cfg(feature = "net")]
+                    network: config.network,
+                };
+                let silence = inside.silence();
+                role.lifeline.waits(silence);
+                thread::sleep(silence);
+                inside.bind(&config.address, config.shards)
+            });
             let servers = servers.and_then(|servers| with_owner(owner, servers));
             let shards = servers
                 .and_then(|servers| Shards::start(servers, ServerRuntime::of_own_process()?));

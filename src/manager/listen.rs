@@ -13,9 +13,7 @@ impl ManagerBuilder {
     /// and a [state folder](Self::state_folder), which keeps the key pair of its endpoints. A client that has a key
     /// may do everything.
     ///
-    /// The feature is incomplete: there are no leases yet. If the network fails, the manager frees what a client
-    /// holds once the connection has ended for the manager, while the client may still believe that it holds it. So
-    /// let the resource check [fences](crate::Fence).
+    /// Sessions over the network have a [lease](Self::lease).
     ///
     /// ```no_run
     /// # async fn serve() -> Result<(), lockkeeper::StartError> {

@@ -1,10 +1,13 @@
 //! `Manager`: the handle of a manager that this process has started, spawned or connected to.
 
-use std::sync::Arc;
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use lockkeeper_sys::Private;
 
 use crate::{
     address::Address,
     address_error::AddressError,
+    client::connection::Connection,
     error::{CallError, StartError},
     manager::{hosting::Owned, shards::Reach},
 };
@@ -124,6 +127,19 @@ impl Manager {
     pub(super) async fn own(address: &Address, owned: Owned) -> Result<Self, StartError> {
         Ok(Self {
             reach: Arc::new(Reach::to(address).await?),
+            owned: Some(Arc::new(owned)),
+        })
+    }
+
+    /// The manager that this process owns, and reaches over a socket that it has handed to the manager.
+    pub(super) async fn own_over(
+        socket: Private<OwnedFd>,
+        address: &Address,
+        owned: Owned,
+    ) -> Result<Self, StartError> {
+        let connection = Connection::over(socket, address).await?;
+        Ok(Self {
+            reach: Arc::new(Reach::over(connection)),
             owned: Some(Arc::new(owned)),
         })
     }

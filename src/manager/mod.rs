@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `manager` | the handle |
 //! | `builder`, `start` | the settings and the start of a manager, and starts with the default settings |
+//! | `in_memory` | a manager in tasks of a test |
 //! | `client`, `listen`, `network` | the settings of this process as a client, and those of endpoints and keys |
 //! | `hosting` | the owner of a started manager: threads, a child process, or tasks |
 //! | `shards` | the connections to the shards of a manager |
@@ -17,6 +18,7 @@ pub(crate) mod builder;
 pub(crate) mod client;
 pub(crate) mod dynamic;
 pub(crate) mod hosting;
+mod in_memory;
 pub(crate) mod inspection;
 #[cfg(feature = "net")]
 mod listen;

@@ -183,6 +183,7 @@ impl PoolBuilder {
             budgets: Budgets::new(limits),
             limits,
             deadlocks: None,
+            lease: None,
             access: Access::default(),
             state: None,
             left: Some(tell_left),

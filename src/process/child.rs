@@ -231,20 +231,20 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Returns a [`StartError::Child`] when it reports a failure, ends, or takes longer than a minute.
+    /// Returns a [`StartError::Child`] when it reports a failure, ends, or
+    /// takes longer than a minute, beyond the waits that it reports.
     pub(crate) async fn ready(&mut self) -> Result<(), NotReady> {
-        let late = || NotReady::not_now(format!("it took longer than {READY_PATIENCE:?}"));
-        within(READY_PATIENCE, self.first_report())
-            .await
-            .unwrap_or_else(|| Err(late()))
-    }
-
-    async fn first_report(&mut self) -> Result<(), NotReady> {
         let mut step = None;
+        let mut patience = READY_PATIENCE;
         let report = loop {
-            match self.next_report().await {
-                Ok(Some(Report::Begun(begun))) => step = Some(begun),
-                other => break other,
+            match within(patience, self.next_report()).await {
+                Some(Ok(Some(Report::Begun(begun)))) => step = Some(begun),
+                Some(Ok(Some(Report::Waits(time)))) => patience = READY_PATIENCE + time,
+                Some(other) => break other,
+                None => {
+                    let why = format!("it took longer than {patience:?}");
+                    return Err(NotReady::not_now(why));
+                }
             }
         };
         match report {
@@ -254,7 +254,7 @@ impl Child {
                 detail.map(Box::new),
             )),
             Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
-            Ok(Some(Report::Begun(_)) | None) => {
+            Ok(Some(Report::Begun(_) | Report::Waits(_)) | None) => {
                 let status = self.process.wait().await;
                 let advice = match (&status, step) {
                     (_, Some(step)) => advice::in_step(&step),

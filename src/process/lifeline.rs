@@ -9,6 +9,7 @@ use std::{
         unix::net::UnixStream,
     },
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -49,6 +50,8 @@ pub(super) struct Assignment {
 pub(super) enum Report {
     /// The child begins a step before its work, of this name, whose code may end the process.
     Begun(String),
+    /// The child waits for that long before its work.
+    Waits(Duration),
     /// The child begins its work.
     Ready,
     /// The child cannot do its work, and another child could not either. The role's owner in the parent may
@@ -73,6 +76,11 @@ impl Lifeline {
     /// Reports that a step before the work begins, such as the initializer.
     pub(crate) fn begun(&mut self, step: &str) {
         self.tell(&Report::Begun(step.to_owned()));
+    }
+
+    /// Reports a wait of that length before the work.
+    pub(crate) fn waits(&mut self, time: Duration) {
+        self.tell(&Report::Waits(time));
     }
 
     /// Reports that the work begins.

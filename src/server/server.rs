@@ -40,6 +40,7 @@ use crate::{
         session::{
             context::{Context, LeftClient},
             farewell::refuse,
+            lease::Lease,
             serve::serve,
             sizes::{CALLS_AT_LIMIT, CHUNK_BYTES},
         },
@@ -72,6 +73,8 @@ pub(crate) struct Server {
     pub(crate) limits: Limits,
     pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<DeadlockPolicy>,
+    /// The lease of sessions, if the address is one of a network.
+    pub(crate) lease: Option<Duration>,
     pub(crate) access: Access,
     /// The state folder, which the shards of a manager share.
     pub(crate) state: Option<Arc<State>>,
@@ -179,6 +182,7 @@ impl Server {
                     arriving,
                 },
             deadlocks,
+            lease,
             access,
             state,
             left,
@@ -227,6 +231,8 @@ impl Server {
             watches: Rc::default(),
             left,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
+            lease,
+            leased: Rc::default(),
             end: OnceCell::new(),
         });
         let mut ids = context.shard_of.session_ids();
@@ -287,7 +293,8 @@ impl Server {
         drop((numbers, span));
         // No client can be granted anything any more.
         if let Some(state) = state {
-            state.end_shard().await;
+            let believes = context.leased.was_cut_short();
+            state.end_shard(believes).await;
         }
     }
 }
@@ -319,6 +326,8 @@ async fn accept_clients(
             stream = accept(acceptor, spare, context.limits) => {
                 let most = context.limits.sessions;
                 let user = stream.peer_user();
+                // The kernel knows the users of this machine only.
+                let lease = context.lease.filter(|_| user.is_none());
                 let right = match user {
                     Some(user) => access.right_of(user),
                     None => stream.is_trusted().then_some(Right::Administer),
@@ -337,7 +346,10 @@ async fn accept_clients(
                         refuse(&*stream, reason.to_owned(), context.limits);
                         continue;
                     };
-                    let session = serve(stream, SessionId::new(id), right, Rc::clone(context));
+                    let id = SessionId::new(id);
+                    // Most sessions have no lease, so a box takes less room in them.
+                    let lease = lease.map(|length| Box::new(Lease::begin(length, id, context)));
+                    let session = serve(stream, id, right, lease, Rc::clone(context));
                     // The future is boxed here. In the block it would take its room in the task as well.
                     let session = OnlyHere::future(session);
                     sessions.spawn_local(async {

@@ -1,6 +1,6 @@
 //! Events and numbers of managers.
 
-use std::{fmt::Display, path::Path};
+use std::{fmt::Display, path::Path, time::Duration};
 
 use lockkeeper_protocol::{Deadlock, ShardOf};
 
@@ -99,6 +99,11 @@ pub(crate) fn state_opened(folder: &Path, previous: &impl Display) {
         %previous,
         "state folder opened"
     );
+}
+
+/// Records that a manager waits before it serves, because its predecessor did not end cleanly.
+pub(crate) fn silent(folder: &Path, silence: Duration) {
+    tracing::warn!(target: target::MANAGER, folder = %folder.display(), ?silence, "manager waits for leases");
 }
 
 /// Records that a manager could not write to its state folder.

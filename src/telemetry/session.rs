@@ -2,7 +2,7 @@
 
 #[cfg(feature = "net")]
 use std::net::IpAddr;
-use std::{rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::{Peer, SessionId};
@@ -95,6 +95,16 @@ impl Drop for SessionSpan {
             self.end_well("shutdown", "the manager ends");
         }
     }
+}
+
+/// Records that the stream of a session has ended, which keeps what it holds for at most `lease`.
+pub(crate) fn detached(id: SessionId, lease: Duration) {
+    tracing::info!(
+        target: target::SESSION,
+        session = id.number(),
+        lease = ?lease,
+        "session detached"
+    );
 }
 
 /// Records that a client removed an object.

@@ -159,6 +159,7 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
         program: "demo",
         label: "",
         capabilities: Capabilities::ALL,
+        former: None,
     };
     let release = Request::Cast {
         object: 0,
@@ -196,12 +197,14 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
             object: 0,
             operation: 2,
         },
+        Request::Beat { seq: 14 },
+        Request::Goodbye,
     ]
 }
 
 /// Returns the responses in the document's reference section, in order.
 fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
-    let welcome = |shard, endpoints: &[&str]| Response::Welcome {
+    let welcome = |shard, endpoints: &[&str], lease_millis| Response::Welcome {
         version: 1,
         incarnation: INCARNATION,
         session: SESSION.number(),
@@ -210,6 +213,7 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         capabilities: Capabilities::ALL.without(Capability::Callers),
         shard,
         endpoints: endpoints.iter().map(|it| (*it).to_owned()).collect(),
+        lease_millis,
     };
     let second_of_two = Shard::new(1, 2).expect("the index is below the count");
     let opened = Response::Opened {
@@ -233,9 +237,10 @@ fn shown_responses(body: &[u8]) -> Vec<Response<'_>> {
         reason: "a second hello".to_owned(),
     };
     vec![
-        welcome(Shard::ALONE, &[]),
-        welcome(second_of_two, &[]),
-        welcome(Shard::ALONE, &["tls://host:7000"]),
+        welcome(Shard::ALONE, &[], None),
+        welcome(second_of_two, &[], None),
+        welcome(Shard::ALONE, &["tls://host:7000"], None),
+        welcome(Shard::ALONE, &[], Some(10_000)),
         opened,
         reply,
         fault,

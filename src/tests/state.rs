@@ -45,6 +45,7 @@ fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<State>) {
             limits,
             budgets: budgets.clone(),
             deadlocks: None,
+            lease: None,
             access: access.clone(),
             state: Some(Arc::clone(&state)),
             left: None,

@@ -118,6 +118,11 @@ impl Endpoint {
         self.transport.listen(&self.place)
     }
 
+    /// Returns whether the ends may be on different machines, so that sessions have leases.
+    pub(crate) fn is_network(&self) -> bool {
+        self.transport.is_network()
+    }
+
     /// Returns whether both ends are always in this process.
     pub(crate) fn is_in_process(&self) -> bool {
         self.transport.is_in_process()

@@ -61,6 +61,15 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// when it cannot be bound.
     fn listen(&self, place: &str) -> io::Result<Box<dyn Listener>>;
 
+    /// Returns whether the two ends of a stream may be on different machines.
+    ///
+    /// If so, the end of a stream does not prove that the process at the other end has closed it or ended: a
+    /// device between them may have cut one direction. Each session then has a *lease*, and a manager at such an
+    /// address needs a [state folder](crate::builders::ManagerBuilder::state_folder).
+    fn is_network(&self) -> bool {
+        false
+    }
+
     /// Returns whether both ends are always in one process.
     ///
     /// If so, each caller connects on its own thread and runtime, so [`Self::connect`] must not

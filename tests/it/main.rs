@@ -20,6 +20,7 @@ mod fence_file;
 mod guards;
 mod in_memory;
 mod latch;
+mod leases;
 mod liveness;
 mod lock;
 mod manager;
@@ -61,6 +62,7 @@ const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     event::register,
     in_memory::register,
     latch::register,
+    leases::register,
     liveness::register,
     lock::reentrant::register,
     manager::objects::register,
@@ -113,6 +115,7 @@ const ROLES: &[fn(&mut Roles)] = &[
     executable::roles,
     fence_file::roles,
     latch::roles,
+    leases::roles,
     liveness::roles,
     lock::keyed::roles,
     lock::keyed_scale::roles,

@@ -35,7 +35,12 @@ use crate::run;
 
 /// Streams over TCP.
 #[derive(Debug)]
-struct Tcp;
+pub(crate) struct Tcp {
+    /// Whether sessions have leases. Those of this file have none: its clients are on this machine.
+    pub(crate) is_network: bool,
+}
+
+const TCP: Tcp = Tcp { is_network: false };
 
 impl Transport for Tcp {
     fn connect(&self, place: &str, patience: Duration) -> io::Result<Arc<dyn Stream>> {
@@ -47,6 +52,10 @@ impl Transport for Tcp {
         let listener = StdListener::bind(socket_address(place)?)?;
         listener.set_nonblocking(true)?;
         Ok(Box::new(Bound(listener)))
+    }
+
+    fn is_network(&self) -> bool {
+        self.is_network
     }
 }
 
@@ -158,7 +167,7 @@ impl Acceptor for Accepting {
 }
 
 pub(crate) fn register(program: Program) -> Program {
-    program.transport("tcp", Tcp).task::<Hold>()
+    program.transport("tcp", TCP).task::<Hold>()
 }
 
 pub(crate) fn roles(roles: &mut Roles) {
@@ -185,13 +194,17 @@ impl Task for Hold {
     }
 }
 
-/// Returns an address with `ports` free ports, below those that the system assigns.
 fn free_address(ports: u16) -> Address {
+    Address::try_from(format!("tcp:127.0.0.1:{}", free_ports(ports))).unwrap()
+}
+
+/// Returns the first of that many free ports, below those that the system assigns.
+pub(crate) fn free_ports(ports: u16) -> u16 {
     loop {
         let port = rand::rng().random_range(10_000..30_000);
         let is_free = |port| StdListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
         if (port..port + ports).all(is_free) {
-            return Address::try_from(format!("tcp:127.0.0.1:{port}")).unwrap();
+            return port;
         }
     }
 }
@@ -349,12 +362,12 @@ fn address_that_is_in_use_or_invalid_is_refused() {
 #[test]
 fn invalid_or_built_in_scheme_is_refused() {
     for scheme in ["", "t", "TCP", "tcp2", "tcp:", "unix", "memory", "tls"] {
-        let add = || lockkeeper::program().transport(scheme, Tcp);
+        let add = || lockkeeper::program().transport(scheme, TCP);
         std::panic::catch_unwind(add).expect_err(scheme);
     }
     let twice = || {
         let program = lockkeeper::program();
-        program.transport("tcp", Tcp).transport("tcp", Tcp)
+        program.transport("tcp", TCP).transport("tcp", TCP)
     };
     std::panic::catch_unwind(twice).expect_err("the second registration panics");
 }

@@ -267,6 +267,7 @@ fn connect_hostile(manager: &Manager, lock: &str, keyed: &str) -> UnixStream {
         program: HOSTILE,
         label: HOSTILE,
         capabilities: Capabilities::NONE,
+        former: None,
     };
     let mut bytes = Vec::new();
     for request in [

@@ -104,6 +104,7 @@ impl Raw {
             program: "raw",
             label: "",
             capabilities: Capabilities::NONE,
+            former: None,
         };
         let mut bytes = Vec::new();
         frame::append(&mut bytes, &hello, usize::MAX).unwrap();

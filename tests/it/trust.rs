@@ -118,6 +118,7 @@ impl Raw {
             program: "innocent",
             label: "",
             capabilities: Capabilities::NONE,
+            former: None,
         };
         let mut bytes = Vec::new();
         frame::append(&mut bytes, &hello, usize::MAX).unwrap();

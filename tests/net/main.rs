@@ -2,12 +2,13 @@
 //! `net` have them.
 
 mod endpoints;
+mod leases;
 mod log;
 mod refusals;
 mod secrecy;
 mod services;
 
-use std::{future::Future, path::PathBuf};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use lockkeeper::{Address, Manager, builders::ManagerBuilder, net::make_key_file};
 use lockkeeper_test_support::Roles;
@@ -33,6 +34,9 @@ fn children() {
     roles.end();
 }
 
+/// The shortest lease.
+const LEASE: Duration = Duration::from_secs(2);
+
 /// A folder with a key file and a state folder.
 struct Site {
     folder: TempDir,
@@ -56,7 +60,8 @@ impl Site {
 
     /// A manager with that key, and without an endpoint yet.
     fn builder(&self) -> ManagerBuilder {
-        let builder = Manager::builder().state_folder(self.path("state"));
+        let builder = Manager::builder().lease(LEASE);
+        let builder = builder.state_folder(self.path("state"));
         builder.key_file(self.key())
     }
 

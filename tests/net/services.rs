@@ -72,7 +72,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     });
 }
 
-fn with_key(site: &Site, role: &str, endpoint: &Address) -> Role {
+pub(crate) fn with_key(site: &Site, role: &str, endpoint: &Address) -> Role {
     let mut program = std::process::Command::new(std::env::current_exe().unwrap());
     program.env("LOCKKEEPER_KEY_FILE", site.key());
     Role::start_by(&mut program, role, endpoint)

@@ -17,10 +17,12 @@ pub enum Capability {
     Reports,
     /// A client supports managers with several shards.
     Shards,
+    /// A client renews the lease of its session (`Beat`), and says when it ends it (`Goodbye`).
+    Leases,
 }
 
 impl Capability {
-    const ALL: [Self; 3] = [Self::Callers, Self::Reports, Self::Shards];
+    const ALL: [Self; 4] = [Self::Callers, Self::Reports, Self::Shards, Self::Leases];
 
     /// The name in a frame.
     const fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Capability {
             Self::Callers => "callers",
             Self::Reports => "reports",
             Self::Shards => "shards",
+            Self::Leases => "leases",
         }
     }
 
@@ -36,6 +39,7 @@ impl Capability {
             Self::Callers => 1,
             Self::Reports => 2,
             Self::Shards => 4,
+            Self::Leases => 8,
         }
     }
 }
@@ -52,7 +56,8 @@ impl Capabilities {
     pub const ALL: Self = Self::NONE
         .with(Capability::Callers)
         .with(Capability::Reports)
-        .with(Capability::Shards);
+        .with(Capability::Shards)
+        .with(Capability::Leases);
 
     /// Adds a capability.
     #[must_use]

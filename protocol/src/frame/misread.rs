@@ -26,7 +26,7 @@ impl Misread {
         let mut fields = Fields::of(message)?;
         let f = &mut fields;
         Ok(match f.number::<u8>()? {
-            2 | 3 | 6 | 7 | 8 | 9 => Self::Call(f.number()?),
+            2 | 3 | 6..=10 => Self::Call(f.number()?),
             4 => Self::OneWay,
             5 => {
                 let _: (u64, u64) = (f.number()?, f.number()?);
@@ -56,7 +56,7 @@ mod tests {
 
     #[test]
     fn number_is_read_of_each_message_that_has_one() {
-        for number in [2, 3, 6, 7, 8, 9] {
+        for number in [2, 3, 6, 7, 8, 9, 10] {
             let message = encode(&(number, 5, "what", -1)).unwrap();
             assert_eq!(Misread::of(&message), Misread::Call(5));
         }
@@ -70,7 +70,7 @@ mod tests {
     fn what_has_no_number_of_a_call_is_of_no_use() {
         let messages = [
             encode(&(1, 5)).unwrap(),
-            encode(&(10, 5)).unwrap(),
+            encode(&(12, 5)).unwrap(),
             encode(&(3, -5)).unwrap(),
             encode(&(3, "five")).unwrap(),
             encode(&(5, 5)).unwrap(),

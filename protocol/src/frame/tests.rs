@@ -17,8 +17,10 @@ use crate::{
         capabilities::{Capabilities, Capability},
         framing::{Encode, HEADER, append},
         inbox::Inbox,
-        messages::{MAGIC, Request, Response, VERSION},
+        messages::{MAGIC, VERSION},
         reply::append_reply,
+        request::{FormerSession, Request},
+        response::Response,
     },
     ids::{CallId, SessionId},
     inspection::Question,
@@ -36,6 +38,18 @@ pub(super) fn requests() -> Vec<Request<'static>> {
         program: "program",
         label: "",
         capabilities: Capabilities::ALL,
+        former: None,
+    };
+    let again = Request::Hello {
+        version: VERSION,
+        pid: 1,
+        program: "",
+        label: "label",
+        capabilities: Capabilities::NONE,
+        former: Some(FormerSession {
+            number: 300,
+            secret: secret(300),
+        }),
     };
     let open = |name, spec| Request::Open {
         seq: 1,
@@ -58,6 +72,7 @@ pub(super) fn requests() -> Vec<Request<'static>> {
     };
     vec![
         hello,
+        again,
         open(None, Some(BlobRef(&[0xc0]))),
         open(Some("jobs"), None),
         open(Some("jobs"), Some(BlobRef(&[]))),
@@ -87,6 +102,8 @@ pub(super) fn requests() -> Vec<Request<'static>> {
             object: 2,
             operation: 300,
         },
+        Request::Beat { seq: 70_000 },
+        Request::Goodbye,
     ]
 }
 
@@ -107,6 +124,7 @@ pub(super) fn responses() -> Vec<Response<'static>> {
             capabilities: Capabilities::ALL,
             shard: Shard::ALONE,
             endpoints: Vec::new(),
+            lease_millis: None,
         },
         Response::Welcome {
             version: VERSION,
@@ -117,6 +135,7 @@ pub(super) fn responses() -> Vec<Response<'static>> {
             capabilities: Capabilities::ALL,
             shard: Shard::ALONE,
             endpoints: vec!["tls://host:7000".to_owned(), "tls://[::1]:7000".to_owned()],
+            lease_millis: None,
         },
         Response::Welcome {
             version: VERSION,
@@ -127,6 +146,18 @@ pub(super) fn responses() -> Vec<Response<'static>> {
             capabilities: Capabilities::ALL,
             shard: Shard::new(1, 2).expect("the second of two"),
             endpoints: Vec::new(),
+            lease_millis: None,
+        },
+        Response::Welcome {
+            version: VERSION,
+            incarnation: 1,
+            session: 3,
+            secret: secret(3),
+            frame_bytes: 1 << 20,
+            capabilities: Capabilities::NONE,
+            shard: Shard::ALONE,
+            endpoints: Vec::new(),
+            lease_millis: Some(10_000),
         },
         Response::Opened {
             seq: 1,
@@ -378,7 +409,21 @@ fn first_frames_of_earlier_and_later_releases_are_read() {
     let earlier = value::encode(&(1, MAGIC, VERSION, 7, "program", "")).unwrap();
     assert_eq!(hello(&earlier), Some(Capabilities::NONE));
     let can = ["zip", "shards", "callers2", "reports"];
-    let later = value::encode(&(1, MAGIC, VERSION, 7, "program", "", can, [[1]], "more")).unwrap();
+    let former = (8, BlobRef(&[7; SECRET_BYTES]));
+    let later = (
+        1,
+        MAGIC,
+        VERSION,
+        7,
+        "program",
+        "",
+        can,
+        former.0,
+        former.1,
+        [[1]],
+        "more",
+    );
+    let later = value::encode(&later).unwrap();
     let known = Capabilities::NONE
         .with(Capability::Reports)
         .with(Capability::Shards);
@@ -404,6 +449,7 @@ fn first_frames_of_earlier_and_later_releases_are_read() {
         0,
         1,
         ["tls://h:1"],
+        10_000,
         [(), ()],
     ))
     .unwrap();

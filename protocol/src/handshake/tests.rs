@@ -174,6 +174,7 @@ fn first_message_that_is_none_is_refused_with_the_reason() {
         program: "demo",
         label: "",
         capabilities: crate::frame::Capabilities::ALL,
+        former: None,
     };
     request.encode_into(&mut hello, 4096).expect("it encodes");
     let refused = ManagerBegun::read(&hello).map(drop);

@@ -111,6 +111,7 @@ fn hello() -> Request<'static> {
         program: "",
         label: "",
         capabilities: Capabilities::NONE,
+        former: None,
     }
 }
 
@@ -137,6 +138,7 @@ async fn another_version_is_named() {
         capabilities: Capabilities::ALL.without(Capability::Callers),
         shard: Shard::ALONE,
         endpoints: Vec::new(),
+        lease_millis: None,
     }))
     .await;
     assert_eq!(
@@ -162,6 +164,7 @@ async fn a_manager_of_an_earlier_release_gets_no_frame_that_it_does_not_know() {
             capabilities,
             shard: Shard::ALONE,
             endpoints: Vec::new(),
+            lease_millis: None,
         })
         .await;
     let connection = patiently(greet).await.unwrap().unwrap();

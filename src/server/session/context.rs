@@ -6,6 +6,7 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use actix::Addr;
@@ -17,7 +18,7 @@ use crate::{
     address::Address,
     limits::Limits,
     server::{
-        session::{buffer_budget::BufferBudget, peer_watch::PeerWatches},
+        session::{buffer_budget::BufferBudget, leased::Leased, peer_watch::PeerWatches},
         supervisor::supervisor::Supervisor,
     },
     telemetry::session,
@@ -46,6 +47,10 @@ pub(crate) struct Context {
     pub(crate) left: Option<mpsc::UnboundedSender<LeftClient>>,
     /// The buffer that all sessions read into, one after the other.
     pub(crate) scratch: RefCell<Box<[u8]>>,
+    /// The lease of sessions over a network.
+    pub(crate) lease: Option<Duration>,
+    /// The sessions with a lease.
+    pub(crate) leased: Rc<Leased>,
     /// The reason for the manager's end, if it was not told to end.
     pub(crate) end: OnceCell<String>,
 }
@@ -73,6 +78,10 @@ pub(super) enum End {
     Left,
     /// The client is gone, and has not read all that was written to it.
     LeftUnread,
+    /// The client has said that its session ends.
+    Goodbye,
+    /// A later session of the client has replaced this one.
+    Replaced,
     /// The client broke a rule of the protocol, which the `Bye` names.
     Offence(String),
 }
@@ -81,7 +90,7 @@ impl End {
     /// The rule that the client broke, if it broke one.
     pub(super) fn offence(&self) -> Option<&str> {
         match self {
-            Self::Left | Self::LeftUnread => None,
+            Self::Left | Self::LeftUnread | Self::Goodbye | Self::Replaced => None,
             Self::Offence(reason) => Some(reason),
         }
     }

@@ -2,11 +2,11 @@
 //!
 //! Invariant: if the kernel knows the client's process id, the id in the frame is ignored.
 
-use std::{future, task::ready};
+use std::{future, task::ready, time::Duration};
 
 use lockkeeper_protocol::{
     Peer, Shard, cut,
-    frame::{self, Capability, Inbox, Request},
+    frame::{self, Capability, FormerSession, Inbox, Request},
 };
 
 use crate::{
@@ -26,6 +26,7 @@ pub(super) async fn hello(
     attached: &dyn AttachedStream,
     inbox: &mut Inbox,
     mut incoming: Incoming,
+    lease: Option<Duration>,
     context: &Context,
 ) -> Result<(Peer, Incoming), End> {
     loop {
@@ -33,7 +34,10 @@ pub(super) async fn hello(
             .next_message()
             .map_err(|error| End::Offence(error.to_string()))?
         {
-            let peer = welcome(&frame, known, context.shard_of.shard)?;
+            let (peer, former) = welcome(&frame, known, context.shard_of.shard, lease)?;
+            if let Some(former) = former {
+                context.leased.end(former, &context.secret).await;
+            }
             return Ok((peer, incoming));
         }
         // A hello is never large, so it is not refused.
@@ -48,7 +52,12 @@ pub(super) async fn hello(
 }
 
 /// Checks the first frame of a client. `known` is its process id, if the kernel knows it.
-fn welcome(frame: &[u8], known: Option<u32>, shard: Shard) -> Result<Peer, End> {
+fn welcome(
+    frame: &[u8],
+    known: Option<u32>,
+    shard: Shard,
+    lease: Option<Duration>,
+) -> Result<(Peer, Option<FormerSession>), End> {
     match Request::decode(frame) {
         Ok(Request::Hello {
             version: frame::VERSION,
@@ -56,6 +65,7 @@ fn welcome(frame: &[u8], known: Option<u32>, shard: Shard) -> Result<Peer, End> 
             program,
             label,
             capabilities,
+            former,
         }) => {
             // A client without shards would create a second object with the same name at the wrong shard.
             if shard.of() > 1 && !capabilities.has(Capability::Shards) {
@@ -65,8 +75,12 @@ fn welcome(frame: &[u8], known: Option<u32>, shard: Shard) -> Result<Peer, End> 
                     shard.of()
                 )));
             }
+            if lease.is_some() && !capabilities.has(Capability::Leases) {
+                let why = "sessions have leases here, which the client does not renew: use a later release of it";
+                return Err(End::Offence(why.to_owned()));
+            }
             let peer = |pid| Peer::new(pid, cut(program), cut(label));
-            Ok(known.map_or_else(|| peer(pid).claimed(), peer))
+            Ok((known.map_or_else(|| peer(pid).claimed(), peer), former))
         }
         Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
             "version {version} of the protocol is not spoken here, only {}",
@@ -89,7 +103,8 @@ mod tests {
     fn a_process_id_is_the_clients_own_only_where_the_kernel_knows_none() {
         let frame = encoded(&hello(4711));
         for (known, told) in [(None, 4711), (Some(7), 7)] {
-            let peer = welcome(&frame, known, Shard::ALONE).expect("a hello");
+            let peer = welcome(&frame, known, Shard::ALONE, None);
+            let (peer, _) = peer.expect("a hello");
             assert_eq!((peer.pid, peer.program.as_str()), (told, "test"));
             assert_eq!(peer.is_claimed, known.is_none());
             let shown = peer.to_string().contains("by its own account");
@@ -106,12 +121,18 @@ mod tests {
             program: "test",
             label: "",
             capabilities: Capabilities::NONE,
+            former: None,
         });
-        assert!(welcome(&earlier, None, Shard::ALONE).is_ok());
-        let Err(End::Offence(why)) = welcome(&earlier, None, second_of_two) else {
+        assert!(welcome(&earlier, None, Shard::ALONE, None).is_ok());
+        let Err(End::Offence(why)) = welcome(&earlier, None, second_of_two, None) else {
             panic!("it was served");
         };
         assert!(why.contains("2 shards"), "{why}");
-        assert!(welcome(&encoded(&hello(1)), None, second_of_two).is_ok());
+        let lease = Some(Duration::from_secs(2));
+        let Err(End::Offence(why)) = welcome(&earlier, None, Shard::ALONE, lease) else {
+            panic!("it was served");
+        };
+        assert!(why.contains("leases"), "{why}");
+        assert!(welcome(&encoded(&hello(1)), None, second_of_two, None).is_ok());
     }
 }

@@ -10,6 +10,8 @@ pub(crate) mod farewell;
 mod held_back;
 mod hello;
 mod incoming;
+pub(super) mod lease;
+pub(crate) mod leased;
 mod objects;
 mod outgoing;
 mod peer_watch;

@@ -9,13 +9,17 @@ use lockkeeper_actors::{CallAtLimit, Input, RawCall};
 use lockkeeper_protocol::{
     CallId, Fault,
     codec::{BlobRef, Payload},
-    frame::{self, Message, Misread, Request},
+    frame::{self, Message, Misread, Request, Response},
 };
 
 use crate::{
     access::Right,
     server::{
-        session::{context::End, control::ControlRequest, session::Session},
+        session::{
+            context::End,
+            control::{ControlRequest, NIL},
+            session::Session,
+        },
         supervisor::supervisor::{Open, Remove},
     },
 };
@@ -118,6 +122,12 @@ impl Session {
                     self.cast(object, operation, frame.keep(arguments.0));
                 }
             }
+            Request::Beat { seq } => {
+                self.number(seq)?;
+                let body = BlobRef(NIL);
+                self.outgoing.put(&Response::Reply { seq, body });
+            }
+            Request::Goodbye => return Err(End::Goodbye),
             Request::Withdraw { object, seq } => {
                 let _ = self.push(object, Input::Withdraw(CallId::new(self.id, seq)));
             }

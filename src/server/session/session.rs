@@ -26,6 +26,7 @@ use crate::{
         context::{Context, End, let_others_run},
         control::{Control, ControlRequest, NIL},
         incoming::Incoming,
+        lease::Lease,
         objects::Objects,
         outgoing::Outgoing,
         receive::{poll_receive, receive_last},
@@ -68,6 +69,8 @@ pub(super) struct Session {
     has_read_ahead: bool,
     /// The bytes that are still read from a client that no longer reads, once known.
     last_bytes: Option<usize>,
+    /// The lease of a session over a network. It is dropped after the session's own drop has released its holds.
+    lease: Option<Box<Lease>>,
 }
 
 impl Session {
@@ -77,8 +80,12 @@ impl Session {
         right: Right,
         (stream, attached): (Arc<dyn Stream>, Rc<dyn AttachedStream>),
         (outgoing, incoming): (Rc<Outgoing>, Incoming),
+        mut lease: Option<Box<Lease>>,
         context: Rc<Context>,
     ) -> Self {
+        if let Some(lease) = &mut lease {
+            lease.welcome();
+        }
         outgoing.peer.replace(Some(Arc::clone(&peer)));
         let sink: Rc<dyn ReplySink> = outgoing.clone();
         context.shell.join(id, sink);
@@ -99,6 +106,7 @@ impl Session {
             stall: None,
             has_read_ahead: false,
             last_bytes: None,
+            lease,
         }
     }
 
@@ -127,6 +135,13 @@ impl Session {
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
         self.clear_gone(task);
+        if self
+            .lease
+            .as_ref()
+            .is_some_and(|lease| lease.is_replaced(task))
+        {
+            return Poll::Ready(Err(End::Replaced));
+        }
         ready!(self.poll_room(task, inbox))?;
         if !self.outgoing.held_back.is_empty() {
             return Poll::Ready(Ok(()));
@@ -141,9 +156,18 @@ impl Session {
         }
         let received = self.poll_receive(task, inbox);
         if received.is_ready() {
+            if let Some(lease) = &mut self.lease {
+                lease.renew(self.context.shell.now());
+            }
             return received;
         }
         self.incoming.check(self.context.limits, task)?;
+        if let Some(lease) = &mut self.lease {
+            let now = self.context.shell.now();
+            if let Poll::Ready(end) = lease.poll_end(now, task) {
+                return Poll::Ready(Err(end));
+            }
+        }
         self.outgoing.task.wait(task.waker());
         Poll::Pending
     }
@@ -357,8 +381,20 @@ impl Session {
             // The client reads nothing of what is not written yet.
             End::Left => self.outgoing.break_off(),
             End::LeftUnread => self.outgoing.last.lose(),
-            // The client still reads.
-            End::Offence(_) => {}
+            // The client still reads, or has no use for answers.
+            End::Offence(_) | End::Goodbye | End::Replaced => {}
+        }
+    }
+
+    /// Waits until a session whose stream has ended ends: at once without a lease, and else with the lease.
+    pub(super) async fn outlast(&mut self, end: &End) {
+        if let (End::Left | End::LeftUnread, Some(lease)) = (end, &mut self.lease) {
+            session::detached(self.id, lease.length());
+            let shell = &self.context.shell;
+            future::poll_fn(|task| lease.poll_end(shell.now(), task)).await;
+        }
+        if let Some(lease) = &mut self.lease {
+            lease.end();
         }
     }
 

@@ -8,6 +8,7 @@ mod at_limit;
 mod cut;
 mod endless;
 mod inspection;
+mod leases;
 mod limit_of_items;
 mod misread;
 mod offences;
@@ -52,6 +53,7 @@ use crate::{
         session::{
             buffer_budget::BufferBudget,
             context::{Context, LeftClient},
+            lease::Lease,
             serve::serve,
             sizes::{CALLS_AT_LIMIT, CHUNK_BYTES, arriving_bytes},
         },
@@ -67,6 +69,8 @@ use crate::{
 /// A manager without a listener.
 pub(super) struct House {
     context: Rc<Context>,
+    /// The lease of the clients that are added next.
+    lease: Cell<Option<Duration>>,
     next_session: Cell<u64>,
 }
 
@@ -102,11 +106,14 @@ impl House {
             seeks_deadlocks: false,
             watches: Rc::default(),
             left: None,
+            lease: None,
+            leased: Rc::default(),
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),
         };
         Self {
             context: Rc::new(context),
+            lease: Cell::new(None),
             next_session: Cell::new(SESSION.number()),
         }
     }
@@ -141,10 +148,13 @@ impl House {
     fn let_in_over(&self, raw: Raw, stream: Arc<dyn Stream>) -> Client {
         let id = self.next_session.get();
         self.next_session.set(id + 1);
+        let lease = self.lease.get();
+        let lease = lease.map(|length| Lease::begin(length, SessionId::new(id), &self.context));
         let session = serve(
             stream,
             SessionId::new(id),
             Right::Administer,
+            lease.map(Box::new),
             Rc::clone(&self.context),
         );
         Client {
@@ -207,6 +217,7 @@ pub(super) fn hello(pid: u32) -> Request<'static> {
         program: "test",
         label: "",
         capabilities: Capabilities::ALL,
+        former: None,
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) const FENCES: &str = "fences";
 
 pub(super) const ENDED: &str = "ended";
 
+pub(super) const LEASE: &str = "lease";
+
 /// How the previous manager of a state folder ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PreviousEnd {

@@ -27,7 +27,7 @@ use crate::{
     fence_file::{FenceError, FenceFile},
     server::state::{
         folder::{StateFolder, bad},
-        marks::{ENDED, FENCES, Marks, PreviousEnd},
+        marks::{ENDED, FENCES, LEASE, Marks, PreviousEnd},
     },
     telemetry::manager,
 };
@@ -51,6 +51,9 @@ pub(crate) struct State {
     folder: StateFolder,
     fences: FenceFile,
     ended: FenceFile,
+    /// The longest lease that a manager of this folder has promised, in milliseconds.
+    lease: FenceFile,
+    longest_lease: Duration,
     previous_end: PreviousEnd,
     /// The end of the fences that earlier managers have reserved.
     reserved_before: u64,
@@ -77,6 +80,8 @@ struct ShardCount {
 struct Writer {
     has_begun: bool,
     has_ended: bool,
+    /// Whether a client may still believe that it holds something, so that the end is not recorded as clean.
+    is_unclean: bool,
 }
 
 impl State {
@@ -94,7 +99,8 @@ impl State {
     /// Opens the folder for a manager that reserves that many fences at once, at least two.
     pub(crate) fn open_with(path: &Path, block: u64) -> Result<Self, StartError> {
         let folder = StateFolder::open(path)?;
-        let [fences, ended] = [FENCES, ENDED].map(|name| FenceFile::at(folder.path().join(name)));
+        let [fences, ended, lease] =
+            [FENCES, ENDED, LEASE].map(|name| FenceFile::at(folder.path().join(name)));
         let read = |file: &FenceFile| match file.highest() {
             Ok(number) => Ok(number.map(Fence::number)),
             Err(error) => Err(bad(folder.path(), explain(&error))),
@@ -103,6 +109,7 @@ impl State {
             fences: read(&fences)?,
             ended: read(&ended)?,
         };
+        let longest_lease = Duration::from_millis(read(&lease)?.unwrap_or(0));
         let previous_end = marks
             .previous_end()
             .map_err(|damage| bad(folder.path(), format!("{damage}: {REPAIR}")))?;
@@ -112,6 +119,8 @@ impl State {
             folder,
             fences,
             ended,
+            lease,
+            longest_lease,
             previous_end,
             reserved_before: marks.fences.unwrap_or(0),
             block,
@@ -142,6 +151,39 @@ impl State {
         writer.has_begun = true;
         lock(&self.shards).left = shards;
         Ok(first)
+    }
+
+    /// Records that sessions will have a lease of that length, for the managers after this one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StartError::BadState`] when it cannot be written.
+    pub(crate) fn promise(&self, lease: Duration) -> Result<(), StartError> {
+        if lease <= self.longest_lease {
+            return Ok(());
+        }
+        let millis = lease.as_millis().try_into().unwrap_or(MOST);
+        let _writer = lock(&self.writer);
+        let raised = self.raise(&self.lease, millis);
+        raised.map_err(|why| bad(self.folder.path(), why))
+    }
+
+    /// Begins the silence of a manager whose predecessor did not end cleanly, and returns its length.
+    pub(crate) fn begin_silence(&self) -> Duration {
+        let silence = self.silence();
+        if silence > Duration::ZERO {
+            manager::silent(self.path(), silence);
+        }
+        silence
+    }
+
+    /// How long this manager has to grant nothing, because clients of the previous one may believe that they
+    /// hold something.
+    fn silence(&self) -> Duration {
+        match self.previous_end {
+            PreviousEnd::Unclean => self.longest_lease,
+            PreviousEnd::Absent | PreviousEnd::Clean => Duration::ZERO,
+        }
     }
 
     /// Records that a shard serves from now on.
@@ -211,8 +253,12 @@ impl State {
         }
     }
 
-    /// Records that a shard has ended all of its sessions. The last one writes the record of a clean end.
-    pub(crate) async fn end_shard(self: Arc<Self>) {
+    /// Records that a shard has ended all of its sessions. The last one writes the record of a clean end, unless a
+    /// client of any shard may still believe that it holds something.
+    pub(crate) async fn end_shard(self: Arc<Self>, client_believes: bool) {
+        if client_believes {
+            lock(&self.writer).is_unclean = true;
+        }
         let is_last = {
             let mut shards = lock(&self.shards);
             shards.running = shards.running.saturating_sub(1);
@@ -266,7 +312,7 @@ impl State {
     /// Writes the record of a clean end, at most once.
     fn record_end(&self) -> Result<(), String> {
         let mut writer = lock(&self.writer);
-        if !writer.has_begun || writer.has_ended {
+        if !writer.has_begun || writer.has_ended || writer.is_unclean {
             return Ok(());
         }
         writer.has_ended = true;

@@ -63,6 +63,10 @@ impl Transport for Tls {
         Ok(Arc::new(stream))
     }
 
+    fn is_network(&self) -> bool {
+        true
+    }
+
     fn listen(&self, _place: &str) -> io::Result<Box<dyn Listener>> {
         let why = "a manager has an address on its own machine first: give the endpoint to \
                    ManagerBuilder::listen";

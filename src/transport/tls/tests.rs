@@ -298,6 +298,7 @@ fn client_that_proves_nothing_is_told_why() {
         program: "test",
         label: "",
         capabilities: Capabilities::ALL,
+        former: None,
     });
     let begin = |version: u8, shard: u8| {
         let nonce = [7; 32].as_slice();

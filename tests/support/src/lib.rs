@@ -3,6 +3,7 @@
 //! | Module | Contents |
 //! | --- | --- |
 //! | `run` | a runtime for each test, and the watchdog that ends a hung test |
+//! | `relay` | a network between clients and a manager, which fails on demand |
 //! | `role` | child processes of the test binary, each in a role |
 //! | `own_process` | tests that need their own process |
 //! | `program` | copies of the test binary |
@@ -16,6 +17,7 @@
 
 mod own_process;
 mod program;
+mod relay;
 mod role;
 mod run;
 mod seed;
@@ -26,6 +28,7 @@ mod user;
 
 pub use own_process::in_own_process;
 pub use program::copy_program;
+pub use relay::{Link, Relay};
 pub use role::{Role, Roles, report};
 pub use run::{Watchdog, run};
 pub use seed::seeded;

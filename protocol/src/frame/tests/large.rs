@@ -2,7 +2,7 @@
 
 use crate::{
     codec::{blob::BlobRef, payload::Payload},
-    frame::{framing::HEADER, inbox::Inbox, messages::Request, tests::frame},
+    frame::{framing::HEADER, inbox::Inbox, request::Request, tests::frame},
 };
 
 /// The largest message without a buffer of its own.

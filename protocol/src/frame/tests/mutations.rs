@@ -5,7 +5,8 @@ use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
 use crate::frame::{
     inbox::Inbox,
-    messages::{Request, Response},
+    request::Request,
+    response::Response,
     tests::{MOST, encoded, messages, stream},
 };
 

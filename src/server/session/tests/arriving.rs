@@ -242,6 +242,7 @@ async fn hello_that_has_arrived_in_part_counts() {
         program: &program,
         label: "",
         capabilities: lockkeeper_protocol::frame::Capabilities::ALL,
+        former: None,
     };
     let bytes = frame(&hello);
     let mut clients = Vec::new();

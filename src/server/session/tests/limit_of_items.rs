@@ -41,6 +41,7 @@ async fn welcome(house: &House) -> Client {
         program: &text,
         label: &text,
         capabilities: Capabilities::ALL,
+        former: None,
     };
     client.raw.send(&hello).await;
     client.raw.hear().await.expect("a welcome");

@@ -145,7 +145,7 @@ async fn what_is_no_request_ends_the_session() {
     let long = frame(&(5, 0, 1, 2));
     let map = [0, 0, 0, 1, 0x80];
     let negative = frame(&(5, -1, 1));
-    let unknown = frame(&(10, 3, 0));
+    let unknown = frame(&(12, 3, 0));
     let nameless = frame(&(3, "three", 0, 0, (), BlobRef(&[0x90])));
     let unnumbered = frame(&(3, -3, 0, 0, (), BlobRef(&[0x90])));
     for bytes in [

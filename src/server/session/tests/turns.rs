@@ -104,6 +104,7 @@ impl Shard {
                         stream,
                         id,
                         Right::Administer,
+                        None,
                         Rc::clone(&house.context),
                     ));
                 }

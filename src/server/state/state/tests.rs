@@ -118,12 +118,12 @@ async fn end_is_clean_once_all_shards_have_ended_and_until_the_next_start() {
         drop(state);
         assert_eq!(previous(), PreviousEnd::Unclean, "both have panicked");
         let state = begin(&folder, 2, 2);
-        Arc::clone(&state).end_shard().await;
+        Arc::clone(&state).end_shard(false).await;
         drop(state);
         assert_eq!(previous(), PreviousEnd::Unclean, "one has panicked");
         let state = begin(&folder, 2, 2);
-        Arc::clone(&state).end_shard().await;
-        state.end_shard().await;
+        Arc::clone(&state).end_shard(false).await;
+        state.end_shard(false).await;
         assert_eq!(previous(), PreviousEnd::Clean);
         assert_eq!(
             previous(),
@@ -141,7 +141,7 @@ async fn start_that_fails_before_a_shard_serves_ends_cleanly() {
     assert_eq!(previous(), PreviousEnd::Clean);
     // The thread of the first shard could not be started, and the other one has ended.
     let state = begin(&folder, 2, 1);
-    Arc::clone(&state).end_shard().await;
+    Arc::clone(&state).end_shard(false).await;
     assert_ne!(
         number_in(&folder, ENDED),
         number_in(&folder, FENCES),
@@ -171,7 +171,7 @@ async fn disk_that_does_not_answer_stops_neither_the_end_nor_its_reason() {
         .expect("it does not panic");
     let lost = state.lost().expect("the manager has to end");
     assert!(lost.ends_with(": the disk was too slow"), "{lost}");
-    let ended = time::timeout(2 * END_PATIENCE, Arc::clone(&state).end_shard()).await;
+    let ended = time::timeout(2 * END_PATIENCE, Arc::clone(&state).end_shard(false)).await;
     ended.expect("the end does not wait for the disk");
     assert_eq!(number_in(&folder, ENDED), Some(0), "no record was written");
     assert_eq!(number_in(&folder, FENCES), Some(first + SMALL));
@@ -270,7 +270,7 @@ async fn reservation_is_extended_once_half_of_it_is_used() {
         }
     }
     assert!(!reserving.is_finished());
-    Arc::clone(&state).end_shard().await;
+    Arc::clone(&state).end_shard(false).await;
     let end = number_in(&folder, FENCES);
     assert_eq!(number_in(&folder, ENDED), end);
     assert!(!reserve.covers(u64::MAX >> 1));
@@ -336,7 +336,24 @@ async fn folder_that_was_replaced_is_left_alone() {
     let other = open(&folder);
     assert_eq!(other.begin(CLOCK, 1), Ok(CLOCK));
     state.extend().expect_err("it is another folder");
-    state.end_shard().await;
+    state.end_shard(false).await;
     assert_eq!(number_in(&folder, FENCES), Some(CLOCK + SMALL));
     assert_eq!(number_in(&folder, ENDED), Some(0));
+}
+
+#[tokio::test]
+async fn manager_after_an_unclean_end_is_silent_for_the_longest_lease() {
+    let (_above, folder) = folder();
+    let second = Duration::from_secs(1);
+    for lease in [3 * second, 2 * second] {
+        let state = begin(&folder, 2, 2);
+        state.promise(lease).expect("the folder can be written to");
+        Arc::clone(&state).end_shard(true).await;
+        state.end_shard(false).await;
+        assert_eq!(open(&folder).previous_end(), PreviousEnd::Unclean);
+        assert_eq!(open(&folder).silence(), 3 * second);
+    }
+    let state = begin(&folder, 1, 1);
+    state.end_shard(false).await;
+    assert_eq!(open(&folder).silence(), Duration::ZERO);
 }

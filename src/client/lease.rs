@@ -1,0 +1,113 @@
+//! `Lease`: how long a client may believe in what it holds over a network.
+//!
+//! The client renews the lease with a frame every fifth of its length. It gives up what it holds once four fifths
+//! have passed since it *sent* the last frame that was answered, before the manager gives it away: the manager
+//! counts the whole length from when it *received* a frame.
+//!
+//! Invariant: the lease is compared with the boot-time clock, which goes on while the machine is suspended. A
+//! lease that was found to be over ends the connection, so it never becomes valid again.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// A moment of the boot-time clock, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct BootTime(u64);
+
+impl BootTime {
+    pub(super) fn now() -> Self {
+        let now = clock_gettime(ClockId::Boottime);
+        let part = |part: i64| u64::try_from(part).unwrap_or(0);
+        let seconds = part(now.tv_sec).saturating_mul(1_000_000_000);
+        Self(seconds.saturating_add(part(now.tv_nsec)))
+    }
+
+    fn after(self, time: Duration) -> Self {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(time))
+    }
+
+    fn until(self, end: Self) -> Duration {
+        Duration::from_nanos(end.0.saturating_sub(self.0))
+    }
+}
+
+/// The lease of a connection over a network.
+#[derive(Debug)]
+pub(super) struct Lease {
+    /// How long the connection is valid from when an answered frame was sent.
+    pub(super) length: Duration,
+    /// The interval of the frames that renew it.
+    pub(super) beat: Duration,
+    /// The boot time until which the connection is valid.
+    until: AtomicU64,
+}
+
+impl Lease {
+    /// Begins a lease that the manager has given in answer to a frame sent at `sent`.
+    pub(super) fn new(given: Duration, sent: BootTime) -> Self {
+        let length = given / 5 * 4;
+        Self {
+            length,
+            beat: given / 5,
+            until: AtomicU64::new(sent.after(length).0),
+        }
+    }
+
+    /// Renews the lease, because a frame sent at `sent` was answered.
+    pub(super) fn renew(&self, sent: BootTime) {
+        self.until
+            .fetch_max(sent.after(self.length).0, Ordering::Relaxed);
+    }
+
+    /// How long the lease lasts from now on, if it is not renewed.
+    pub(super) fn left(&self) -> Duration {
+        BootTime::now().until(self.end())
+    }
+
+    fn end(&self) -> BootTime {
+        BootTime(self.until.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lease_is_renewed_from_when_an_answered_frame_was_sent_and_never_shortened() {
+        let (now, second) = (BootTime::now(), Duration::from_secs(1));
+        let lease = Lease::new(10 * second, now);
+        assert!(lease.left() <= 8 * second && lease.left() > 7 * second);
+        lease.renew(BootTime(now.0 - 5_000_000_000));
+        assert!(lease.left() > 7 * second);
+        lease.renew(now.after(second));
+        assert!(lease.left() <= 9 * second && lease.left() > 8 * second);
+        let over = Lease::new(10 * second, BootTime(now.0 - 8_000_000_000));
+        assert!(over.left().is_zero());
+    }
+
+    /// How much later than its client a manager gives up a lease, in true seconds, if the clocks of both run at
+    /// these rates and a frame takes no time.
+    fn margin(client_rate: f64, manager_rate: f64) -> f64 {
+        let given = Duration::from_secs(10);
+        let lease = Lease::new(given, BootTime(0));
+        let client = BootTime(0).until(lease.end()).as_secs_f64() / client_rate;
+        given.as_secs_f64() / manager_rate - client
+    }
+
+    #[test]
+    fn client_gives_up_first_while_the_rates_of_both_clocks_are_nearly_true() {
+        for client_rate in [0.9, 1.0, 1.1] {
+            for manager_rate in [0.9, 1.0, 1.1] {
+                assert!(margin(client_rate, manager_rate) > 0.0);
+            }
+        }
+        // A client whose clock is that slow needs a fence at the resource.
+        assert!(margin(0.5, 1.0) < 0.0);
+    }
+}

@@ -1,0 +1,99 @@
+//! The leases of sessions over a network: for how long a client may be silent, and detached sessions.
+//!
+//! The end of a stream over a network does not prove that the client knows of it. So the session keeps what it
+//! holds until the lease has passed since the last bytes of the client; the client has given up by then, because
+//! its own lease is shorter. A client that connects anew names its former session, which then ends at once.
+//!
+//! Invariant: a lease ends only after the stream was found to be empty, so a manager that was stopped ends no
+//! session whose client has sent something since.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{self, Poll, ready},
+    time::Duration,
+};
+
+use lockkeeper_protocol::SessionId;
+use tokio::time::{self, Sleep};
+
+use crate::server::session::{
+    context::{Context, End},
+    leased::Entry,
+};
+
+/// A timer that is late by more than this fraction of the lease shows that the manager was stopped.
+const LATE: u32 = 5;
+
+/// The lease of a session. Times are those of the shard's clock.
+pub(crate) struct Lease {
+    length: Duration,
+    /// When the client last sent something.
+    last: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// When the timer is due.
+    due: Duration,
+    entry: Entry,
+}
+
+impl Lease {
+    /// Begins the lease of a session, and lists it among those that have one.
+    pub(crate) fn begin(length: Duration, id: SessionId, context: &Context) -> Self {
+        let now = context.shell.now();
+        Self {
+            length,
+            last: now,
+            timer: Box::pin(time::sleep(length)),
+            due: now + length,
+            entry: context.leased.enter(id),
+        }
+    }
+
+    /// Begins anew, because the client has sent something.
+    pub(super) const fn renew(&mut self, now: Duration) {
+        self.last = now;
+    }
+
+    /// Returns whether a later session replaces this one. Otherwise the task is woken once one does.
+    pub(super) fn is_replaced(&self, task: &task::Context<'_>) -> bool {
+        self.entry.is_replaced(task)
+    }
+
+    /// Returns the end of the session if its lease has ended or a later session replaces it. Otherwise the task
+    /// is woken to check again. The stream has no bytes to read.
+    pub(super) fn poll_end(&mut self, now: Duration, task: &mut task::Context<'_>) -> Poll<End> {
+        if self.is_replaced(task) {
+            return Poll::Ready(End::Replaced);
+        }
+        loop {
+            ready!(self.timer.as_mut().poll(task));
+            if now.saturating_sub(self.due) > self.length / LATE {
+                // What the client has sent meanwhile may still be on its way.
+                self.renew(now);
+            }
+            let end = self.last + self.length;
+            if end <= now {
+                let length = self.length;
+                let why = format!("its lease has ended: nothing came from it for {length:?}");
+                return Poll::Ready(End::Offence(why));
+            }
+            self.timer.set(time::sleep(end - now));
+            self.due = end;
+        }
+    }
+
+    /// The longest time that the session lasts if nothing comes.
+    pub(super) const fn length(&self) -> Duration {
+        self.length
+    }
+
+    /// Notes that the session begins to serve its client.
+    pub(super) const fn welcome(&mut self) {
+        self.entry.note(true);
+    }
+
+    /// Notes that the session ends as it should, so its client has given up what it held.
+    pub(super) const fn end(&mut self) {
+        self.entry.note(false);
+    }
+}
