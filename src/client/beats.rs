@@ -3,6 +3,8 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, Weak},
+    task::Poll,
+    time::Duration,
 };
 
 use lockkeeper_protocol::frame::{FormerSession, Request};
@@ -11,7 +13,11 @@ use lockkeeper_sys::PerProcess;
 use crate::{
     address::Address,
     background::background,
-    client::{connection::Connection, lease::BootTime, state::lock},
+    client::{
+        connection::Connection,
+        lease::BootTime,
+        state::{Answer, lock},
+    },
 };
 
 /// Sessions of earlier connections whose streams have ended, by address. A manager may keep what they held, and ends
@@ -26,13 +32,25 @@ impl Connection {
             return false;
         };
         let why = format!(
-            "its lease is over: the manager has answered nothing for {:?}",
+            "its lease is over: the manager has answered nothing for {:?}, because the network or one side stood still \
+             or a message took longer; acquire again what was held, or make the lease longer \
+             (ManagerBuilder::lease)",
             lease.length
         );
         if let Some(shared) = self.lock() {
             self.unlock(shared, Some(why));
         }
         true
+    }
+
+    /// Returns an answer, unless the lease is over.
+    pub(super) fn check_lease(&self, answer: Answer) -> Poll<Answer> {
+        Poll::Ready(match answer {
+            Ok(_) if self.lease.is_some() && self.has_lapsed() => {
+                Err(self.disconnected(&self.ended().unwrap_or_default()))
+            }
+            answer => answer,
+        })
     }
 
     /// Renews the lease from now on, if there is one, until the connection ends.
@@ -69,36 +87,39 @@ pub(super) fn forget_former(address: &Address, former: FormerSession) {
     }
 }
 
-/// Sends a frame each fifth of the lease, and ends the connection when the lease is over.
+/// Sends a frame each fifth of the lease, reads the answers, and ends the connection when the lease is over.
+///
+/// It does not wait for an answer, so it keeps no connection alive that is not used any more.
 async fn keep_beating(connection: Weak<Connection>) {
     loop {
-        let beat = {
-            let Some(connection) = connection.upgrade() else {
+        let pause = {
+            let Some(connection) = connection.upgrade().filter(|it| it.is_alive()) else {
                 return;
             };
-            let Some(lease) = connection
-                .lease
-                .as_ref()
-                .filter(|_| !connection.has_lapsed())
-            else {
-                return;
-            };
-            lease.beat
+            connection.beat()
         };
-        tokio::time::sleep(beat).await;
-        let Some(connection) = connection.upgrade() else {
+        let Some(pause) = pause else {
             return;
         };
-        let Some(lease) = &connection.lease else {
-            return;
-        };
-        let sent = BootTime::now();
-        // An error means that the connection has ended.
-        let Ok(beat) = connection.request(None, |seq| Request::Beat { seq }) else {
-            return;
-        };
-        if beat.settle(lease.left()).await.is_ok() {
-            lease.renew(sent);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+impl Connection {
+    /// Sends a frame that renews the lease, and returns the pause before the next one.
+    fn beat(self: &Arc<Self>) -> Option<Duration> {
+        let (lease, stream) = (self.lease.as_ref()?, self.stream().ok()?);
+        let mut shared = self.lock()?;
+        let (session, received) = (&mut shared.session, stream.received());
+        let has_sent_all = session.unsent() == 0;
+        let seq = session.reserve(1);
+        let is_silent = session.beats.push(seq, BootTime::now(), received, lease);
+        // If it cannot be sent the connection ends, which the next turn finds.
+        let _ = self.send(shared, &Request::Beat { seq, received });
+        if is_silent && has_sent_all {
+            // The connection may be dead without an end.
+            stream.renew();
         }
+        Some(lease.beat.min(lease.left()))
     }
 }

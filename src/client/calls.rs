@@ -245,14 +245,16 @@ impl SentCall {
     }
 
     fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<Answer> {
-        match self.deadline {
+        let answer = match self.deadline {
             // The manager measures the timeout. The patience covers a manager that hangs.
             Deadline::Ends(timeout) => {
                 let time = timeout.saturating_add(GRACE);
                 self.pending.poll_within(task, &mut self.patience, time)
             }
             Deadline::Wakes(_) | Deadline::Never => self.pending.poll(task),
-        }
+        };
+        // A process that was stopped may read an answer long after the manager has given the grant away.
+        self.pending.connection.check_lease(ready!(answer))
     }
 }
 

@@ -336,7 +336,8 @@ impl Connection {
                     capabilities,
                     // A later release may have addresses that this one does not know.
                     endpoints.iter().filter_map(|it| it.parse().ok()).collect(),
-                    lease_millis.map(|millis| Lease::new(Duration::from_millis(millis), sent)),
+                    lease_millis
+                        .map(|millis| Arc::new(Lease::new(Duration::from_millis(millis), sent))),
                 ),
                 Ok(Response::Welcome { version, .. }) => {
                     return Err(CallError::Protocol(format!(

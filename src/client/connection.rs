@@ -59,7 +59,7 @@ pub(crate) struct Connection {
     pub(super) waiters: Arc<AtomicUsize>,
     pub(super) spin: Spin,
     /// The lease of a connection over a network.
-    pub(super) lease: Option<Lease>,
+    pub(super) lease: Option<Arc<Lease>>,
     pub(super) settings: Arc<Settings>,
     /// Whether it has ended, readable without the lock.
     pub(super) has_ended: AtomicBool,
@@ -294,9 +294,6 @@ impl Connection {
 
     /// Reads all available bytes without a runtime, and returns whether the connection is alive.
     pub(super) fn is_alive(&self) -> bool {
-        if self.has_lapsed() {
-            return false;
-        }
         let Some(mut shared) = self.lock() else {
             return false;
         };
@@ -306,7 +303,7 @@ impl Connection {
         let why = self.read_ready(&mut shared);
         let is_alive = why.is_none();
         self.unlock(shared, why);
-        is_alive
+        is_alive && !self.has_lapsed()
     }
 
     /// Releases the lock, ends the connection if there is a reason, and wakes the callers that now have

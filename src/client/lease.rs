@@ -8,7 +8,11 @@
 //! lease that was found to be over ends the connection, so it never becomes valid again.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -74,6 +78,61 @@ impl Lease {
     }
 }
 
+/// The frames that renew the lease and have no answer yet.
+#[derive(Debug, Default)]
+pub(super) struct Beats {
+    sent: VecDeque<Beat>,
+    /// The lease that an answer renews.
+    lease: Option<Arc<Lease>>,
+}
+
+/// A frame that renews the lease.
+#[derive(Debug)]
+struct Beat {
+    seq: u64,
+    sent: BootTime,
+    /// The number of bytes that had arrived by then.
+    received: u64,
+}
+
+impl Beats {
+    /// Adds a frame. Returns whether nothing has arrived for most of the lease, although frames have no answer: the
+    /// connection may be dead without an end. Answers may take long on the way, so less silence shows nothing.
+    pub(super) fn push(
+        &mut self,
+        seq: u64,
+        now: BootTime,
+        received: u64,
+        lease: &Arc<Lease>,
+    ) -> bool {
+        let is_silent = self
+            .sent
+            .iter()
+            .any(|beat| beat.received == received && beat.sent.until(now) > lease.length / 2);
+        self.lease.get_or_insert_with(|| Arc::clone(lease));
+        self.sent.push_back(Beat {
+            seq,
+            sent: now,
+            received,
+        });
+        is_silent
+    }
+
+    /// Takes an answer. Returns false if it is that of another request.
+    pub(super) fn is_answered_by(&mut self, seq: u64) -> bool {
+        let Some(place) = self.sent.iter().position(|beat| beat.seq == seq) else {
+            return false;
+        };
+        // The manager answers in order.
+        for beat in self.sent.drain(..=place) {
+            if let Some(lease) = &self.lease {
+                lease.renew(beat.sent);
+            }
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,6 +148,24 @@ mod tests {
         assert!(lease.left() <= 9 * second && lease.left() > 8 * second);
         let over = Lease::new(10 * second, BootTime(now.0 - 8_000_000_000));
         assert!(over.left().is_zero());
+    }
+
+    #[test]
+    fn only_a_long_silence_shows_that_a_connection_may_be_dead() {
+        let second = Duration::from_secs(1);
+        let lease = Arc::new(Lease::new(10 * second, BootTime(0)));
+        let mut beats = Beats::default();
+        let at = |seconds: u64| BootTime(seconds * 1_000_000_000);
+        assert!(!beats.push(1, at(0), 100, &lease));
+        assert!(!beats.push(2, at(4), 100, &lease));
+        assert!(beats.push(3, at(5), 100, &lease));
+        // Something else arrives.
+        assert!(!beats.push(4, at(6), 101, &lease));
+        assert!(beats.is_answered_by(2) && !beats.is_answered_by(1));
+        assert!(!beats.push(5, at(9), 101, &lease));
+        assert!(!beats.push(6, at(10), 101, &lease));
+        assert!(beats.push(7, at(11), 101, &lease));
+        assert_eq!(lease.end(), at(4).after(lease.length));
     }
 
     /// How much later than its client a manager gives up a lease, in true seconds, if the clocks of both run at

@@ -18,7 +18,7 @@ use lockkeeper_protocol::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::{error::CallError, transport::stream::written_of};
+use crate::{client::lease::Beats, error::CallError, transport::stream::written_of};
 
 #[cfg(test)]
 thread_local! {
@@ -57,6 +57,8 @@ pub(super) struct Session {
     gone: HashSet<u32>,
     /// The reason if the connection has ended.
     pub(super) ended: Option<String>,
+    /// The frames that renew the lease and have no answer yet.
+    pub(super) beats: Beats,
     news: News,
 }
 
@@ -163,6 +165,7 @@ impl Session {
             revoked: HashSet::new(),
             gone: HashSet::new(),
             ended: None,
+            beats: Beats::default(),
             news: News::default(),
         }
     }
@@ -276,6 +279,7 @@ impl Session {
             names,
             revoked,
             gone,
+            beats,
             news,
             ..
         } = self;
@@ -292,6 +296,7 @@ impl Session {
                 }
             };
             let (seq, answer) = match response {
+                Response::Reply { seq, .. } if beats.is_answered_by(seq) => continue,
                 Response::Reply { seq, body } => (seq, Ok(Success::Reply(frame.keep(body.0)))),
                 Response::Fault { seq, fault } => (seq, Err(fault.into())),
                 Response::Opened {

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    ops::RangeInclusive,
     os::fd::AsFd,
     path::{self, PathBuf},
     time::Duration,
@@ -30,6 +29,7 @@ use crate::{
         deadlock::policy::DeadlockPolicy,
         kinds::{self, Registrations},
         server::ServerRuntime,
+        session::lease_rule::{LEASES, LeaseRule},
         shards::Shards,
         state::state::State,
     },
@@ -53,7 +53,7 @@ pub struct ManagerBuilder {
     address: Option<Result<Address, AddressError>>,
     access: Access,
     pub(super) state: Option<PathBuf>,
-    lease: Duration,
+    lease: LeaseRule,
     shards: usize,
     limits: Limits,
     kinds: Registrations,
@@ -62,19 +62,13 @@ pub struct ManagerBuilder {
     pub(super) network: NetworkSettings,
 }
 
-/// The lease of sessions over a network, unless the builder sets another.
-const LEASE: Duration = Duration::from_secs(10);
-
-/// The lengths that a lease may have.
-const LEASES: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(300);
-
 impl Default for ManagerBuilder {
     fn default() -> Self {
         Self {
             address: None,
             access: Access::default(),
             state: None,
-            lease: LEASE,
+            lease: LeaseRule::default(),
             shards: 1,
             limits: Limits::default(),
             kinds: Registrations::default(),
@@ -177,7 +171,18 @@ impl ManagerBuilder {
     /// longest lease of its [state folder](Self::state_folder) before it serves.
     #[must_use]
     pub const fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+        self.lease.length = lease;
+        self
+    }
+
+    /// Ends the session of a client on another machine as soon as its connection ends, so that a holder that is killed
+    /// there frees at once what it held. By default the session waits for another connection until its lease ends.
+    ///
+    /// This is safe only in a network in which nothing but the two machines can end a connection: no firewall, no
+    /// address translation, no load balancer.
+    #[must_use]
+    pub const fn free_on_close(mut self) -> Self {
+        self.lease.frees_on_close = true;
         self
     }
 
@@ -391,7 +396,7 @@ impl ManagerBuilder {
 
     /// Returns the number of shards if it and the lease are valid.
     pub(super) fn checked_shards(&self) -> Result<u32, StartError> {
-        let lease = self.lease;
+        let lease = self.lease.length;
         if !LEASES.contains(&lease) {
             let (least, most) = LEASES.into_inner();
             return Err(StartError::Unusable(format!(

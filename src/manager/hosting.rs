@@ -35,6 +35,7 @@ use crate::{
         deadlock::policy::{DeadlockPolicy, Plan},
         kinds::{self, Kinds},
         server::{Server, ServerRuntime},
+        session::lease_rule::LeaseRule,
         shards::{Shards, Threads},
         state::state::State,
     },
@@ -51,7 +52,7 @@ pub(super) struct Config {
     pub(super) access: Access,
     /// The absolute path of the state folder.
     pub(super) state: Option<OsString>,
-    pub(super) lease: Duration,
+    pub(super) lease: LeaseRule,
     #[cfg(feature = "net")]
     pub(super) network: Option<Network>,
 }
@@ -70,8 +71,8 @@ pub(super) struct Inside {
     pub(super) access: Access,
     /// The state folder, which this manager has locked.
     pub(super) state: Option<State>,
-    /// The lease of sessions over a network.
-    pub(super) lease: Duration,
+    /// The leases of sessions over a network.
+    pub(super) lease: LeaseRule,
     #[cfg(feature = "net")]
     pub(super) network: Option<Network>,
 }
@@ -85,18 +86,17 @@ impl Inside {
             .map_or(Duration::ZERO, State::begin_silence)
     }
 
-    /// Returns whether clients on other machines can reach the manager.
-    fn is_on_network(&self, address: &Address) -> bool {
-        #[cfg(feature = "net")]
-        if self.network.is_some() {
-            return true;
-        }
-        Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_network())
-    }
-
     /// Creates the servers of that many shards, bound at an address. They accept no client yet.
     pub(super) fn bind(self, address: &Address, shards: u32) -> Result<Vec<Server>, StartError> {
-        let lease = self.is_on_network(address).then_some(self.lease);
+        let is_claim_far = Endpoint::of(address).is_ok_and(|endpoint| endpoint.is_network());
+        #[cfg(feature = "net")]
+        let has_endpoints = self.network.is_some();
+        #[cfg(not(feature = "net"))]
+        let has_endpoints = false;
+        let lease = (is_claim_far || has_endpoints).then_some(LeaseRule {
+            is_claim_far,
+            ..self.lease
+        });
         if let Some(lease) = lease {
             let Some(state) = &self.state else {
                 return Err(StartError::Unusable(format!(
@@ -104,7 +104,7 @@ impl Inside {
                      for a while, also after a restart of the manager: give it a state_folder, which records that"
                 )));
             };
-            state.promise(lease)?;
+            state.promise(lease.length)?;
         }
         let claimed = Claim::acquire_all(address, shards, &self.access, self.state.as_ref())?;
         let state = self.state.map(Arc::new);
@@ -126,7 +126,9 @@ impl Inside {
         let servers: Vec<_> = claimed.into_iter().map(server).collect();
         #[cfg(feature = "net")]
         let servers = match self.network {
-            Some(network) => network.bind(servers, state.as_deref(), shards)?,
+            Some(network) => {
+                network.bind(servers, state.as_deref(), shards, self.lease.frees_on_close)?
+            }
             None => servers,
         };
         Ok(servers)
@@ -292,8 +294,9 @@ pub(crate) fn work(mut role: Role) {
                     network: config.network,
                 };
                 let silence = inside.silence();
-                role.lifeline.waits(silence);
-                thread::sleep(silence);
+                if !silence.is_zero() && !role.lifeline.wait(silence) {
+                    return Err(StartError::Child("its parent has ended".to_owned()));
+                }
                 inside.bind(&config.address, config.shards)
             });
             let servers = servers.and_then(|servers| with_owner(owner, servers));

@@ -1,8 +1,6 @@
 //! The manager as programs use it: they start it, connect to it, and open its objects.
 //!
-//! It may import every room below except telemetry, of transport only the endpoint, and never `pool` or
-//! `program`.
-//!
+//! It may import every room below except telemetry, of transport only the endpoint, and never `pool` or `program`.
 //! | module | contents |
 //! | --- | --- |
 //! | `manager` | the handle |

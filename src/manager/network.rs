@@ -138,13 +138,14 @@ impl Network {
         servers: Vec<Server>,
         state: Option<&State>,
         shards: u32,
+        frees_on_close: bool,
     ) -> Result<Vec<Server>, StartError> {
         let Some(state) = state else {
             let why = "a manager at a network endpoint needs a state folder".to_owned();
             return Err(StartError::Unusable(why));
         };
         let keys = KeyRing::from(self.keys);
-        let bound = Endpoints::bind(&self.endpoints, keys, state, shards)?;
+        let bound = Endpoints::bind(&self.endpoints, keys, state, shards, frees_on_close)?;
         let add = |(server, listener)| Server {
             others: vec![listener],
             endpoints: bound.addresses.clone(),

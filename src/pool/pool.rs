@@ -17,7 +17,6 @@ use lockkeeper_sys::{OnlyHere, Origin};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    access::Access,
     address::Address,
     background::drop_elsewhere,
     client::connection::Connection,
@@ -42,7 +41,7 @@ use crate::{
         thread::launch,
     },
     proxy::proxy::Proxy,
-    server::{budgets::Budgets, claim::claim::Claim, kinds, server::Server},
+    server::{claim::claim::Claim, server::Server},
     transport::handed::connect_own,
 };
 
@@ -175,18 +174,8 @@ impl PoolBuilder {
         };
         let (tell_left, left) = mpsc::unbounded_channel();
         let server = Server {
-            claim,
-            listener,
-            others: Vec::new(),
-            endpoints: Arc::default(),
-            kinds: kinds::kinds(),
-            budgets: Budgets::new(limits),
-            limits,
-            deadlocks: None,
-            lease: None,
-            access: Access::default(),
-            state: None,
             left: Some(tell_left),
+            ..Server::new(claim, listener, limits)
         };
         let deaths = Deaths::default();
         let (supervisor, stop) = launch(server, left, deaths.clone()).await?;

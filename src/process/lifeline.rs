@@ -19,7 +19,7 @@ use lockkeeper_protocol::{
 };
 use lockkeeper_sys::{Private, without_forks};
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
     net::{
         RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -78,9 +78,26 @@ impl Lifeline {
         self.tell(&Report::Begun(step.to_owned()));
     }
 
-    /// Reports a wait of that length before the work.
-    pub(crate) fn waits(&mut self, time: Duration) {
+    /// Reports a wait of that length before the work, and waits. Returns false if the parent has ended meanwhile.
+    pub(crate) fn wait(&mut self, time: Duration) -> bool {
         self.tell(&Report::Waits(time));
+        let (Ok(stream), Ok(timeout)) = (self.0.get(), Timespec::try_from(time)) else {
+            return false;
+        };
+        loop {
+            // The parent sends nothing more, so the stream is readable once the parent has ended.
+            let mut ended = [PollFd::new(stream, PollFlags::IN)];
+            match poll(&mut ended, Some(&timeout)) {
+                Ok(0) => return true,
+                Ok(_) => return false,
+                // A wait that is too long does no harm.
+                Err(Errno::INTR) => {}
+                Err(_) => {
+                    thread::sleep(time);
+                    return true;
+                }
+            }
+        }
     }
 
     /// Reports that the work begins.

@@ -36,11 +36,12 @@ use crate::{
         budgets::Budgets,
         claim::claim::Claim,
         deadlock::{policy::DeadlockPolicy, watch::watch},
-        kinds::Kinds,
+        kinds::{self, Kinds},
         session::{
             context::{Context, LeftClient},
             farewell::refuse,
             lease::Lease,
+            lease_rule::LeaseRule,
             serve::serve,
             sizes::{CALLS_AT_LIMIT, CHUNK_BYTES},
         },
@@ -73,13 +74,33 @@ pub(crate) struct Server {
     pub(crate) limits: Limits,
     pub(crate) budgets: Budgets,
     pub(crate) deadlocks: Option<DeadlockPolicy>,
-    /// The lease of sessions, if the address is one of a network.
-    pub(crate) lease: Option<Duration>,
+    /// The leases of sessions, if clients on other machines can reach the manager.
+    pub(crate) lease: Option<LeaseRule>,
     pub(crate) access: Access,
     /// The state folder, which the shards of a manager share.
     pub(crate) state: Option<Arc<State>>,
     /// The channel for clients that have left, if this is the server of a pool.
     pub(crate) left: Option<mpsc::UnboundedSender<LeftClient>>,
+}
+
+impl Server {
+    /// A server of the kinds of this program, with the default settings.
+    pub(crate) fn new(claim: Claim, listener: Box<dyn Listener>, limits: Limits) -> Self {
+        Self {
+            claim,
+            listener,
+            others: Vec::new(),
+            endpoints: Arc::default(),
+            kinds: kinds::kinds(),
+            budgets: Budgets::new(limits),
+            limits,
+            deadlocks: None,
+            lease: None,
+            access: Access::default(),
+            state: None,
+            left: None,
+        }
+    }
 }
 
 /// The runtime of a server. It is created before the server's thread, where an error can still be returned.
@@ -326,8 +347,7 @@ async fn accept_clients(
             stream = accept(acceptor, spare, context.limits) => {
                 let most = context.limits.sessions;
                 let user = stream.peer_user();
-                // The kernel knows the users of this machine only.
-                let lease = context.lease.filter(|_| user.is_none());
+                let lease = context.lease.filter(|rule| rule.covers(&*stream));
                 let right = match user {
                     Some(user) => access.right_of(user),
                     None => stream.is_trusted().then_some(Right::Administer),
@@ -348,7 +368,7 @@ async fn accept_clients(
                     };
                     let id = SessionId::new(id);
                     // Most sessions have no lease, so a box takes less room in them.
-                    let lease = lease.map(|length| Box::new(Lease::begin(length, id, context)));
+                    let lease = lease.map(|rule| Box::new(Lease::begin(rule, id, context)));
                     let session = serve(stream, id, right, lease, Rc::clone(context));
                     // The future is boxed here. In the block it would take its room in the task as well.
                     let session = OnlyHere::future(session);

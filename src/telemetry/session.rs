@@ -22,6 +22,18 @@ pub(crate) fn caller_refused(host: IpAddr, reason: &str) {
     tracing::warn!(target: target::SESSION, %host, reason, "client refused");
 }
 
+/// Records that a session goes on over another connection.
+#[cfg(feature = "net")]
+pub(crate) fn resumed(host: IpAddr) {
+    tracing::info!(target: target::SESSION, %host, "session resumed");
+}
+
+/// Records that a session does not go on over another connection.
+#[cfg(feature = "net")]
+pub(crate) fn not_resumed(host: IpAddr, reason: &str) {
+    tracing::info!(target: target::SESSION, %host, reason, "session not resumed");
+}
+
 /// The span of a session. A drop without `end` means that the manager ends.
 #[derive(Debug)]
 pub(crate) struct SessionSpan {

@@ -19,7 +19,10 @@ use lockkeeper_protocol::{
     frame::{
         ANSWER_MARGIN_BYTES, Capabilities, Capability, FIRST_FRAME_BYTES, Inbox, Request, Response,
     },
-    handshake::{self, Certificate, ClientBegun, Key, ManagerBegun},
+    handshake::{
+        self, Certificate, ClientBegun, Key, ManagerBegun,
+        resume::{Resume, Resumed},
+    },
     operations::{
         Acquire, ForceUnlock, Get, GetBarrierStatus, GetLockStatus, GetSemaphoreStatus, Granted,
         Read, Release, Set,
@@ -197,7 +200,10 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
             object: 0,
             operation: 2,
         },
-        Request::Beat { seq: 14 },
+        Request::Beat {
+            seq: 14,
+            received: 300,
+        },
         Request::Goodbye,
     ]
 }
@@ -267,14 +273,14 @@ pub(super) fn fresh_grant() -> Granted {
 pub(crate) const WHOLE_SESSION: &str = "## A whole session";
 
 /// The heading of the handshake that the document shows.
-const HANDSHAKE: &str = "### The handshake";
+const HANDSHAKE: [&str; 2] = ["### The handshake", "### Resumed sessions"];
 
 #[test]
 fn the_document_shows_each_frame_as_the_code_writes_it() {
     let mut shown = samples()
         .into_iter()
         .filter(|sample| sample.mark != '=')
-        .filter(|sample| ![WHOLE_SESSION, HANDSHAKE].contains(&sample.section));
+        .filter(|sample| !(sample.section == WHOLE_SESSION || HANDSHAKE.contains(&sample.section)));
     let release = encoded(&Release { grant: grant_of(2) });
     for request in shown_requests(&release) {
         is_next(
@@ -307,7 +313,7 @@ fn the_code_reads_each_frame_that_the_document_shows() {
     let body = encoded(&Ok::<_, Refusal>(fresh_grant()));
     let mut responses = shown_responses(&body).into_iter();
     let shown = samples().into_iter();
-    for sample in shown.filter(|sample| sample.section != HANDSHAKE) {
+    for sample in shown.filter(|sample| !HANDSHAKE.contains(&sample.section)) {
         let is_reference = sample.section != WHOLE_SESSION;
         match sample.mark {
             '>' => {
@@ -336,7 +342,7 @@ fn the_code_reads_each_frame_that_the_document_shows() {
 fn the_document_shows_a_handshake_as_the_code_makes_it() {
     let mut shown = samples()
         .into_iter()
-        .filter(|sample| sample.section == HANDSHAKE);
+        .filter(|sample| HANDSHAKE.contains(&sample.section));
     let mut is_next = |mark, message: &[u8]| {
         let mut frame = Vec::new();
         handshake::append(&mut frame, message).expect("it is short");
@@ -344,7 +350,8 @@ fn the_document_shows_a_handshake_as_the_code_makes_it() {
     };
     let key = || Key::new("k1", (0..32).collect()).expect("it is a key");
     let certificate = Certificate::of(b"certificate");
-    let client = ClientBegun::new(key(), certificate, [0x11; 32], 0).expect("it encodes");
+    let client = ClientBegun::new(key(), certificate, [0x11; 32], 0, false);
+    let client = client.expect("it encodes");
     is_next('>', client.message());
     let manager = ManagerBegun::read(client.message()).expect("the first message");
     let manager = manager.challenge(key(), certificate, [0x22; 32]);
@@ -352,9 +359,16 @@ fn the_document_shows_a_handshake_as_the_code_makes_it() {
     is_next('<', manager.message());
     let client = client.challenged(manager.message()).expect("a challenge");
     is_next('>', client.message());
-    let accepted = manager.proved(client.message()).expect("the right proof");
+    let proved = manager.proved(client.message());
+    let (accepted, of_manager) = proved.expect("the right proof");
     is_next('<', &accepted);
-    client.accepted(&accepted).expect("the right proof");
+    let secret = client.accepted(&accepted).expect("the right proof");
+    assert_eq!(secret, of_manager);
+    let received = 300;
+    let resume = Resume { secret, received }.message();
+    is_next('>', &resume.expect("it encodes"));
+    let resumed = Resumed { received: 7 }.message();
+    is_next('<', &resumed.expect("it encodes"));
     assert!(shown.next().is_none());
 }
 

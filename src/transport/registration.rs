@@ -264,6 +264,6 @@ impl<S: Socket> Drop for Attached<S> {
 }
 
 /// Locks a mutex, and ignores poisoning: no code under these mutexes panics between two changes.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

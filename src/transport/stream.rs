@@ -104,6 +104,22 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Returns the number of bytes that were read since the beginning of the stream, for the other side to
+    /// [acknowledge](Self::acknowledge). Internal: streams that outlive their connections implement it.
+    #[doc(hidden)]
+    fn received(&self) -> u64 {
+        0
+    }
+
+    /// Records that the other side has read that many bytes, which need not be kept any longer. Internal, as
+    /// [`Self::received`].
+    #[doc(hidden)]
+    fn acknowledge(&self, _received: u64) {}
+
+    /// Replaces a connection from which nothing comes. Internal, as [`Self::received`].
+    #[doc(hidden)]
+    fn renew(&self) {}
+
     /// Returns whether [`Self::try_read`] can return bytes that it has taken from the system already, so that
     /// nothing need arrive before the next read.
     fn has_buffered(&self) -> bool {

@@ -1,16 +1,18 @@
 //! Leases over TLS, with a relay that loses what a network may lose.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lockkeeper::{Lock, Manager};
-use lockkeeper_test_support::{Link, Relay, Role};
+use lockkeeper_test_support::{Link, Relay, Role, signal, until};
+use rustix::process::Signal;
 
-use crate::{Site, port, run, services::with_key};
+use crate::{LEASE, Site, port, run, services::with_key};
 
 /// A manager, and a client of it on the other side of a relay.
 struct Scene {
     site: Site,
     manager: Manager,
+    client: Manager,
     relay: Relay,
     near: Lock,
     far: Lock,
@@ -18,15 +20,21 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with_lease(LEASE).await
+    }
+
+    async fn with_lease(lease: Duration) -> Self {
         let site = Site::new();
-        let manager = site.start().await;
+        let builder = site.builder().lease(lease);
+        let manager = builder.listen("tls://127.0.0.1:0").start().await.unwrap();
         let relay = Relay::start(0, port(&manager.endpoints()[0]));
         let address = format!("tls://127.0.0.1:{}", relay.port());
         let client = Manager::client().reconnect().key_file(site.key());
-        let far = client.connect(address).await.unwrap();
+        let client = client.connect(address).await.unwrap();
         Self {
             near: manager.named("lock").lock().await.unwrap(),
-            far: far.named("lock").lock().await.unwrap(),
+            far: client.named("lock").lock().await.unwrap(),
+            client,
             site,
             manager,
             relay,
@@ -54,17 +62,73 @@ fn client_that_is_cut_off_gives_up_before_another_is_granted() {
     });
 }
 
+/// A lease that ends in no test.
+const LONG: Duration = Duration::from_secs(60);
+
 #[test]
-fn client_that_connects_again_frees_at_once_what_it_held() {
+fn session_goes_on_over_another_connection_and_no_call_is_lost_or_done_twice() {
     run(async {
-        let scene = Scene::new().await;
-        let begun = Instant::now();
+        let scene = Scene::with_lease(LONG).await;
         let guard = scene.far.acquire().await.unwrap();
-        scene.relay.set(Link::CutAtClient);
-        guard.lost().await;
-        scene.relay.set(Link::Up);
-        let again = scene.far.acquire().await.unwrap();
-        assert!(again.abandoned().is_some(), "after {:?}", begun.elapsed());
+        let far = scene.client.named("count").value(0_u64).await.unwrap();
+        let near = scene.manager.named("count").value(0_u64).await.unwrap();
+        let mut done = 0;
+        for round in 0..20 {
+            let cut = scene.relay.clone();
+            // The connection ends while calls are on their way.
+            let cutting = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(round)).await;
+                cut.cut();
+            });
+            let calls = (0..50).map(|_| far.update(|count| count + 1));
+            for outcome in futures::future::join_all(calls).await {
+                outcome.unwrap();
+                done += 1;
+            }
+            cutting.await.unwrap();
+            assert!(guard.is_valid());
+        }
+        assert_eq!(near.get().await.unwrap(), done);
+        assert!(guard.is_valid());
+        guard.release().await.unwrap();
+    });
+}
+
+#[test]
+fn waiter_whose_connection_is_cut_keeps_its_place() {
+    run(async {
+        let scene = Scene::with_lease(LONG).await;
+        let near = scene.near.acquire().await.unwrap();
+        let waiter = scene.far.clone();
+        let waiter = tokio::spawn(async move { waiter.acquire().await });
+        until("the waiter waits", async || {
+            scene.near.status().await.unwrap().waiting == 1
+        })
+        .await;
+        scene.relay.cut();
+        near.release().await.unwrap();
+        // It is granted while there is no connection, or afterwards.
+        let granted = waiter.await.unwrap().unwrap();
+        assert!(granted.is_valid() && granted.abandoned().is_none());
+        scene.relay.cut();
+        granted.release().await.unwrap();
+        assert!(scene.near.try_acquire().await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn manager_that_frees_on_close_waits_for_no_lease() {
+    run(async {
+        let site = Site::new();
+        let builder = site.builder().lease(LONG).free_on_close();
+        let manager = builder.listen("tls://127.0.0.1:0").start().await.unwrap();
+        let lock = manager.named("lock").lock().await.unwrap();
+        let mut holder: Role = with_key(&site, "net::holder", &manager.endpoints()[0]);
+        assert_eq!(holder.next_report(), "held");
+        let begun = Instant::now();
+        holder.kill();
+        let next = lock.acquire().await.unwrap();
+        assert!(next.abandoned().is_some() && begun.elapsed() < LONG / 2);
     });
 }
 
@@ -80,5 +144,28 @@ fn killed_process_keeps_its_lock_for_its_lease() {
         let next = scene.near.acquire().await.unwrap();
         let mark = next.abandoned().unwrap();
         assert_eq!(mark.holder.pid, holder.pid());
+    });
+}
+
+#[test]
+fn waiter_that_was_stopped_is_not_granted_what_another_has_by_then() {
+    run(async {
+        let scene = Scene::new().await;
+        let near = scene.near.acquire().await.unwrap();
+        let mut waiter = with_key(&scene.site, "net::waiter", &scene.manager.endpoints()[0]);
+        assert_eq!(waiter.next_report(), "waits");
+        until("the waiter waits", async || {
+            scene.near.status().await.unwrap().waiting == 1
+        })
+        .await;
+        signal(waiter.pid(), Signal::STOP);
+        // The grant waits in a socket of the process, until the manager gives it to the next.
+        near.release().await.unwrap();
+        let next = scene.near.acquire().await.unwrap();
+        assert!(next.abandoned().is_some());
+        signal(waiter.pid(), Signal::CONT);
+        let report = waiter.next_report();
+        assert!(report.contains("lease"), "{report}");
+        assert!(next.is_valid());
     });
 }

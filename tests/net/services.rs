@@ -63,6 +63,15 @@ pub(crate) fn roles(roles: &mut Roles) {
         }
         report("done");
     });
+    roles.add("net::waiter", async |endpoint: Address| {
+        let manager = Manager::connect(endpoint).await.unwrap();
+        let lock = manager.named("lock").lock().await.unwrap();
+        report("waits");
+        match lock.acquire().await {
+            Ok(_) => report("granted"),
+            Err(error) => report(&error.to_string()),
+        }
+    });
     roles.add("net::holder", async |endpoint: Address| {
         let manager = Manager::connect(endpoint).await.unwrap();
         let lock = manager.named("lock").lock().await.unwrap();
@@ -164,7 +173,7 @@ fn large_values_go_both_ways_at_once() {
 }
 
 #[test]
-fn plain_threads_read_for_themselves() {
+fn plain_threads_call_at_once() {
     run(async {
         let site = Site::new();
         let manager = site.start().await;

@@ -285,7 +285,6 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "sys",
             "protocol",
             "actors::data",
-            "lockkeeper::access",
             "lockkeeper::address",
             "lockkeeper::background",
             "lockkeeper::client",

@@ -113,6 +113,8 @@ pub enum Request<'a> {
     Beat {
         /// The client's number for the call.
         seq: u64,
+        /// The bytes that the client has read of the stream since the handshake.
+        received: u64,
     },
     /// Ends the session once the stream ends, without waiting for the end of its lease.
     Goodbye,
@@ -200,7 +202,7 @@ impl Encode for Request<'_> {
                 let all = all.number(9u8).number(seq).number(object);
                 all.number(operation)
             }
-            Self::Beat { seq } => all.number(10u8).number(seq),
+            Self::Beat { seq, received } => all.number(10u8).number(seq).number(received),
             Self::Goodbye => all.number(11u8),
         };
         all.end()
@@ -302,7 +304,10 @@ impl<'a> Request<'a> {
                 object: f.number()?,
                 operation: f.number()?,
             },
-            10 => Self::Beat { seq: f.number()? },
+            10 => Self::Beat {
+                seq: f.number()?,
+                received: f.number()?,
+            },
             11 => Self::Goodbye,
             other => return Err(CodecError::new(format!("there is no request {other}"))),
         };

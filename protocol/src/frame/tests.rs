@@ -102,7 +102,10 @@ pub(super) fn requests() -> Vec<Request<'static>> {
             object: 2,
             operation: 300,
         },
-        Request::Beat { seq: 70_000 },
+        Request::Beat {
+            seq: 70_000,
+            received: u64::MAX,
+        },
         Request::Goodbye,
     ]
 }

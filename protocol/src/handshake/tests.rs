@@ -1,4 +1,12 @@
-use super::*;
+use crate::{
+    frame::{Encode, request::Request, response::Response},
+    handshake::{
+        key::{Certificate, Key, MOST_KEY_NAME_BYTES},
+        messages::{ACCEPTED, BEGIN, HandshakeError},
+        resume::{Resume, Resumed},
+        steps::{ClientBegun, ManagerBegun, ManagerChallenged},
+    },
+};
 
 fn key(name: &str, first: u8) -> Key {
     let secret = (0..32).map(|byte: u8| byte.wrapping_add(first)).collect();
@@ -7,7 +15,7 @@ fn key(name: &str, first: u8) -> Key {
 
 fn client(key: Key, certificate: &[u8]) -> ClientBegun {
     let certificate = Certificate::of(certificate);
-    ClientBegun::new(key, certificate, [0x11; 32], 0).expect("it encodes")
+    ClientBegun::new(key, certificate, [0x11; 32], 0, false).expect("it encodes")
 }
 
 fn manager(begin: &[u8], key: Key, certificate: &[u8]) -> ManagerChallenged {
@@ -38,11 +46,13 @@ fn shake(
     let client = client.challenged(&challenge);
     let client = client.map_err(|error| ("client", error))?;
     let auth = on_the_way(2, client.message());
-    let accepted = manager.proved(&auth).map_err(|error| ("manager", error))?;
+    let proved = manager.proved(&auth);
+    let (accepted, secret) = proved.map_err(|error| ("manager", error))?;
     let accepted = on_the_way(3, &accepted);
-    client
-        .accepted(&accepted)
-        .map_err(|error| ("client", error))
+    let same = client.accepted(&accepted);
+    let same = same.map_err(|error| ("client", error))?;
+    assert_eq!(secret, same);
+    Ok(())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -57,7 +67,7 @@ fn messages_are_those_that_other_languages_make() {
     let ones = "11 ".repeat(32);
     assert_eq!(
         hex(client.message()),
-        format!("95 0a 01 a2 6b 31 c4 20 {ones}00")
+        format!("96 0a 01 a2 6b 31 c4 20 {ones}00 c2")
     );
     let manager = manager(client.message(), key("k1", 0), b"certificate");
     let twos = "22 ".repeat(32);
@@ -65,15 +75,25 @@ fn messages_are_those_that_other_languages_make() {
     assert_eq!(challenge, format!("92 48 c4 20 {}", twos.trim_end()));
     let client = client.challenged(manager.message()).expect("a challenge");
     assert_eq!(hex(client.message()), AUTH_IN_HEX);
-    let accepted = manager.proved(client.message()).expect("the right proof");
+    let (accepted, secret) = manager.proved(client.message()).expect("the right proof");
     assert_eq!(hex(&accepted), ACCEPTED_IN_HEX);
-    assert_eq!(client.accepted(&accepted), Ok(()));
+    assert_eq!(client.accepted(&accepted), Ok(secret));
+    let received = 300;
+    let resume = Resume { secret, received }.message().expect("it encodes");
+    assert_eq!(hex(&resume), RESUME_IN_HEX);
+    assert_eq!(Resume::read(&resume), Ok(Resume { secret, received }));
+    let resumed = Resumed { received: 7 }.message().expect("it encodes");
+    assert_eq!(hex(&resumed), "92 4a 07");
+    assert_eq!(Resumed::read(&resumed), Ok(Resumed { received: 7 }));
+    assert!(Resume::read(&resumed).is_err() && Resumed::read(&resume).is_err());
 }
 
-const AUTH_IN_HEX: &str = "92 0b c4 20 1b 2e dd 8a fc f8 5f 27 93 ee 52 d6 d9 f8 \
-    8e 48 ce 3c 7c b0 15 8e 18 a9 08 fd ef 4a 8e 02 41 e8";
-const ACCEPTED_IN_HEX: &str = "92 49 c4 20 27 2c 23 99 be aa f1 e5 e9 c4 03 be d2 77 \
-    13 89 06 8a 8f 1d 00 2f b1 f8 bb ea b7 ee ae 71 de ed";
+const AUTH_IN_HEX: &str = "92 0b c4 20 35 45 c4 52 c5 4c f2 35 05 70 78 a2 3f 62 \
+    0d db 22 ee 54 14 a3 57 3c 73 2f b5 4b df fa b1 da 5a";
+const ACCEPTED_IN_HEX: &str = "92 49 c4 20 ae 47 9d ee f2 b6 77 dc a8 22 19 2b 81 33 \
+    c3 81 94 73 92 e5 17 39 fd de 75 22 32 37 c3 85 5a dc";
+const RESUME_IN_HEX: &str = "93 0c c4 20 7a e8 27 93 2e 12 dc bb 55 89 e5 b7 d6 06 \
+    db b9 1e 05 2b 3e 28 62 cc d7 ea a8 da f8 c2 4c 61 b2 cd 01 2c";
 
 #[test]
 fn sides_with_one_key_and_one_connection_accept_each_other() {
@@ -211,7 +231,7 @@ fn refusal_of_a_manager_comes_with_its_reason() {
     let begun = client(key("k", 0), b"");
     let manager = manager(begun.message(), key("k", 0), b"");
     let proved = begun.challenged(manager.message()).expect("a challenge");
-    assert_eq!(proved.accepted(&bye), refused);
+    assert_eq!(proved.accepted(&bye).map(drop), refused);
 }
 
 #[test]

@@ -48,6 +48,7 @@ impl Endpoints {
         keys: KeyRing,
         state: &State,
         shards: u32,
+        frees_on_close: bool,
     ) -> Result<Self, StartError> {
         let identity = identity_file::open(state.path())?;
         let bound = addresses.iter().map(|address| {
@@ -75,7 +76,7 @@ impl Endpoints {
             .collect();
         let channels = (0..shards).map(|_| unbounded_channel());
         let (senders, receivers): (Vec<_>, Vec<_>) = channels.unzip();
-        let thread = GateThread::start(bound, Gate::new(keys, senders))?;
+        let thread = GateThread::start(bound, Gate::new(keys, senders, frees_on_close))?;
         let mut thread = Some(thread);
         let listener = |streams| -> Box<dyn Listener> {
             // The first shard owns the thread, because all shards end together.

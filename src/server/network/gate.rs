@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     sync::{Arc, mpsc},
     thread,
     time::Duration,
@@ -21,13 +22,16 @@ use crate::{
     error::{StartError, lack},
     keys::KeyRing,
     server::{
-        network::places::{MOST_OF_ONE, Place, Places},
+        network::{
+            places::{MOST_OF_ONE, Places},
+            streams::Streams,
+        },
         server::ServerRuntime,
     },
     telemetry::{manager, session},
     transport::{
         stream::Stream,
-        tls::accept::{Caller, TlsAcceptor, TlsEndpoint},
+        tls::accept::{Authenticated, Caller, TlsAcceptor, TlsEndpoint},
     },
 };
 
@@ -52,15 +56,24 @@ pub(super) struct Gate {
     keys: KeyRing,
     /// The ways to the shards.
     shards: Vec<UnboundedSender<Arc<dyn Stream>>>,
+    streams: Streams,
+    /// Whether a session ends with its connection.
+    frees_on_close: bool,
     room: Arc<Semaphore>,
     places: Places,
 }
 
 impl Gate {
-    pub(super) fn new(keys: KeyRing, shards: Vec<UnboundedSender<Arc<dyn Stream>>>) -> Self {
+    pub(super) fn new(
+        keys: KeyRing,
+        shards: Vec<UnboundedSender<Arc<dyn Stream>>>,
+        frees_on_close: bool,
+    ) -> Self {
         Self {
             keys,
             shards,
+            streams: Streams::default(),
+            frees_on_close,
             room: Arc::new(Semaphore::new(MOST_CALLERS)),
             places: Places::default(),
         }
@@ -83,23 +96,35 @@ impl Gate {
             };
             // The machine is looked at first: one with too many callers must not keep others waiting.
             let host = caller.host();
-            let Some(place) = self.places.take(host) else {
-                let why =
-                    format!("{MOST_OF_ONE} connections of its machine have not proved a key yet");
-                session::caller_refused(host, &why);
-                continue;
+            let place = match self.places.take(host) {
+                Ok(place) => place,
+                Err(refused) => {
+                    // Anybody can cause this, so not each one is an event.
+                    if refused.is_power_of_two() {
+                        let why = format!(
+                            "{MOST_OF_ONE} connections of its machine have not proved a key yet, \
+                             and {refused} more were closed"
+                        );
+                        session::caller_refused(host, &why);
+                    }
+                    continue;
+                }
             };
             let room = Arc::clone(&self.room).acquire_owned().await;
             let gate = Arc::clone(self);
             callers.spawn(async move {
-                gate.check(caller, place).await;
+                let is_known = gate.check(caller).await;
                 drop(room);
+                if !is_known {
+                    time::sleep(PENALTY).await;
+                }
+                drop(place);
             });
         }
     }
 
-    /// Checks the key of a caller, and passes it to its shard.
-    async fn check(&self, caller: Caller, place: Place) {
+    /// Checks the key of a caller, and passes it to its shard. Returns whether it has proved a key.
+    async fn check(&self, caller: Caller) -> bool {
         let host = caller.host();
         if let Some(error) = self.keys.refresh() {
             manager::keys_not_read(&error);
@@ -108,19 +133,38 @@ impl Gate {
         let checked = time::timeout(PATIENCE, caller.authenticate(&self.keys, shards));
         let why = match checked.await {
             Ok(Ok(client)) => {
-                let shard = usize::try_from(client.shard).ok();
-                if let Some(shard) = shard.and_then(|shard| self.shards.get(shard)) {
-                    // The shard may have ended, and with it this thread soon.
-                    let _ = shard.send(client.stream);
-                }
-                return;
+                self.pass_on(host, client).await;
+                return true;
             }
             Ok(Err(why)) => why,
             Err(_) => format!("it has not proved a key within {PATIENCE:?}"),
         };
         session::caller_refused(host, &why);
-        time::sleep(PENALTY).await;
-        drop(place);
+        false
+    }
+}
+
+impl Gate {
+    /// Passes a client on to its shard, or to the stream that it goes on with.
+    async fn pass_on(&self, host: IpAddr, client: Authenticated) {
+        if let Some(resume) = client.resume {
+            let stream = self.streams.find(&resume.secret, &client.key);
+            match time::timeout(PATIENCE, client.go_on(stream)).await {
+                Ok(Ok(())) => session::resumed(host),
+                Ok(Err(why)) => session::not_resumed(host, &why),
+                // The client has not read the answer, and tries again.
+                Err(_) => {}
+            }
+            return;
+        }
+        let shard = usize::try_from(client.shard).ok();
+        if let Some(shard) = shard.and_then(|shard| self.shards.get(shard)) {
+            let (secret, key) = (client.secret, client.key.clone());
+            let stream = client.begin(self.frees_on_close);
+            self.streams.insert(&secret, key, &stream);
+            // The shard may have ended, and with it this thread soon.
+            let _ = shard.send(stream);
+        }
     }
 }
 

@@ -11,7 +11,15 @@ pub(super) const MOST_OF_ONE: usize = 64;
 
 /// The callers of each machine. Its clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub(super) struct Places(Arc<Mutex<HashMap<IpAddr, Taken>>>);
+
+/// The callers of a machine.
+#[derive(Debug, Default)]
+struct Taken {
+    now: usize,
+    /// The number of callers that got no place, since the machine had none last.
+    refused: u64,
+}
 
 /// The place of one caller, until it is dropped.
 #[derive(Debug)]
@@ -21,21 +29,22 @@ pub(super) struct Place {
 }
 
 impl Places {
-    /// Gives a caller a place. Returns `None` if its machine has too many.
-    pub(super) fn take(&self, host: IpAddr) -> Option<Place> {
+    /// Gives a caller a place. If its machine has too many, returns how many got none meanwhile.
+    pub(super) fn take(&self, host: IpAddr) -> Result<Place, u64> {
         let machine = machine(host);
         let mut all = self.lock();
         let taken = all.entry(machine).or_default();
-        if *taken >= MOST_OF_ONE {
-            return None;
+        if taken.now >= MOST_OF_ONE {
+            taken.refused += 1;
+            return Err(taken.refused);
         }
-        *taken += 1;
+        taken.now += 1;
         drop(all);
         let places = self.clone();
-        Some(Place { places, machine })
+        Ok(Place { places, machine })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Taken>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -44,8 +53,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut all = self.places.lock();
         if let Some(taken) = all.get_mut(&self.machine) {
-            *taken = taken.saturating_sub(1);
-            if *taken == 0 {
+            taken.now = taken.now.saturating_sub(1);
+            if taken.now == 0 {
                 all.remove(&self.machine);
             }
         }
@@ -74,13 +83,14 @@ mod tests {
         ] {
             let [one, same, other] = [one, same, other].map(|host| host.parse().unwrap());
             let mut taken: Vec<_> = (0..MOST_OF_ONE).map(|_| places.take(one)).collect();
-            assert!(taken.iter().all(Option::is_some));
-            assert!(places.take(one).is_none() && places.take(same).is_none());
-            assert!(places.take(other).is_some());
+            assert!(taken.iter().all(Result::is_ok));
+            assert_eq!(places.take(one).err(), Some(1));
+            assert_eq!(places.take(same).err(), Some(2));
+            assert!(places.take(other).is_ok());
             taken.pop();
             taken.push(places.take(same));
-            assert!(taken.iter().all(Option::is_some));
-            assert!(places.take(one).is_none());
+            assert!(taken.iter().all(Result::is_ok));
+            assert!(places.take(one).is_err());
         }
         assert!(places.lock().is_empty());
     }

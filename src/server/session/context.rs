@@ -6,7 +6,6 @@ use std::{
     rc::Rc,
     sync::Arc,
     task::Poll,
-    time::Duration,
 };
 
 use actix::Addr;
@@ -18,7 +17,10 @@ use crate::{
     address::Address,
     limits::Limits,
     server::{
-        session::{buffer_budget::BufferBudget, leased::Leased, peer_watch::PeerWatches},
+        session::{
+            buffer_budget::BufferBudget, lease_rule::LeaseRule, leased::Leased,
+            peer_watch::PeerWatches,
+        },
         supervisor::supervisor::Supervisor,
     },
     telemetry::session,
@@ -47,8 +49,8 @@ pub(crate) struct Context {
     pub(crate) left: Option<mpsc::UnboundedSender<LeftClient>>,
     /// The buffer that all sessions read into, one after the other.
     pub(crate) scratch: RefCell<Box<[u8]>>,
-    /// The lease of sessions over a network.
-    pub(crate) lease: Option<Duration>,
+    /// The leases of sessions over a network.
+    pub(crate) lease: Option<LeaseRule>,
     /// The sessions with a lease.
     pub(crate) leased: Rc<Leased>,
     /// The reason for the manager's end, if it was not told to end.
@@ -82,6 +84,8 @@ pub(super) enum End {
     Goodbye,
     /// A later session of the client has replaced this one.
     Replaced,
+    /// The lease of the session has ended, and with it what the client holds.
+    Lapsed(String),
     /// The client broke a rule of the protocol, which the `Bye` names.
     Offence(String),
 }
@@ -91,7 +95,7 @@ impl End {
     pub(super) fn offence(&self) -> Option<&str> {
         match self {
             Self::Left | Self::LeftUnread | Self::Goodbye | Self::Replaced => None,
-            Self::Offence(reason) => Some(reason),
+            Self::Offence(reason) | Self::Lapsed(reason) => Some(reason),
         }
     }
 

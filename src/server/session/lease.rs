@@ -19,6 +19,7 @@ use tokio::time::{self, Sleep};
 
 use crate::server::session::{
     context::{Context, End},
+    lease_rule::LeaseRule,
     leased::Entry,
 };
 
@@ -28,6 +29,7 @@ const LATE: u32 = 5;
 /// The lease of a session. Times are those of the shard's clock.
 pub(crate) struct Lease {
     length: Duration,
+    frees_on_close: bool,
     /// When the client last sent something.
     last: Duration,
     timer: Pin<Box<Sleep>>,
@@ -38,10 +40,12 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Begins the lease of a session, and lists it among those that have one.
-    pub(crate) fn begin(length: Duration, id: SessionId, context: &Context) -> Self {
+    pub(crate) fn begin(rule: LeaseRule, id: SessionId, context: &Context) -> Self {
         let now = context.shell.now();
+        let length = rule.length;
         Self {
             length,
+            frees_on_close: rule.frees_on_close,
             last: now,
             timer: Box::pin(time::sleep(length)),
             due: now + length,
@@ -74,11 +78,23 @@ impl Lease {
             let end = self.last + self.length;
             if end <= now {
                 let length = self.length;
-                let why = format!("its lease has ended: nothing came from it for {length:?}");
-                return Poll::Ready(End::Offence(why));
+                let why = format!(
+                    "its lease has ended: nothing came from it for {length:?}, because the network or the client \
+                     stood still"
+                );
+                return Poll::Ready(End::Lapsed(why));
             }
             self.timer.set(time::sleep(end - now));
             self.due = end;
+        }
+    }
+
+    /// Returns whether the client may not know of the end of its session, so that its holds last as long as the lease.
+    pub(super) const fn outlasts(&self, end: &End) -> bool {
+        match end {
+            End::Left | End::LeftUnread => !self.frees_on_close,
+            End::Offence(_) => true,
+            End::Goodbye | End::Replaced | End::Lapsed(_) => false,
         }
     }
 
@@ -87,9 +103,10 @@ impl Lease {
         self.length
     }
 
-    /// Notes that the session begins to serve its client.
-    pub(super) const fn welcome(&mut self) {
+    /// Notes that the session begins to serve its client, whose hello has arrived.
+    pub(super) const fn welcome(&mut self, now: Duration) {
         self.entry.note(true);
+        self.renew(now);
     }
 
     /// Notes that the session ends as it should, so its client has given up what it held.

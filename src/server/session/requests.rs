@@ -122,8 +122,9 @@ impl Session {
                     self.cast(object, operation, frame.keep(arguments.0));
                 }
             }
-            Request::Beat { seq } => {
+            Request::Beat { seq, received } => {
                 self.number(seq)?;
+                self.stream.acknowledge(received);
                 let body = BlobRef(NIL);
                 self.outgoing.put(&Response::Reply { seq, body });
             }

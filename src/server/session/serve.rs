@@ -106,16 +106,27 @@ pub(crate) async fn serve(
         let uid = stream.peer_user().map(|user| user.uid);
         let span = session::SessionSpan::begin(id, &peer, uid);
         let left = context.left.clone().map(|left| (left, peer.pid));
-        let stream = (Arc::clone(&stream), Rc::clone(&attached));
+        let both = (Arc::clone(&stream), Rc::clone(&attached));
         let buffers = (Rc::clone(&outgoing), incoming);
-        let mut session = Session::new(id, peer, right, stream, buffers, lease, context);
+        let mut session = Session::new(id, peer, right, both, buffers, lease, context);
         let end = session.run(&mut inbox).await;
-        // Most sessions end with their connection, so this future takes no room in each session either.
-        Box::pin(session.outlast(&end)).await;
         if end.offence().is_some() {
             // Answers that are not encoded get no room any more, and must not keep others from theirs.
             outgoing.drop_later();
         }
+        let outlasts = session.outlasts(&end);
+        if outlasts {
+            // Most sessions end with their connection, so this future takes no room in each session either.
+            Box::pin(async {
+                if let End::Offence(reason) = &end {
+                    say_bye(&outgoing, &*attached, reason.clone()).await;
+                    stream.shutdown();
+                }
+                session.outlast().await;
+            })
+            .await;
+        }
+        session.end_lease();
         if let Some((left, pid)) = left {
             // The process may live, and begin further tasks. They must not go to another worker before it has
             // ended, and what it reports until then counts.
@@ -127,18 +138,23 @@ pub(crate) async fn serve(
         // The session's holds are released before the client learns the reason.
         drop(session);
         span.end(end.offence());
-        end
+        match end {
+            // The client was told before.
+            End::Offence(_) if outlasts => End::Left,
+            end => end,
+        }
     };
     farewell.manager = None;
-    if let End::Offence(reason) = end {
+    if let End::Offence(reason) | End::Lapsed(reason) = end {
         outgoing.drop_later();
-        outgoing.put(&Response::Bye { reason });
-        Box::pin(say_last_words(&outgoing, &*attached)).await;
+        Box::pin(say_bye(&outgoing, &*attached, reason)).await;
     }
 }
 
-/// Writes the remaining answers, while the client reads and no other session waits for the room.
-async fn say_last_words(outgoing: &Outgoing, stream: &dyn AttachedStream) {
+/// Writes the remaining answers and the reason for the end, while the client reads and no other session waits for the
+/// room.
+async fn say_bye(outgoing: &Outgoing, stream: &dyn AttachedStream, reason: String) {
+    outgoing.put(&Response::Bye { reason });
     let mut time_is_up = pin!(time::sleep(LAST_WORDS));
     future::poll_fn(|task| {
         if outgoing.poll_flush(task, stream).is_ready()
@@ -157,7 +173,7 @@ mod tests {
     use super::*;
 
     /// The most bytes of the future of a session, which each idle connection takes.
-    const MOST_BYTES: usize = 896;
+    const MOST_BYTES: usize = 920;
 
     fn bytes_of<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
         size_of::<F>()

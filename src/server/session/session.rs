@@ -46,7 +46,7 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
     pub(super) right: Right,
-    stream: Arc<dyn Stream>,
+    pub(super) stream: Arc<dyn Stream>,
     /// The stream, attached to this runtime.
     attached: Rc<dyn AttachedStream>,
     pub(super) outgoing: Rc<Outgoing>,
@@ -70,7 +70,7 @@ pub(super) struct Session {
     /// The bytes that are still read from a client that no longer reads, once known.
     last_bytes: Option<usize>,
     /// The lease of a session over a network. It is dropped after the session's own drop has released its holds.
-    lease: Option<Box<Lease>>,
+    pub(super) lease: Option<Box<Lease>>,
 }
 
 impl Session {
@@ -84,7 +84,7 @@ impl Session {
         context: Rc<Context>,
     ) -> Self {
         if let Some(lease) = &mut lease {
-            lease.welcome();
+            lease.welcome(context.shell.now());
         }
         outgoing.peer.replace(Some(Arc::clone(&peer)));
         let sink: Rc<dyn ReplySink> = outgoing.clone();
@@ -156,17 +156,18 @@ impl Session {
         }
         let received = self.poll_receive(task, inbox);
         if received.is_ready() {
-            if let Some(lease) = &mut self.lease {
-                lease.renew(self.context.shell.now());
-            }
             return received;
         }
         self.incoming.check(self.context.limits, task)?;
-        if let Some(lease) = &mut self.lease {
-            let now = self.context.shell.now();
-            if let Poll::Ready(end) = lease.poll_end(now, task) {
-                return Poll::Ready(Err(end));
-            }
+        self.wait(task)
+    }
+
+    /// Waits to be woken, unless the lease has ended meanwhile.
+    fn wait(&mut self, task: &mut task::Context<'_>) -> Poll<Result<(), End>> {
+        if let Some(lease) = &mut self.lease
+            && let Poll::Ready(end) = lease.poll_end(self.context.shell.now(), task)
+        {
+            return Poll::Ready(Err(end));
         }
         self.outgoing.task.wait(task.waker());
         Poll::Pending
@@ -221,19 +222,22 @@ impl Session {
         if self.outgoing.unread() > 0 {
             self.incoming.check(self.context.limits, task)?;
         }
-        self.outgoing.task.wait(task.waker());
-        Poll::Pending
+        self.wait(task)
     }
 
     /// Reads a chunk, once there is room for it.
     #[inline]
     fn poll_receive(
-        &self,
+        &mut self,
         task: &mut task::Context<'_>,
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
         let most = ready!(self.incoming.poll_room(inbox, task));
-        poll_receive(task, &*self.attached, most, inbox, &self.context)
+        let received = poll_receive(task, &*self.attached, most, inbox, &self.context);
+        if let (Poll::Ready(Ok(())), Some(lease)) = (&received, &mut self.lease) {
+            lease.renew(self.context.shell.now());
+        }
+        received
     }
 
     /// Writes as much as the stream takes.
@@ -382,19 +386,7 @@ impl Session {
             End::Left => self.outgoing.break_off(),
             End::LeftUnread => self.outgoing.last.lose(),
             // The client still reads, or has no use for answers.
-            End::Offence(_) | End::Goodbye | End::Replaced => {}
-        }
-    }
-
-    /// Waits until a session whose stream has ended ends: at once without a lease, and else with the lease.
-    pub(super) async fn outlast(&mut self, end: &End) {
-        if let (End::Left | End::LeftUnread, Some(lease)) = (end, &mut self.lease) {
-            session::detached(self.id, lease.length());
-            let shell = &self.context.shell;
-            future::poll_fn(|task| lease.poll_end(shell.now(), task)).await;
-        }
-        if let Some(lease) = &mut self.lease {
-            lease.end();
+            End::Offence(_) | End::Lapsed(_) | End::Goodbye | End::Replaced => {}
         }
     }
 

@@ -54,6 +54,7 @@ use crate::{
             buffer_budget::BufferBudget,
             context::{Context, LeftClient},
             lease::Lease,
+            lease_rule::LeaseRule,
             serve::serve,
             sizes::{CALLS_AT_LIMIT, CHUNK_BYTES, arriving_bytes},
         },
@@ -149,7 +150,14 @@ impl House {
         let id = self.next_session.get();
         self.next_session.set(id + 1);
         let lease = self.lease.get();
-        let lease = lease.map(|length| Lease::begin(length, SessionId::new(id), &self.context));
+        let lease = lease.map(|length| {
+            let rule = LeaseRule {
+                length,
+                frees_on_close: false,
+                is_claim_far: true,
+            };
+            Lease::begin(rule, SessionId::new(id), &self.context)
+        });
         let session = serve(
             stream,
             SessionId::new(id),

@@ -31,6 +31,8 @@ pub(super) struct Marks {
     pub(super) fences: Option<u64>,
     /// The value of `fences` at the last clean end, and 0 before the first.
     pub(super) ended: Option<u64>,
+    /// The longest lease that was promised, in milliseconds, and 0 before the first.
+    pub(super) lease: Option<u64>,
 }
 
 /// A reason why the files of a state folder cannot be trusted.
@@ -40,16 +42,19 @@ pub(super) enum Damage {
     NoFences,
     /// The fences are lower than those of an earlier manager.
     Lower,
+    /// The file of the longest lease is missing, although a manager has started in the folder.
+    NoLease,
 }
 
 impl Marks {
     /// Returns how the previous manager ended.
     ///
-    /// A new folder gets `fences` first and then `ended`, so a folder with `ended` has had both.
+    /// A new folder gets `fences` first, then `lease`, and then `ended`, so a folder with `ended` has had all.
     pub(super) fn previous_end(self) -> Result<PreviousEnd, Damage> {
         match (self.fences, self.ended) {
             (None, None) => Ok(PreviousEnd::Absent),
             (None, Some(_)) => Err(Damage::NoFences),
+            (Some(_), Some(_)) if self.lease.is_none() => Err(Damage::NoLease),
             (Some(fences), Some(ended)) if ended > fences => Err(Damage::Lower),
             (Some(fences), Some(ended)) if ended == fences => Ok(PreviousEnd::Clean),
             // A manager was killed before it had written `ended`, or the file was removed.
@@ -76,6 +81,7 @@ impl fmt::Display for Damage {
                 f,
                 "its file {FENCES} has a lower number than {ENDED}, so it is an older copy"
             ),
+            Self::NoLease => write!(f, "its file {LEASE} is missing"),
         }
     }
 }
@@ -85,7 +91,13 @@ mod tests {
     use super::*;
 
     fn previous(fences: Option<u64>, ended: Option<u64>) -> Result<PreviousEnd, Damage> {
-        Marks { fences, ended }.previous_end()
+        let lease = Some(0);
+        let marks = Marks {
+            fences,
+            ended,
+            lease,
+        };
+        marks.previous_end()
     }
 
     #[test]
@@ -106,5 +118,12 @@ mod tests {
         assert_eq!(previous(None, Some(0)), Err(Damage::NoFences));
         assert_eq!(previous(None, Some(9)), Err(Damage::NoFences));
         assert_eq!(previous(Some(8), Some(9)), Err(Damage::Lower));
+        let (fences, ended, lease) = (Some(9), Some(9), None);
+        let marks = Marks {
+            fences,
+            ended,
+            lease,
+        };
+        assert_eq!(marks.previous_end(), Err(Damage::NoLease));
     }
 }

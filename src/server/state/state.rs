@@ -10,7 +10,10 @@
 use std::{
     mem,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -62,6 +65,8 @@ pub(crate) struct State {
     /// Notified when a shard requests more fences, or drew one that is not reserved.
     requested: Arc<Notify>,
     shards: Mutex<ShardCount>,
+    /// Whether a client may not know that its session has ended, so that the end is not recorded as clean.
+    is_unclean: AtomicBool,
     /// Locked by the thread that writes, so that a clean end is the last write.
     writer: Mutex<Writer>,
     /// Why the last attempt to reserve fences has failed.
@@ -80,8 +85,6 @@ struct ShardCount {
 struct Writer {
     has_begun: bool,
     has_ended: bool,
-    /// Whether a client may still believe that it holds something, so that the end is not recorded as clean.
-    is_unclean: bool,
 }
 
 impl State {
@@ -108,8 +111,9 @@ impl State {
         let marks = Marks {
             fences: read(&fences)?,
             ended: read(&ended)?,
+            lease: read(&lease)?,
         };
-        let longest_lease = Duration::from_millis(read(&lease)?.unwrap_or(0));
+        let longest_lease = Duration::from_millis(marks.lease.unwrap_or(0));
         let previous_end = marks
             .previous_end()
             .map_err(|damage| bad(folder.path(), format!("{damage}: {REPAIR}")))?;
@@ -128,6 +132,7 @@ impl State {
             reserve: Arc::new(Reserve::new(0, 0, move || request_more.notify_one())),
             requested,
             shards: Mutex::default(),
+            is_unclean: AtomicBool::new(false),
             writer: Mutex::default(),
             failure: Mutex::default(),
         })
@@ -146,6 +151,7 @@ impl State {
         // The order is what `Marks::previous_end` expects.
         let begun = self
             .reserve_above(first)
+            .and_then(|()| self.raise(&self.lease, 0))
             .and_then(|()| self.raise(&self.ended, 0));
         begun.map_err(|why| bad(self.folder.path(), why))?;
         writer.has_begun = true;
@@ -177,8 +183,7 @@ impl State {
         silence
     }
 
-    /// How long this manager has to grant nothing, because clients of the previous one may believe that they
-    /// hold something.
+    /// How long this manager has to grant nothing, because clients of the previous one may not know of its end.
     fn silence(&self) -> Duration {
         match self.previous_end {
             PreviousEnd::Unclean => self.longest_lease,
@@ -254,11 +259,9 @@ impl State {
     }
 
     /// Records that a shard has ended all of its sessions. The last one writes the record of a clean end, unless a
-    /// client of any shard may still believe that it holds something.
-    pub(crate) async fn end_shard(self: Arc<Self>, client_believes: bool) {
-        if client_believes {
-            lock(&self.writer).is_unclean = true;
-        }
+    /// client of any shard may not know that its session has ended.
+    pub(crate) async fn end_shard(self: Arc<Self>, is_unclean: bool) {
+        self.is_unclean.fetch_or(is_unclean, Ordering::AcqRel);
         let is_last = {
             let mut shards = lock(&self.shards);
             shards.running = shards.running.saturating_sub(1);
@@ -312,7 +315,7 @@ impl State {
     /// Writes the record of a clean end, at most once.
     fn record_end(&self) -> Result<(), String> {
         let mut writer = lock(&self.writer);
-        if !writer.has_begun || writer.has_ended || writer.is_unclean {
+        if !writer.has_begun || writer.has_ended || self.is_unclean.load(Ordering::Acquire) {
             return Ok(());
         }
         writer.has_ended = true;
@@ -382,7 +385,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What to do about a damaged state folder.
 const REPAIR: &str = "restore the folder, or remove it if the clock of this machine was not set back since a manager \
-                      last used it: fences then count up from the clock";
+                      last used it, and that manager ended longer ago than its lease: fences then count up from the \
+                      clock";
 
 fn explain(error: &FenceError) -> String {
     match error {

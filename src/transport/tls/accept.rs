@@ -13,7 +13,10 @@ use std::{
 
 use lockkeeper_protocol::{
     frame::{Encode, Inbox, Response},
-    handshake::{self, HandshakeError, MOST_HANDSHAKE_BYTES, ManagerBegun, Nonce},
+    handshake::{
+        self, ConnectionSecret, HandshakeError, MOST_HANDSHAKE_BYTES, ManagerBegun, Nonce,
+        resume::{Resume, Resumed},
+    },
 };
 use lockkeeper_sys::Private;
 use tokio::io::{Interest, unix::AsyncFd};
@@ -27,9 +30,10 @@ use crate::{
         stream::{AttachedStream, Stream},
         tls::{
             identity::Identity,
+            resumable::{AtLoss, Resumable},
             socket::{Deadline, accept, bind, resolve},
             stream::TlsStream,
-            trouble::of_client,
+            trouble::{NOT_OURS, of_client},
         },
     },
 };
@@ -143,9 +147,64 @@ pub(crate) struct Caller {
 /// A client that has proved its key.
 #[derive(Debug)]
 pub(crate) struct Authenticated {
-    pub(crate) stream: Arc<dyn Stream>,
+    pub(super) stream: Arc<TlsStream>,
+    /// The name of the key.
+    pub(crate) key: String,
     /// The shard that the client wants to reach, which exists.
     pub(crate) shard: u32,
+    pub(crate) secret: ConnectionSecret,
+    /// Set if the client goes on with an earlier connection.
+    pub(crate) resume: Option<Resume>,
+}
+
+impl Authenticated {
+    /// Begins the stream of a new client. With `frees_on_close` it ends with its first connection.
+    pub(crate) fn begin(self, frees_on_close: bool) -> Arc<Resumable> {
+        let at_loss = if frees_on_close {
+            AtLoss::End
+        } else {
+            AtLoss::Wait
+        };
+        Resumable::new(self.stream, at_loss)
+    }
+
+    /// Goes on with the stream of an earlier connection, or refuses that if there is none. The caller limits the time.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason why the stream does not go on, which the client has been told.
+    pub(crate) async fn go_on(self, stream: Option<Arc<Resumable>>) -> Result<(), String> {
+        let attached = Arc::clone(&self.stream).attach();
+        let attached = attached.map_err(|error| error.to_string())?;
+        let received = self.resume.map_or(0, |resume| resume.received);
+        let suspended = stream.as_ref().and_then(|stream| {
+            let suspended = stream.suspend()?;
+            Some((stream, suspended))
+        });
+        let gap = suspended
+            .as_ref()
+            .and_then(|(stream, _)| stream.refusal(received));
+        let reason = match (suspended, gap) {
+            (Some((stream, suspended)), None) => {
+                let answer = Resumed {
+                    received: suspended.received,
+                };
+                let answer = answer.message().map_err(|error| format!("{error:?}"))?;
+                if let Err(Refusal::Silent(why) | Refusal::Told(why)) =
+                    send(&*attached, &answer).await
+                {
+                    return Err(why);
+                }
+                stream.resume(&suspended, self.stream, received);
+                return Ok(());
+            }
+            (_, Some(gap)) => gap,
+            (None, None) => "its session has ended".to_owned(),
+        };
+        // The client may have left.
+        let _ = tokio::time::timeout(LAST_WORDS, say(&*attached, &reason)).await;
+        Err(reason)
+    }
 }
 
 impl Caller {
@@ -167,11 +226,14 @@ impl Caller {
         let attached = Arc::clone(&self.stream).attach();
         let attached = attached.map_err(|error| error.to_string())?;
         match self.shake(&*attached, keys, shards).await {
-            Ok(shard) => {
+            Ok(shaken) => {
                 self.stream.authenticated();
                 Ok(Authenticated {
                     stream: self.stream,
-                    shard,
+                    key: shaken.key,
+                    shard: shaken.shard,
+                    secret: shaken.secret,
+                    resume: shaken.resume,
                 })
             }
             Err(Refusal::Silent(why)) => Err(why),
@@ -188,16 +250,15 @@ impl Caller {
         attached: &dyn AttachedStream,
         keys: &KeyRing,
         shards: u32,
-    ) -> Result<u32, Refusal> {
+    ) -> Result<Shaken, Refusal> {
         let mut inbox = Inbox::new(MOST_HANDSHAKE_BYTES);
         let message = receive(attached, &mut inbox).await?;
+        if !self.stream.is_ours() {
+            return Err(Refusal::Silent(NOT_OURS.to_owned()));
+        }
         let told = |name: &str, error| Refusal::Told(of_client(error, name));
         let begun = ManagerBegun::read(&message).map_err(|error| told("", error))?;
-        let shard = begun.shard();
-        if shard >= shards {
-            let why = format!("this manager has no shard {shard}, only {shards}");
-            return Err(Refusal::Told(why));
-        }
+        let (shard, resumes) = (begun.shard(), begun.resumes());
         let name = begun.key().to_owned();
         let key = keys.find(&name).ok_or_else(|| {
             let name = name.escape_default();
@@ -214,10 +275,33 @@ impl Caller {
             let early = "it went on before the manager had proved its key".to_owned();
             return Err(failed(HandshakeError::BadMessage(early)));
         }
-        let accepted = challenged.proved(&message).map_err(failed)?;
+        let (accepted, secret) = challenged.proved(&message).map_err(failed)?;
+        if shard >= shards {
+            let why = format!("this manager has no shard {shard}, only {shards}");
+            return Err(Refusal::Told(why));
+        }
         send(attached, &accepted).await?;
-        Ok(shard)
+        let resume = if resumes {
+            let message = receive(attached, &mut inbox).await?;
+            Some(Resume::read(&message).map_err(failed)?)
+        } else {
+            None
+        };
+        Ok(Shaken {
+            key: name,
+            shard,
+            secret,
+            resume,
+        })
     }
+}
+
+/// What a handshake has shown.
+struct Shaken {
+    key: String,
+    shard: u32,
+    secret: ConnectionSecret,
+    resume: Option<Resume>,
 }
 
 /// Why a client is refused.

@@ -1,12 +1,18 @@
 //! The client's side of a network connection: connects, and proves to the manager that it has the key.
 //!
-//! Invariant: the client sends nothing else before it has checked the proof of the manager.
+//! If the connection is lost, a thread connects again until the stream goes on, the manager refuses that, or the
+//! stream is no longer used. Invariant: the client sends nothing else before it has checked the proof of the manager.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
 
-use lockkeeper_protocol::{
-    frame::Inbox,
-    handshake::{self, ClientBegun, HandshakeError, MOST_HANDSHAKE_BYTES, Nonce},
+use lockkeeper_protocol::handshake::{
+    self, ClientBegun, ConnectionSecret, HandshakeError, Key, MOST_HANDSHAKE_BYTES, Nonce,
+    resume::{Resume, Resumed},
 };
 use rustix::event::PollFlags;
 
@@ -18,6 +24,7 @@ use crate::{
         stream::Stream,
         tls::{
             identity::begin_client,
+            resumable::{AtLoss, Resumable},
             socket::{Deadline, connect_to, wait},
             stream::TlsStream,
             trouble::{of_manager, of_tls},
@@ -28,6 +35,13 @@ use crate::{
 
 /// The time in which a connection has to be usable, from the look-up of its name to the proof of the manager.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The time for which a client tries again while its connection is closed at once.
+const CROWDED: Duration = Duration::from_secs(2);
+
+/// The pause between two attempts to connect again, which doubles up to the most.
+const PAUSE: Duration = Duration::from_millis(50);
+const MOST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The endpoints of managers, as clients reach them.
 #[derive(Debug)]
@@ -46,21 +60,44 @@ impl Transport for Tls {
     /// not.
     fn connect(&self, _place: &str, patience: Duration) -> io::Result<Arc<dyn Stream>> {
         let deadline = Deadline::after(patience.min(PATIENCE));
-        let stream = connect(&self.place, deadline).map_err(|error| match error.kind() {
+        let key = key_for(&self.place.endpoint());
+        let key = key.map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        let connected = loop {
+            let connected = connect(&self.place, &key, false, deadline);
+            let is_closed = connected.as_ref().is_err_and(is_closed_early);
+            if !is_closed || !deadline.allows(PATIENCE - CROWDED) {
+                break connected;
+            }
+            // The manager does so while too many clients of one machine prove their keys.
+            thread::sleep(PAUSE);
+        };
+        let (stream, secret) = connected.map_err(|error| match error.kind() {
             io::ErrorKind::TimedOut if error.get_ref().is_none() => {
                 let why = format!("it was silent for {:?}", patience.min(PATIENCE));
                 io::Error::new(io::ErrorKind::TimedOut, why)
             }
-            io::ErrorKind::UnexpectedEof
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::BrokenPipe => {
+            _ if is_closed_early(&error) => {
                 let why = "it closed the connection before it had proved its key, as a service that does not speak \
-                           TLS would";
+                           TLS would, or a manager to which too many clients of this machine connect at once";
                 io::Error::new(error.kind(), why)
             }
             _ => error,
         })?;
-        Ok(Arc::new(stream))
+        let origin = Arc::new(Origin {
+            place: self.place.clone(),
+            key,
+            secret,
+        });
+        let again = move |stream| {
+            let origin = Arc::clone(&origin);
+            let name = "lockkeeper-resume".to_owned();
+            let work = move || origin.resume(&stream);
+            thread::Builder::new().name(name).spawn(work).map(drop)
+        };
+        Ok(Resumable::new(
+            Arc::new(stream),
+            AtLoss::Connect(Box::new(again)),
+        ))
     }
 
     fn is_network(&self) -> bool {
@@ -74,16 +111,101 @@ impl Transport for Tls {
     }
 }
 
-fn connect(place: &NetworkPlace, deadline: Deadline) -> io::Result<TlsStream> {
+/// Returns whether the other side closed the connection before it had said anything.
+fn is_closed_early(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+    )
+}
+
+/// What the client needs to connect again.
+struct Origin {
+    place: NetworkPlace,
+    key: Key,
+    /// The secret of the first connection.
+    secret: ConnectionSecret,
+}
+
+impl Origin {
+    /// Connects until the stream goes on or ends.
+    fn resume(&self, stream: &Weak<Resumable>) {
+        let mut pause = PAUSE;
+        loop {
+            let Some(suspended) = stream.upgrade().and_then(|stream| stream.suspend()) else {
+                return;
+            };
+            let outcome = self.connect(suspended.received);
+            let Some(stream) = stream.upgrade() else {
+                return;
+            };
+            match outcome {
+                Ok((below, received)) => {
+                    if stream.refusal(received).is_none() {
+                        stream.resume(&suspended, Arc::new(below), received);
+                    }
+                    return;
+                }
+                Err(Failure::ForGood(why)) => return stream.end(why),
+                Err(Failure::ForNow) => {}
+            }
+            drop(stream);
+            thread::sleep(pause);
+            pause = MOST_PAUSE.min(pause * 2);
+        }
+    }
+
+    /// Connects again, and returns the number of bytes that the manager has read.
+    fn connect(&self, received: u64) -> Result<(TlsStream, u64), Failure> {
+        let deadline = Deadline::after(PATIENCE);
+        let (stream, _) = connect(&self.place, &self.key, true, deadline)?;
+        let resume = Resume {
+            secret: self.secret,
+            received,
+        };
+        let told = |error| of_manager(error, self.key.name());
+        let resume = resume.message().map_err(told)?;
+        send(&stream, &resume, deadline)?;
+        let answer = receive(&stream, deadline)?;
+        match Resumed::read(&answer) {
+            Ok(resumed) => Ok((stream, resumed.received)),
+            Err(HandshakeError::Refused(why)) => Err(Failure::ForGood(why)),
+            Err(error) => Err(told(error).into()),
+        }
+    }
+}
+
+/// Why the client could not go on.
+enum Failure {
+    /// It may succeed later.
+    ForNow,
+    /// The manager or the session has ended.
+    ForGood(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // The machine of the manager says that nothing serves there any more.
+            io::ErrorKind::ConnectionRefused => Self::ForGood(error.to_string()),
+            _ => Self::ForNow,
+        }
+    }
+}
+
+/// Connects, and proves the key. Returns the secret of the connection too.
+pub(super) fn connect(
+    place: &NetworkPlace,
+    key: &Key,
+    resumes: bool,
+    deadline: Deadline,
+) -> io::Result<(TlsStream, ConnectionSecret)> {
     let invalid = |why: &str| io::Error::new(io::ErrorKind::InvalidInput, why);
     if place.port == 0 {
         return Err(invalid(
             "port 0 is for listen() alone: ask the manager for its endpoints()",
         ));
     }
-    let key = key_for(&place.endpoint());
-    let key = key.map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
-    let name = key.name().to_owned();
     let socket = connect_to(&place.host, place.port, deadline)?;
     let host = socket.get()?.peer_addr()?.ip();
     let connection = begin_client(place.fingerprint).map_err(|error| of_tls(&error))?;
@@ -91,21 +213,17 @@ fn connect(place: &NetworkPlace, deadline: Deadline) -> io::Result<TlsStream> {
     let certificate = until_ready(&stream, deadline, PollFlags::IN, || stream.certificate())?;
     let mut nonce: Nonce = [0; size_of::<Nonce>()];
     getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
-    let mut inbox = Inbox::new(MOST_HANDSHAKE_BYTES);
-    let failed = |error| of_manager(error, &name);
-    let begun = ClientBegun::new(key, certificate, nonce, place.shard).map_err(failed)?;
+    let failed = |error| of_manager(error, key.name());
+    let begun = ClientBegun::new(key.clone(), certificate, nonce, place.shard, resumes);
+    let begun = begun.map_err(failed)?;
     send(&stream, begun.message(), deadline)?;
-    let challenge = receive(&stream, &mut inbox, deadline)?;
+    let challenge = receive(&stream, deadline)?;
     let proved = begun.challenged(&challenge).map_err(failed)?;
     send(&stream, proved.message(), deadline)?;
-    let accepted = receive(&stream, &mut inbox, deadline)?;
-    proved.accepted(&accepted).map_err(failed)?;
-    if !inbox.is_empty() {
-        let early = HandshakeError::BadMessage("it went on before the client had begun".to_owned());
-        return Err(failed(early));
-    }
+    let accepted = receive(&stream, deadline)?;
+    let secret = proved.accepted(&accepted).map_err(failed)?;
     stream.authenticated();
-    Ok(stream)
+    Ok((stream, secret))
 }
 
 /// Repeats an operation until the stream is ready for it.
@@ -138,20 +256,29 @@ fn send(stream: &TlsStream, message: &[u8], deadline: Deadline) -> io::Result<()
     Ok(())
 }
 
-fn receive(stream: &TlsStream, inbox: &mut Inbox, deadline: Deadline) -> io::Result<Vec<u8>> {
-    let mut buffer = [0; 1024];
-    loop {
-        let message = inbox.next_message().map_err(io::Error::other)?;
-        if let Some(message) = message {
-            return Ok(message.to_vec());
-        }
-        let read = || stream.try_read(&mut buffer);
-        match until_ready(stream, deadline, PollFlags::IN, read)? {
-            0 => {
-                let why = "it closed the connection before it had proved that it has the key";
-                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
-            }
-            length => inbox.feed(buffer.get(..length).unwrap_or_default()),
-        }
+/// Receives a message, and reads nothing of what follows it.
+fn receive(stream: &TlsStream, deadline: Deadline) -> io::Result<Vec<u8>> {
+    let mut header = [0; size_of::<u32>()];
+    read_exactly(stream, &mut header, deadline)?;
+    let length = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX);
+    if length > MOST_HANDSHAKE_BYTES {
+        let why =
+            format!("a message of {length} bytes is above the limit of {MOST_HANDSHAKE_BYTES}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
     }
+    let mut message = vec![0; length];
+    read_exactly(stream, &mut message, deadline)?;
+    Ok(message)
+}
+
+fn read_exactly(stream: &TlsStream, mut rest: &mut [u8], deadline: Deadline) -> io::Result<()> {
+    while !rest.is_empty() {
+        let read = until_ready(stream, deadline, PollFlags::IN, || stream.try_read(rest))?;
+        if read == 0 {
+            let why = "it closed the connection before it had proved that it has the key";
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, why));
+        }
+        rest = rest.get_mut(read..).unwrap_or_default();
+    }
+    Ok(())
 }

@@ -41,6 +41,11 @@ impl Deadline {
         Self(Instant::now() + time)
     }
 
+    /// Returns whether more than that time is left.
+    pub(super) fn allows(self, time: Duration) -> bool {
+        self.left() > time
+    }
+
     fn left(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
@@ -57,8 +62,12 @@ pub(super) fn connect_to(
     deadline: Deadline,
 ) -> io::Result<Private<TcpStream>> {
     let mut last = None;
-    for address in resolve(host, port, deadline)? {
-        match connect_one(address, deadline) {
+    let addresses = resolve(host, port, deadline)?;
+    let counts = (1..=u32::try_from(addresses.len()).unwrap_or(u32::MAX)).rev();
+    for (address, left) in addresses.into_iter().zip(counts) {
+        // One that does not answer leaves time for the others.
+        let part = Deadline::after(deadline.left() / left);
+        match connect_one(address, part) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = Some(error),
         }

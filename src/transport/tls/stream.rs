@@ -29,7 +29,7 @@ use crate::transport::{
 };
 
 /// The most bytes that are encrypted at once. A socket that is full keeps their ciphertext here.
-const MOST_AT_ONCE: usize = 1 << 16;
+pub(super) const MOST_AT_ONCE: usize = 1 << 16;
 
 /// TLS over a socket. A forked child does not inherit it.
 pub(super) struct TlsStream {
@@ -95,6 +95,11 @@ impl TlsStream {
         let shown = shown.and_then(<[_]>::first);
         let shown = shown.ok_or_else(|| io::Error::other("it has shown no certificate"))?;
         Ok(Certificate::of(shown))
+    }
+
+    /// Returns whether the other side has named lockkeeper's protocol. The handshake of TLS is over.
+    pub(super) fn is_ours(&self) -> bool {
+        self.lock().is_ok_and(|(_, tls)| is_ours(&tls.connection))
     }
 
     /// Records that the other side has proved that it has the key.

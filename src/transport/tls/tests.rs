@@ -27,8 +27,9 @@ use crate::{
         stream::Stream,
         tls::{
             accept::{Authenticated, TlsEndpoint},
-            connect::Tls,
+            connect::{Tls, connect},
             identity::{Identity, begin_client},
+            socket::Deadline,
         },
         transport::Transport,
     },
@@ -54,9 +55,14 @@ impl Key {
 
     /// Connects to a port of this machine with this key.
     fn connect(&self, port: u16) -> io::Result<Arc<dyn Stream>> {
+        Tls::to(self.place(port)).connect("", PATIENCE)
+    }
+
+    /// A port of this machine, which clients reach with this key.
+    fn place(&self, port: u16) -> NetworkPlace {
         let place = NetworkPlace::parse(&format!("//127.0.0.1:{port}")).unwrap();
         keys::choose(place.endpoint(), self.folder.path().join("key"));
-        Tls::to(place).connect("", PATIENCE)
+        place
     }
 }
 
@@ -199,11 +205,22 @@ fn both_sides_with_one_key_reach_each_other() {
     let client = key.connect(port).unwrap();
     let manager = outcome.recv_timeout(PATIENCE).unwrap().unwrap();
     assert_eq!(manager.shard, 0);
-    for stream in [&client, &manager.stream] {
+    let manager: Arc<dyn Stream> = manager.begin(false);
+    for stream in [&client, &manager] {
         assert!(stream.is_trusted());
         assert_eq!(stream.peer_host().as_deref(), Some("127.0.0.1"));
         assert!(stream.peer_pid().is_none() && stream.peer_user().is_none());
     }
+}
+
+#[test]
+fn shard_that_does_not_exist_is_told_to_a_client_that_has_proved_its_key() {
+    let key = Key::new();
+    let (port, _outcome) = manager(&key);
+    let mut place = key.place(port);
+    place.shard = 2;
+    let refused = words_of(Tls::to(place).connect("", PATIENCE));
+    assert!(refused.contains("no shard 2, only 2"), "{refused}");
 }
 
 #[test]
@@ -302,15 +319,19 @@ fn client_that_proves_nothing_is_told_why() {
     });
     let begin = |version: u8, shard: u8| {
         let nonce = [7; 32].as_slice();
-        let message = [&[0x95, 10, version, 0xa1, b'k', 0xc4, 32], nonce, &[shard]].concat();
-        [&[0, 0, 0, 40], message.as_slice()].concat()
+        let message = [
+            &[0x96, 10, version, 0xa1, b'k', 0xc4, 32],
+            nonce,
+            &[shard, 0xc2],
+        ]
+        .concat();
+        [&[0, 0, 0, 41], message.as_slice()].concat()
     };
     for (first, why) in [
         (hello, "has to prove that it has a key"),
         (begin(0, 0), "version 0 of the handshake meets version 1"),
         (begin(2, 0), "version 2 of the handshake meets version 1"),
         (begin(77, 0), "version 77 of the handshake meets version 1"),
-        (begin(1, 2), "no shard 2, only 2"),
         (begin(1, 0), "no key of the name \"k\""),
         (vec![0, 0, 16, 1], "above the limit of 4096"),
         (vec![0xff; 4], "above the limit of 4096"),
@@ -403,14 +424,18 @@ fn service_that_speaks_another_protocol_over_tls_is_told_so() {
     }
 }
 
-/// A client and a manager that have accepted each other.
+/// The connection of a client and a manager that have accepted each other.
 fn pair() -> (Arc<dyn Stream>, Arc<dyn Stream>) {
     let key = Key::new();
     let (port, outcome) = manager(&key);
-    let client = key.connect(port).unwrap();
+    let place = key.place(port);
+    let secret = keys::key_for(&place.endpoint()).unwrap();
+    let deadline = Deadline::after(PATIENCE);
+    let (client, secret) = connect(&place, &secret, false, deadline).unwrap();
     let manager = outcome.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!(manager.secret, secret);
     fs::remove_dir_all(key.folder.path()).unwrap();
-    (client, manager.stream)
+    (Arc::new(client), manager.stream)
 }
 
 #[test]
@@ -526,10 +551,7 @@ fn caller_that_leaves_during_the_handshake_of_tls_is_noticed() {
 
 #[test]
 fn end_without_a_goodbye_is_the_end_of_the_stream() {
-    let key = Key::new();
-    let (port, outcome) = manager(&key);
-    let client = key.connect(port).unwrap();
-    let manager = outcome.recv_timeout(PATIENCE).unwrap().unwrap().stream;
+    let (client, manager) = pair();
     // The process is killed: the system closes its socket.
     let descriptor = client.descriptor().unwrap();
     rustix::net::shutdown(descriptor, rustix::net::Shutdown::Both).unwrap();

@@ -73,6 +73,15 @@ impl Relay {
         changed.notify_all();
     }
 
+    /// Ends all connections of now, at both sides. Later ones are relayed.
+    pub fn cut(&self) {
+        for (client, server) in self.streams.lock().unwrap().drain(..) {
+            // They may have ended before.
+            let _ = client.shutdown(Shutdown::Both);
+            let _ = server.shutdown(Shutdown::Both);
+        }
+    }
+
     fn join(&self, client: &TcpStream, server: &TcpStream) {
         for (from, to) in [(client, server), (server, client)] {
             let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());

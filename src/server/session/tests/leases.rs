@@ -46,24 +46,27 @@ impl House {
         self.lease.set(Some(LEASE));
         let (raw, stream) = Raw::client_in_memory();
         let mut client = self.let_in_over(raw, stream);
-        let hello = Request::Hello {
-            version: VERSION,
-            pid: 1,
-            program: "test",
-            label: "",
-            capabilities: Capabilities::ALL,
-            former: Some(former),
-        };
-        client.raw.send(&hello).await;
+        client.raw.send(&hello(Some(former))).await;
         client.raw.hear().await.expect("a welcome");
         client
+    }
+}
+
+fn hello(former: Option<FormerSession>) -> Request<'static> {
+    Request::Hello {
+        version: VERSION,
+        pid: 1,
+        program: "test",
+        label: "",
+        capabilities: Capabilities::ALL,
+        former,
     }
 }
 
 impl Client {
     async fn beat(&mut self) {
         let seq = self.seq();
-        self.raw.send(&Request::Beat { seq }).await;
+        self.raw.send(&Request::Beat { seq, received: 0 }).await;
         assert!(matches!(self.hear().await, Heard::Reply(answered, _) if answered == seq));
     }
 
@@ -99,9 +102,44 @@ async fn session_keeps_its_holds_for_a_lease_after_the_end_of_its_stream() {
     let house = House::new(Limits::default());
     let mut holder = house.far_holder().await;
     let mut next = house.near().await;
-    time::advance(LEASE / 2).await;
+    time::sleep(LEASE / 2).await;
     holder.beat().await;
+    // The lease counts from the last frame, and not from the end.
+    time::sleep(LEASE / 4).await;
     drop(holder.raw);
+    let waited = next.acquires().await + LEASE / 4;
+    assert!(is_lease(waited), "{waited:?}");
+}
+
+#[actix_rt::test]
+async fn offence_ends_the_session_and_its_holds_with_the_lease() {
+    time::pause();
+    let house = House::new(Limits::default());
+    let mut holder = house.far_holder().await;
+    let mut next = house.near().await;
+    let begun = Instant::now();
+    holder.raw.send(&hello(None)).await;
+    let Heard::Other(bye) = holder.hear().await else {
+        panic!("no bye");
+    };
+    assert!(bye.contains("ello"), "{bye}");
+    assert_eq!(begun.elapsed(), Duration::ZERO);
+    let waited = next.acquires().await;
+    assert!(is_lease(waited), "{waited:?}");
+}
+
+#[actix_rt::test]
+async fn lease_begins_with_the_hello_and_the_frames_that_came_with_it() {
+    time::pause();
+    let house = House::new(Limits::default());
+    house.lease.set(Some(LEASE));
+    let mut late = house.let_in();
+    let mut next = house.near().await;
+    time::sleep(LEASE / 10 * 9).await;
+    late.raw.send(&hello(None)).await;
+    late.raw.hear().await.expect("a welcome");
+    assert_eq!(late.open_lock("jobs").await, LOCK);
+    late.try_acquire(LOCK).await.expect("it is free");
     let waited = next.acquires().await;
     assert!(is_lease(waited), "{waited:?}");
 }

@@ -60,7 +60,7 @@ fn fences_start_at_the_clock_or_above_all_reserved_ones() {
 }
 
 #[test]
-fn start_makes_three_files_and_waits_for_no_lock_of_another_program() {
+fn start_makes_four_files_and_waits_for_no_lock_of_another_program() {
     let (_above, folder) = folder();
     let names = || {
         let entries = fs::read_dir(&folder).expect("a folder");
@@ -71,7 +71,7 @@ fn start_makes_three_files_and_waits_for_no_lock_of_another_program() {
         names
     };
     drop(begin(&folder, 1, 1));
-    assert_eq!(names(), [ENDED, FENCES, "lock"]);
+    assert_eq!(names(), [ENDED, FENCES, LEASE, "lock"]);
     let foreign = fs::File::create(folder.join("fences.lock")).expect("a file");
     foreign.lock().expect("no program has it locked");
     drop(begin(&folder, 1, 0));
@@ -171,7 +171,7 @@ async fn disk_that_does_not_answer_stops_neither_the_end_nor_its_reason() {
         .expect("it does not panic");
     let lost = state.lost().expect("the manager has to end");
     assert!(lost.ends_with(": the disk was too slow"), "{lost}");
-    let ended = time::timeout(2 * END_PATIENCE, Arc::clone(&state).end_shard(false)).await;
+    let ended = time::timeout(2 * END_PATIENCE, Arc::clone(&state).end_shard(true)).await;
     ended.expect("the end does not wait for the disk");
     assert_eq!(number_in(&folder, ENDED), Some(0), "no record was written");
     assert_eq!(number_in(&folder, FENCES), Some(first + SMALL));

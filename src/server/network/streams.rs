@@ -1,0 +1,45 @@
+//! `Streams`: the streams of a manager's clients over a network, by the secrets of their first connections.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use lockkeeper_protocol::handshake::ConnectionSecret;
+
+use crate::transport::tls::resumable::Resumable;
+
+/// The streams that may go on over another connection.
+#[derive(Debug, Default)]
+pub(super) struct Streams(Mutex<HashMap<[u8; 32], Known>>);
+
+/// A stream, and the name of the key that its client has proved.
+#[derive(Debug)]
+struct Known {
+    key: String,
+    stream: Weak<Resumable>,
+}
+
+impl Streams {
+    fn lock(&self) -> MutexGuard<'_, HashMap<[u8; 32], Known>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a stream until it ends.
+    pub(super) fn insert(&self, secret: &ConnectionSecret, key: String, stream: &Arc<Resumable>) {
+        let mut all = self.lock();
+        if all.len() == all.capacity() {
+            all.retain(|_, known| known.stream.strong_count() > 0);
+        }
+        let stream = Arc::downgrade(stream);
+        all.insert(secret.digest(), Known { key, stream });
+    }
+
+    /// Finds the stream with a secret, for a client that has proved the key of that name: another key may have other
+    /// rights.
+    pub(super) fn find(&self, secret: &ConnectionSecret, key: &str) -> Option<Arc<Resumable>> {
+        let all = self.lock();
+        let known = all.get(&secret.digest()).filter(|known| known.key == key);
+        known?.stream.upgrade()
+    }
+}

@@ -1,0 +1,609 @@
+//! `Resumable`: a stream that outlives the connections below it.
+//!
+//! Both sides count the bytes that they have read, and keep the last ones that they have written. When a connection
+//! is lost, the client makes another one, both tell their counts (`handshake::resume`), and each writes again what
+//! the other has not read. A user of the stream notices only a pause.
+//!
+//! Invariant: a byte that was returned by a read is counted, and no byte is read from a connection that was replaced.
+
+use std::{
+    fmt, io,
+    sync::{Arc, Mutex, MutexGuard, Weak},
+    task::{Context, Poll},
+};
+
+use futures::task::AtomicWaker;
+use lockkeeper_sys::OnlyHere;
+use tokio::runtime::Handle;
+
+use crate::transport::{
+    registration::lock,
+    stream::{AttachedStream, Stream},
+    tls::sent::Sent,
+};
+
+/// What a stream does when its connection is lost.
+pub(super) enum AtLoss {
+    /// Waits for another connection: the manager's side.
+    Wait,
+    /// Ends: the manager's side in a network where the end of a connection proves that the client is gone.
+    End,
+    /// Makes another connection: the client's side. An error ends the stream.
+    Connect(Box<dyn Fn(Weak<Resumable>) -> io::Result<()> + Send + Sync>),
+}
+
+/// A stream that outlives the connections below it.
+pub(crate) struct Resumable {
+    link: OnlyHere<Mutex<Link>>,
+    at_loss: AtLoss,
+    host: Option<String>,
+    is_trusted: bool,
+    /// This stream.
+    me: Weak<Self>,
+}
+
+struct Link {
+    /// The connection, unless it was lost.
+    below: Option<Arc<dyn Stream>>,
+    /// The number of connections so far, those that were given up included.
+    generation: u64,
+    /// The number of bytes that were read since the beginning of the stream.
+    received: u64,
+    sent: Sent,
+    /// Why the stream has ended for good; without a reason it was shut down.
+    end: Option<Option<String>>,
+    attachments: Vec<Weak<Wakers>>,
+}
+
+/// The tasks that wait at an attachment.
+#[derive(Default)]
+struct Wakers {
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+/// A stream that was prepared for another connection.
+pub(crate) struct Suspended {
+    /// The number of bytes that this side has read.
+    pub(crate) received: u64,
+    generation: u64,
+}
+
+impl Resumable {
+    pub(super) fn new(below: Arc<dyn Stream>, at_loss: AtLoss) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            at_loss,
+            host: below.peer_host(),
+            is_trusted: below.is_trusted(),
+            me: Weak::clone(me),
+            link: OnlyHere::new(Mutex::new(Link {
+                below: Some(below),
+                generation: 0,
+                received: 0,
+                sent: Sent::default(),
+                end: None,
+                attachments: Vec::new(),
+            })),
+        })
+    }
+
+    /// Locks the link. A forked child gets an error before it could wait for a lock of its parent.
+    fn lock(&self) -> io::Result<MutexGuard<'_, Link>> {
+        let link = self.link.get().map(lock);
+        link.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Gives the connection up, so that nothing is read from it any more. Returns `None` if the stream has ended.
+    pub(crate) fn suspend(&self) -> Option<Suspended> {
+        let mut link = self.lock().ok()?;
+        if link.end.is_some() {
+            return None;
+        }
+        link.give_up();
+        link.generation += 1;
+        Some(Suspended {
+            received: link.received,
+            generation: link.generation,
+        })
+    }
+
+    /// Returns why the stream cannot go on if the other side has read that many bytes. The stream ends then.
+    pub(crate) fn refusal(&self, received: u64) -> Option<String> {
+        let mut link = self.lock().ok()?;
+        let gap = link.sent.gap(received)?;
+        link.end(Some(gap.clone()));
+        Some(gap)
+    }
+
+    /// Goes on over a connection whose other side has read that many bytes, unless it was suspended again since.
+    pub(crate) fn resume(&self, suspended: &Suspended, below: Arc<dyn Stream>, received: u64) {
+        let Ok(mut link) = self.lock() else { return };
+        if link.end.is_some() || link.generation != suspended.generation {
+            drop(link);
+            return below.shutdown();
+        }
+        link.sent.resume(received);
+        link.below = Some(below);
+        link.wake();
+    }
+
+    /// Ends the stream for good.
+    pub(super) fn end(&self, why: String) {
+        if let Ok(mut link) = self.lock() {
+            link.end(Some(why));
+        }
+    }
+
+    /// Handles the loss of the connection.
+    fn lose(&self, link: &mut Link) {
+        link.give_up();
+        match &self.at_loss {
+            AtLoss::Wait => {}
+            AtLoss::End => link.end(None),
+            AtLoss::Connect(connect) => {
+                if let Err(error) = connect(Weak::clone(&self.me)) {
+                    link.end(Some(error.to_string()));
+                }
+            }
+        }
+        link.wake();
+    }
+
+    /// Handles the outcome of a read.
+    fn read(&self, link: &mut Link, read: io::Result<usize>) -> io::Result<usize> {
+        match read {
+            Ok(length) if length > 0 => {
+                link.received = link.received.saturating_add(length as u64);
+                Ok(length)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
+            Ok(_) | Err(_) => {
+                self.lose(link);
+                link.read_end()
+            }
+        }
+    }
+
+    /// Writes the bytes that have to be written again.
+    fn write_again(
+        &self,
+        link: &mut Link,
+        write: &mut impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<()> {
+        while !link.sent.rest().is_empty() {
+            match write(link.sent.rest()) {
+                Ok(count) => link.sent.wrote_again(count),
+                Err(error) => return Err(self.not_written(link, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes bytes after those that have to be written again.
+    fn write(
+        &self,
+        link: &mut Link,
+        bytes: &[u8],
+        mut write: impl FnMut(&[u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        self.write_again(link, &mut write)?;
+        if let Some(known) = link.sent.skip(bytes) {
+            return Ok(known);
+        }
+        match write(bytes) {
+            Ok(count) => {
+                link.sent.push(bytes.get(..count).unwrap_or(bytes));
+                Ok(count)
+            }
+            Err(error) => Err(self.not_written(link, error)),
+        }
+    }
+
+    fn not_written(&self, link: &mut Link, error: io::Error) -> io::Error {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return error;
+        }
+        self.lose(link);
+        link.write_end()
+    }
+}
+
+impl Link {
+    fn give_up(&mut self) {
+        if let Some(below) = self.below.take() {
+            below.shutdown();
+        }
+    }
+
+    fn end(&mut self, why: Option<String>) {
+        self.give_up();
+        self.end.get_or_insert(why);
+        self.wake();
+    }
+
+    /// Wakes all tasks that wait, because the connection has changed.
+    fn wake(&mut self) {
+        self.attachments.retain(|wakers| {
+            let Some(wakers) = wakers.upgrade() else {
+                return false;
+            };
+            wakers.reader.wake();
+            wakers.writer.wake();
+            true
+        });
+    }
+
+    /// The outcome of a read without a connection.
+    fn read_end(&self) -> io::Result<usize> {
+        match &self.end {
+            None => Err(io::ErrorKind::WouldBlock.into()),
+            Some(None) => Ok(0),
+            Some(Some(why)) => Err(io::Error::other(why.clone())),
+        }
+    }
+
+    /// The outcome of a write without a connection.
+    fn write_end(&self) -> io::Error {
+        match &self.end {
+            None => io::ErrorKind::WouldBlock.into(),
+            Some(None) => io::ErrorKind::BrokenPipe.into(),
+            Some(Some(why)) => io::Error::other(why.clone()),
+        }
+    }
+}
+
+impl Stream for Resumable {
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let link = &mut *self.lock()?;
+        let Some(below) = link.below.clone() else {
+            return link.read_end();
+        };
+        match self.write_again(link, &mut |bytes| below.try_write(bytes)) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            Ok(()) | Err(_) => self.read(link, below.try_read(buffer)),
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let link = &mut *self.lock()?;
+        let Some(below) = link.below.clone() else {
+            return Err(link.write_end());
+        };
+        self.write(link, bytes, |bytes| below.try_write(bytes))
+    }
+
+    fn shutdown(&self) {
+        if let Ok(mut link) = self.lock() {
+            link.end(None);
+        }
+    }
+
+    fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
+        let wakers = Arc::default();
+        self.lock()?.attachments.push(Arc::downgrade(&wakers));
+        let attached = Attached {
+            runtime: Handle::try_current().map_err(io::Error::other)?,
+            below: Mutex::default(),
+            wakers,
+            stream: self,
+        };
+        let link = attached.stream.lock()?;
+        let below = attached.below(&link)?;
+        drop((below, link));
+        Ok(Box::new(attached))
+    }
+
+    fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
+    fn peer_host(&self) -> Option<String> {
+        self.host.clone()
+    }
+
+    fn has_buffered(&self) -> bool {
+        let link = self.lock();
+        link.is_ok_and(|link| match &link.below {
+            Some(below) => below.has_buffered(),
+            None => link.end.is_some(),
+        })
+    }
+
+    fn received(&self) -> u64 {
+        self.lock().map_or(0, |link| link.received)
+    }
+
+    fn acknowledge(&self, received: u64) {
+        if let Ok(mut link) = self.lock() {
+            link.sent.acknowledge(received);
+        }
+    }
+
+    fn renew(&self) {
+        if let Ok(mut link) = self.lock()
+            && link.below.is_some()
+        {
+            self.lose(&mut link);
+        }
+    }
+}
+
+impl fmt::Debug for Resumable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Resumable");
+        shown.field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// A resumable stream that is attached to one runtime.
+struct Attached {
+    stream: Arc<Resumable>,
+    runtime: Handle,
+    /// The connection below, attached to the runtime, and its generation.
+    below: Mutex<Option<(u64, Arc<dyn AttachedStream>)>>,
+    wakers: Arc<Wakers>,
+}
+
+impl Attached {
+    /// Returns the current connection, attached to the runtime, if there is one.
+    fn below(&self, link: &Link) -> io::Result<Option<Arc<dyn AttachedStream>>> {
+        let Some(below) = &link.below else {
+            return Ok(None);
+        };
+        let mut attached = lock(&self.below);
+        if let Some((generation, known)) = &*attached
+            && *generation == link.generation
+        {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let _runtime = self.runtime.enter();
+        let new: Arc<dyn AttachedStream> = Arc::clone(below).attach()?.into();
+        *attached = Some((link.generation, Arc::clone(&new)));
+        Ok(Some(new))
+    }
+}
+
+impl AttachedStream for Attached {
+    fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.wakers.reader.register(task.waker());
+        let link = &mut *self.stream.lock()?;
+        let below = match self.below(link) {
+            Ok(Some(below)) => below,
+            Ok(None) => return poll(link.read_end()),
+            // The runtime is about to end, and another one reads.
+            Err(_) => return Poll::Pending,
+        };
+        // The reader writes what another connection has to get first, since perhaps nobody else writes. If it has
+        // to wait for room, it is woken as one that writes.
+        let mut write = |bytes: &[u8]| now(below.poll_write(task, bytes));
+        match self.stream.write_again(link, &mut write) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Poll::Ready(Err(error)),
+            Ok(()) | Err(_) => match below.poll_read(task, buffer) {
+                Poll::Ready(read) => poll(self.stream.read(link, read)),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.wakers.writer.register(task.waker());
+        let link = &mut *self.stream.lock()?;
+        let Some(below) = self.below(link)? else {
+            return poll(Err(link.write_end()));
+        };
+        poll(
+            self.stream
+                .write(link, bytes, |bytes| now(below.poll_write(task, bytes))),
+        )
+    }
+}
+
+/// Returns `WouldBlock` for `Pending`. The task is woken in both cases.
+fn now(polled: Poll<io::Result<usize>>) -> io::Result<usize> {
+    match polled {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// Returns `Pending` for `WouldBlock`.
+fn poll(outcome: io::Result<usize>) -> Poll<io::Result<usize>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        outcome => Poll::Ready(outcome),
+    }
+}
+
+impl fmt::Debug for Attached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Attached");
+        shown.field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockkeeper_test_support::seeded;
+    use rand::{Rng, rngs::StdRng};
+
+    use super::*;
+    use crate::transport::{handed::socket_pair, unix::UnixStream};
+
+    /// A connection that may take bytes, and only tell so with the next write.
+    #[derive(Debug)]
+    struct Connection {
+        stream: UnixStream,
+        /// What the next write returns.
+        taken: Mutex<usize>,
+    }
+
+    impl Stream for Connection {
+        fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.stream.try_read(buffer)
+        }
+
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            let mut taken = self.taken.lock().unwrap();
+            if *taken > 0 {
+                return Ok(std::mem::take(&mut *taken));
+            }
+            let written = self.stream.try_write(bytes)?;
+            if written % 3 == 0 {
+                *taken = written;
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(written)
+        }
+
+        fn shutdown(&self) {
+            self.stream.shutdown();
+        }
+
+        fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+
+        fn is_trusted(&self) -> bool {
+            true
+        }
+    }
+
+    fn connection() -> [Arc<dyn Stream>; 2] {
+        let (one, other) = socket_pair().unwrap();
+        [one, other].map(|end| -> Arc<dyn Stream> {
+            Arc::new(Connection {
+                stream: UnixStream::try_from(end).unwrap(),
+                taken: Mutex::default(),
+            })
+        })
+    }
+
+    /// One side of a stream, which writes and reads the same row of bytes as the other.
+    struct Side {
+        stream: Arc<Resumable>,
+        /// The bytes that a write has not taken, which the next write begins with.
+        pending: Vec<u8>,
+        made: u64,
+        read: u64,
+    }
+
+    impl Side {
+        fn new(below: Arc<dyn Stream>) -> Self {
+            Self {
+                stream: Resumable::new(below, AtLoss::Wait),
+                pending: Vec::new(),
+                made: 0,
+                read: 0,
+            }
+        }
+
+        /// The byte at a place of the row.
+        fn byte(place: u64) -> u8 {
+            (place.wrapping_mul(2_654_435_761) >> 7) as u8
+        }
+
+        fn write(&mut self, random: &mut StdRng) {
+            for _ in 0..random.random_range(0..200) {
+                self.pending.push(Self::byte(self.made));
+                self.made += 1;
+            }
+            if self.pending.is_empty() {
+                return;
+            }
+            match self.stream.try_write(&self.pending) {
+                Ok(count) => drop(self.pending.drain(..count)),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+
+        fn read(&mut self, random: &mut StdRng) {
+            let mut buffer = vec![0; random.random_range(1..300)];
+            match self.stream.try_read(&mut buffer) {
+                Ok(count) => {
+                    assert!(count > 0);
+                    for byte in &buffer[..count] {
+                        assert_eq!(*byte, Self::byte(self.read), "byte {}", self.read);
+                        self.read += 1;
+                    }
+                }
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+    }
+
+    fn connect_again([one, other]: &[Side; 2]) {
+        let [first, second] = [one, other].map(|side| side.stream.suspend().unwrap());
+        assert_eq!(one.stream.refusal(second.received), None);
+        assert_eq!(other.stream.refusal(first.received), None);
+        let [below, at_other] = connection();
+        one.stream.resume(&first, below, second.received);
+        other.stream.resume(&second, at_other, first.received);
+    }
+
+    #[test]
+    fn each_byte_arrives_once_however_often_the_connection_is_lost() {
+        let mut random = seeded();
+        let mut sides = connection().map(Side::new);
+        for _ in 0..20_000 {
+            let (side, act) = (random.random_range(0..2), random.random_range(0..40));
+            match act {
+                0 => connect_again(&sides),
+                // The connection ends, and one side may notice it earlier.
+                1 => sides[side].stream.renew(),
+                2..20 => sides[side].write(&mut random),
+                _ => sides[side].read(&mut random),
+            }
+        }
+        connect_again(&sides);
+        while sides.iter().any(|side| !side.pending.is_empty())
+            || sides[0].read < sides[1].made
+            || sides[1].read < sides[0].made
+        {
+            for side in &mut sides {
+                let made = side.made;
+                if !side.pending.is_empty() {
+                    match side.stream.try_write(&side.pending) {
+                        Ok(count) => drop(side.pending.drain(..count)),
+                        Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                    }
+                }
+                side.read(&mut random);
+                assert_eq!(side.made, made);
+            }
+        }
+        assert!(sides.iter().all(|side| side.made > 100_000));
+    }
+
+    #[test]
+    fn earlier_attempt_does_not_replace_a_later_one() {
+        let [below, other] = connection();
+        let stream = Resumable::new(below, AtLoss::Wait);
+        let earlier = stream.suspend().unwrap();
+        let later = stream.suspend().unwrap();
+        let [new, at_other] = connection();
+        stream.resume(&later, new, 0);
+        let [stale, at_stale] = connection();
+        stream.resume(&earlier, stale, 0);
+        stream.try_write(b"word").unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(at_other.try_read(&mut buffer).unwrap(), 4);
+        assert_eq!(at_stale.try_read(&mut buffer).unwrap(), 0);
+        drop(other);
+    }
+
+    #[test]
+    fn stream_that_has_ended_does_not_go_on_and_says_why() {
+        let [below, _other] = connection();
+        let stream = Resumable::new(below, AtLoss::Wait);
+        stream.end("its session has ended".to_owned());
+        assert!(stream.suspend().is_none());
+        let error = stream.try_read(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.to_string(), "its session has ended");
+        assert!(stream.try_write(b"word").is_err() && stream.has_buffered());
+        let [below, other] = connection();
+        let stream = Resumable::new(below, AtLoss::End);
+        other.shutdown();
+        assert_eq!(stream.try_read(&mut [0; 8]).unwrap(), 0);
+        assert!(stream.suspend().is_none());
+    }
+}

@@ -1,0 +1,175 @@
+//! `Sent`: the bytes that were written to a stream, as far as they may have to be written again.
+
+use std::collections::VecDeque;
+
+use crate::transport::tls::stream::MOST_AT_ONCE;
+
+/// The most bytes that are kept for another connection. If the other side lacks more, the stream cannot go on.
+const MOST_KEPT: usize = 1 << 20;
+
+/// The room that an empty buffer keeps.
+const KEPT_ROOM: usize = 1 << 12;
+
+/// The bytes that were written, and those that another connection has to write again.
+#[derive(Debug, Default)]
+pub(super) struct Sent {
+    /// The number of bytes that were written since the beginning of the stream.
+    written: u64,
+    /// The last of them.
+    kept: VecDeque<u8>,
+    /// How many of the last ones have to be written again.
+    again: usize,
+    /// How many bytes of the next write the other side has read already. A connection may end when the other side
+    /// has read bytes of a write that was not complete.
+    ahead: usize,
+}
+
+impl Sent {
+    /// Records bytes that were written.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.written = self.written.saturating_add(bytes.len() as u64);
+        let last = bytes.get(bytes.len().saturating_sub(MOST_KEPT)..);
+        self.kept.extend(last.unwrap_or_default());
+        let surplus = self.kept.len().saturating_sub(MOST_KEPT);
+        self.kept.drain(..surplus);
+    }
+
+    /// Records the beginning of a write that the other side has read already, and returns its length.
+    pub(super) fn skip(&mut self, bytes: &[u8]) -> Option<usize> {
+        if self.ahead == 0 {
+            return None;
+        }
+        let known = bytes.get(..self.ahead).unwrap_or(bytes);
+        self.ahead -= known.len();
+        self.push(known);
+        Some(known.len())
+    }
+
+    /// Forgets what the other side has read.
+    pub(super) fn acknowledge(&mut self, received: u64) {
+        let read = received.saturating_sub(self.first());
+        let read = usize::try_from(read).unwrap_or(usize::MAX);
+        let read = read.min(self.kept.len() - self.again);
+        self.kept.drain(..read);
+        if self.kept.is_empty() {
+            self.kept.shrink_to(KEPT_ROOM);
+        }
+    }
+
+    /// The place in the stream of the first byte that is kept.
+    fn first(&self) -> u64 {
+        self.written.saturating_sub(self.kept.len() as u64)
+    }
+
+    /// Returns why the stream cannot go on over another connection, if the other side has read that many bytes.
+    pub(super) fn gap(&self, received: u64) -> Option<String> {
+        if received < self.first() {
+            let lost = self.first() - received;
+            return Some(format!(
+                "{lost} bytes that were sent before the connection was lost are not kept any more"
+            ));
+        }
+        let ahead = received.saturating_sub(self.written);
+        (ahead > MOST_AT_ONCE as u64)
+            .then(|| format!("the other side has read {ahead} bytes more than it was sent"))
+    }
+
+    /// Begins to write to another connection, whose other side has read that many bytes. There is no
+    /// [`gap`](Self::gap).
+    pub(super) fn resume(&mut self, received: u64) {
+        let count = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.again = count(self.written.saturating_sub(received)).min(self.kept.len());
+        self.ahead = count(received.saturating_sub(self.written));
+        self.acknowledge(received);
+    }
+
+    /// Returns the next bytes to write again, which are empty if there are none.
+    pub(super) fn rest(&self) -> &[u8] {
+        let (first, second) = self.kept.as_slices();
+        let done = self.kept.len() - self.again;
+        match first.get(done..) {
+            Some(rest) if !rest.is_empty() => rest,
+            _ => second
+                .get(done.saturating_sub(first.len())..)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Records that the next bytes were written again.
+    pub(super) fn wrote_again(&mut self, count: usize) {
+        self.again = self.again.saturating_sub(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rest(sent: &mut Sent) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !sent.rest().is_empty() {
+            // A connection takes a few bytes at a time.
+            let some = sent.rest().iter().copied().take(3).collect::<Vec<_>>();
+            sent.wrote_again(some.len());
+            all.extend(some);
+        }
+        all
+    }
+
+    #[test]
+    fn other_side_gets_what_it_lacks() {
+        let mut sent = Sent::default();
+        sent.push(b"one two three");
+        assert!(sent.rest().is_empty());
+        for (received, lacking) in [(0, &b"one two three"[..]), (4, b"two three"), (13, b"")] {
+            assert_eq!(sent.gap(received), None);
+            sent.resume(received);
+            assert_eq!(rest(&mut sent), lacking);
+        }
+        sent.push(b" four");
+        sent.resume(13);
+        assert_eq!(rest(&mut sent), b" four");
+        assert!(sent.gap(12).expect("they are gone").starts_with("1 bytes"));
+    }
+
+    #[test]
+    fn connection_that_ends_in_the_middle_leaves_the_rest() {
+        let mut sent = Sent::default();
+        sent.push(b"abcdef");
+        sent.resume(2);
+        sent.wrote_again(1);
+        // An acknowledgement of what was read does not touch what is still to be written.
+        sent.acknowledge(6);
+        assert_eq!(rest(&mut sent), b"def");
+        sent.resume(6);
+        assert_eq!(rest(&mut sent), b"");
+    }
+
+    #[test]
+    fn bytes_of_a_write_that_was_not_complete_are_not_written_twice() {
+        let mut sent = Sent::default();
+        sent.push(b"ab");
+        assert_eq!(sent.skip(b"cdef"), None);
+        sent.resume(5);
+        assert_eq!(sent.skip(b"cd"), Some(2));
+        assert_eq!(sent.skip(b"ef"), Some(1));
+        assert_eq!(sent.skip(b"f"), None);
+        sent.push(b"f");
+        sent.resume(5);
+        assert_eq!(rest(&mut sent), b"f");
+        assert!(sent.gap(6 + 1 + MOST_AT_ONCE as u64).is_some());
+    }
+
+    #[test]
+    fn only_the_last_bytes_are_kept() {
+        let mut sent = Sent::default();
+        sent.push(&vec![1; MOST_KEPT - 1]);
+        sent.push(&[2; 3]);
+        assert_eq!(sent.kept.len(), MOST_KEPT);
+        assert!(sent.gap(1).is_some() && sent.gap(2).is_none());
+        sent.push(&vec![3; 2 * MOST_KEPT]);
+        assert_eq!(sent.kept.len(), MOST_KEPT);
+        sent.acknowledge(sent.written);
+        assert!(sent.kept.is_empty() && sent.kept.capacity() <= 2 * KEPT_ROOM);
+    }
+}
