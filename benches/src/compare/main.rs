@@ -12,6 +12,8 @@ mod crowd;
 mod data;
 mod floor;
 mod load;
+#[cfg(feature = "net")]
+mod network;
 mod ours;
 mod party;
 mod peers;
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
     let outcome = match words.split_first() {
         Some((mark, role)) if mark == party::MARK => {
-            if role.first().is_some_and(|role| role == ours::THREAD_CLIENT) {
+            if role.first().is_some_and(|role| is_of_a_thread(role)) {
                 lockkeeper::block_on(run_role(role))
             } else {
                 run(run_role(role))
@@ -87,6 +89,15 @@ fn run(main: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
         .enable_all()
         .build()?;
     runtime.block_on(main)
+}
+
+/// Returns whether a role has no runtime.
+fn is_of_a_thread(role: &str) -> bool {
+    #[cfg(feature = "net")]
+    if role == network::THREAD_CLIENT {
+        return true;
+    }
+    role == ours::THREAD_CLIENT
 }
 
 /// Runs a party's role in this process.
@@ -114,6 +125,14 @@ async fn run_role(words: &[String]) -> Result<(), Failure> {
         ours::WAITER => ours::wait(place).await,
         ours::SETTER => ours::set(place).await,
         ours::STARTER => ours::start(cycle).await,
+        #[cfg(feature = "net")]
+        network::ECHO => network::echo(place).await,
+        #[cfg(feature = "net")]
+        network::ASKER => network::ask(place).await,
+        #[cfg(feature = "net")]
+        network::MANAGER => network::host(place).await,
+        #[cfg(feature = "net")]
+        network::CLIENT | network::THREAD_CLIENT => network::client(place, cycle, number).await,
         pool::OWNER => pool::own(cycle, number).await,
         postgres::SERVER => postgres::serve(place).await,
         postgres::CLIENT => postgres::client(place, cycle).await,

@@ -111,7 +111,11 @@ pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result
     } else {
         Duration::ZERO
     });
-    let manager = client.connect(address).await?;
+    repeat(&client.connect(address).await?, cycle, workers).await
+}
+
+/// Counts cycles with the objects of a manager.
+pub(crate) async fn repeat(manager: &Manager, cycle: &str, workers: usize) -> Result<(), Failure> {
     match cycle {
         ALONE | SPINNING => repeat_cycles(manager.lock().await?).await,
         AWAITED => {
@@ -139,8 +143,8 @@ pub(crate) async fn client(address: &str, cycle: &str, workers: usize) -> Result
             repeat_pipelined(&keys.collect::<Vec<_>>()).await
         }
         PERMIT => repeat_permits(manager.named("permits").semaphore(PERMITS).await?).await,
-        ROUND => repeat_rounds(&manager, workers).await,
-        other => data::repeat(&manager, other).await,
+        ROUND => repeat_rounds(manager, workers).await,
+        other => data::repeat(manager, other).await,
     }
 }
 

@@ -27,7 +27,20 @@ class Manager(SyncManager):
 
 
 def host(socket, _cycle, workers):
-    """Serves the objects that SyncManager's own methods make, until standard input ends."""
+    """Serves at a Unix socket."""
+    serve(server_at(socket, workers))
+
+
+def tcp_host(place, _cycle, workers):
+    """Serves at a port of the loopback device, and writes the port to a file."""
+    server = server_at(("127.0.0.1", 0), workers)
+    with open(place, "w") as file:
+        print(server.address[1], file=file)
+    serve(server)
+
+
+def server_at(address, workers):
+    """A server of the objects that SyncManager's own methods make."""
     lock = threading.Lock()
     semaphore = threading.Semaphore(PERMITS)
     event = threading.Event()
@@ -40,7 +53,11 @@ def host(socket, _cycle, workers):
     Manager.register("shared_semaphore", callable=lambda: semaphore, proxytype=AcquirerProxy)
     Manager.register("shared_event", callable=lambda: event, proxytype=EventProxy)
     Manager.register("barrier_of", callable=barrier, proxytype=BarrierProxy)
-    server = Manager(address=socket, authkey=KEY).get_server()
+    return Manager(address=address, authkey=KEY).get_server()
+
+
+def serve(server):
+    """Serves until standard input ends."""
     threading.Thread(target=end_with_input, daemon=True).start()
     print("ready", flush=True)
     server.serve_forever()
@@ -52,20 +69,31 @@ def end_with_input():
     os._exit(0)
 
 
-def connected(socket):
+def connected(address):
     """A client of the manager."""
     Manager.register("shared_lock", proxytype=AcquirerProxy)
     Manager.register("shared_semaphore", proxytype=AcquirerProxy)
     Manager.register("shared_event", proxytype=EventProxy)
     Manager.register("barrier_of", proxytype=BarrierProxy)
-    manager = Manager(address=socket, authkey=KEY)
+    manager = Manager(address=address, authkey=KEY)
     manager.connect()
     return manager
 
 
 def client(socket, cycle, _workers):
-    """Counts cycles in each window."""
-    manager = connected(socket)
+    """Counts cycles in each window, over a Unix socket."""
+    repeat(connected(socket), cycle)
+
+
+def tcp_client(place, cycle, _workers):
+    """Counts cycles in each window, over TCP."""
+    with open(place) as file:
+        port = int(file.read())
+    repeat(connected(("127.0.0.1", port)), cycle)
+
+
+def repeat(manager, cycle):
+    """Counts cycles with the objects of a manager."""
     if cycle == "round":
         repeat_rounds(manager)
     else:
@@ -208,6 +236,8 @@ def pool_owner(_socket, cycle, processes):
 ROLES = {
     "host": host,
     "client": client,
+    "tcp-host": tcp_host,
+    "tcp-client": tcp_client,
     "waiter": waiter,
     "setter": setter,
     "starter": starter,

@@ -7,6 +7,8 @@ use crate::crowd;
 use crate::data;
 use crate::floor::{BARE_PROCESS, FLOOR, MEDIAN, RELAY_FLOOR};
 use crate::load::{End, Load};
+#[cfg(feature = "net")]
+use crate::network::{SYNC_MANAGER_OVER_TCP, TLS_CLIENTS, TLS_FLOOR, TLS_THREADS};
 use crate::ours::{self, CLIENTS, CLIENTS_OF_TWO, STARTERS, THREADS, WAKERS};
 use crate::peers::{PYTHON_POOL, SYNC_MANAGER, SYNC_MANAGER_STARTERS, SYNC_MANAGER_WAKERS};
 use crate::pool::{self, POOL};
@@ -138,6 +140,40 @@ pub(crate) const CONTESTS: &[Contest] = &[
         ],
         reads: Reads::Rate,
         target: Target::FairRatio(0.8),
+    },
+    #[cfg(feature = "net")]
+    Contest {
+        name: "lock over TLS, uncontended",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&TLS_FLOOR, "", 1),
+            Contender::new(&TLS_CLIENTS, ours::ALONE, 1),
+            Contender::new(&SYNC_MANAGER_OVER_TCP, ours::ALONE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::None,
+    },
+    #[cfg(feature = "net")]
+    Contest {
+        name: "lock over TLS, uncontended, from a plain thread",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&TLS_FLOOR, "", 1),
+            Contender::new(&TLS_THREADS, ours::ALONE, 1),
+        ],
+        reads: Reads::Times,
+        target: Target::None,
+    },
+    #[cfg(feature = "net")]
+    Contest {
+        name: "lock over TLS, 8 processes contending",
+        unit: "us a cycle",
+        contenders: &[
+            Contender::new(&SYNC_MANAGER_OVER_TCP, ours::SHARED, 8),
+            Contender::new(&TLS_CLIENTS, ours::SHARED, 8),
+        ],
+        reads: Reads::Rate,
+        target: Target::None,
     },
     Contest {
         name: "semaphore of 4 permits, 8 processes",
