@@ -14,9 +14,9 @@ use crate::{
     address::Address,
     background::background,
     client::{
-        connection::Connection,
+        connection::{Connection, now_or_pending},
         lease::BootTime,
-        state::{Answer, lock},
+        state::{Answer, Session, lock},
     },
 };
 
@@ -57,6 +57,18 @@ impl Connection {
     pub(super) fn keep_lease(self: &Arc<Self>) {
         if self.lease.is_some() {
             drop(background().spawn(keep_beating(Arc::downgrade(self))));
+        }
+    }
+
+    /// Tells the manager that this process has given up what it held, if the session has a lease, so that others need
+    /// not wait for its end.
+    pub(super) fn say_goodbye(&self, session: &mut Session) {
+        if self.lease.is_some()
+            && let Ok(stream) = self.stream()
+        {
+            // This frame is smaller than every limit. If the stream does not take it, the lease ends anyway.
+            let _ = session.push(&Request::Goodbye);
+            let _ = session.write(|bytes| now_or_pending(stream.try_write(bytes)));
         }
     }
 

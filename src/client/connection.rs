@@ -325,6 +325,9 @@ impl Connection {
             has_changed,
             replaced,
         } = shared.session.take_news();
+        if ended.is_some() {
+            self.say_goodbye(&mut shared.session);
+        }
         drop(shared);
         drop(replaced);
         if let Some(why) = ended {
@@ -373,11 +376,7 @@ impl Drop for Connection {
         let has_ended = session.ended.is_some();
         if !has_ended {
             client::parted(&self.address, self.session);
-            if self.lease.is_some() {
-                // This frame is smaller than every limit. The rest of this block is for a process that exits now.
-                let _ = session.push(&Request::Goodbye);
-                let _ = session.write(|bytes| now_or_pending(stream.try_write(bytes)));
-            }
+            self.say_goodbye(session);
         }
         let rest = session.take_unsent();
         if rest.is_empty() || has_ended {

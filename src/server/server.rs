@@ -305,6 +305,7 @@ impl Server {
         }
         // The address is freed before the sessions end, so that new clients do not find this manager.
         drop((claim, acceptors));
+        context.leased.end_all().await;
         sessions.shutdown().await;
         deadlines.abort();
         endings.abort();
@@ -314,8 +315,7 @@ impl Server {
         drop((numbers, span));
         // No client can be granted anything any more.
         if let Some(state) = state {
-            let believes = context.leased.was_cut_short();
-            state.end_shard(believes).await;
+            state.end_shard(context.leased.has_unaware()).await;
         }
     }
 }

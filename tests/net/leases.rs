@@ -169,3 +169,24 @@ fn waiter_that_was_stopped_is_not_granted_what_another_has_by_then() {
         assert!(next.is_valid());
     });
 }
+
+#[test]
+fn manager_that_ends_in_order_lets_the_next_one_begin_at_once() {
+    run(async {
+        // Whether the clients can be told of the end.
+        for is_cut in [false, true] {
+            let scene = Scene::with_lease(LONG).await;
+            let guard = scene.far.acquire().await.unwrap();
+            if is_cut {
+                scene.relay.set(Link::Down);
+            }
+            drop((scene.near, guard));
+            scene.manager.shutdown().await;
+            let builder = scene.site.builder().lease(LONG);
+            let builder = builder.listen("tls://127.0.0.1:0");
+            let next = tokio::time::timeout(LONG / 4, builder.start()).await;
+            assert_eq!(next.is_err(), is_cut);
+            scene.relay.cut();
+        }
+    });
+}

@@ -73,6 +73,16 @@ impl LeftClient {
     }
 }
 
+impl Context {
+    /// The reason for the end of the manager.
+    pub(super) fn why_it_ends(&self) -> String {
+        match self.end.get() {
+            Some(why) => why.clone(),
+            None => "it was shut down, or its last handle was dropped".to_owned(),
+        }
+    }
+}
+
 /// The reason for the end of a session.
 #[derive(Debug)]
 pub(super) enum End {
@@ -84,6 +94,8 @@ pub(super) enum End {
     Goodbye,
     /// A later session of the client has replaced this one.
     Replaced,
+    /// The manager ends.
+    WithManager,
     /// The lease of the session has ended, and with it what the client holds.
     Lapsed(String),
     /// The client broke a rule of the protocol, which the `Bye` names.
@@ -94,7 +106,9 @@ impl End {
     /// The rule that the client broke, if it broke one.
     pub(super) fn offence(&self) -> Option<&str> {
         match self {
-            Self::Left | Self::LeftUnread | Self::Goodbye | Self::Replaced => None,
+            Self::Left | Self::LeftUnread | Self::Goodbye | Self::Replaced | Self::WithManager => {
+                None
+            }
             Self::Offence(reason) | Self::Lapsed(reason) => Some(reason),
         }
     }

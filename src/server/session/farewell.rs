@@ -1,8 +1,16 @@
 //! `Farewell`: the message to a client at the end of its session.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    future::{self, Future},
+    pin::pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use lockkeeper_protocol::frame::Response;
+use tokio::time;
 
 use crate::{
     limits::Limits,
@@ -12,8 +20,11 @@ use crate::{
         outgoing::Outgoing,
     },
     telemetry::session,
-    transport::stream::Stream,
+    transport::stream::{AttachedStream, Stream},
 };
+
+/// The time that a client has to read its last answers and the reason for the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Sends the reason for the end of a session to its client, if the client still reads.
 pub(super) struct Farewell<'a> {
@@ -26,10 +37,7 @@ pub(super) struct Farewell<'a> {
 
 impl Drop for Farewell<'_> {
     fn drop(&mut self) {
-        let of_manager = self.manager.take().map(|manager| match manager.end.get() {
-            Some(why) => why.clone(),
-            None => "it was shut down, or its last handle was dropped".to_owned(),
-        });
+        let of_manager = self.manager.take().map(|manager| manager.why_it_ends());
         if let Some(reason) = self.reason.take().or(of_manager) {
             // The reason must not wait behind answers that are not encoded.
             self.outgoing.drop_later();
@@ -37,6 +45,23 @@ impl Drop for Farewell<'_> {
             self.outgoing.flush_once(self.stream);
         }
     }
+}
+
+/// Writes the remaining answers and the reason for the end, while the client reads and no other session waits for the
+/// room.
+pub(super) async fn say_bye(outgoing: &Outgoing, stream: &dyn AttachedStream, reason: String) {
+    outgoing.put(&Response::Bye { reason });
+    let mut time_is_up = pin!(time::sleep(LAST_WORDS));
+    future::poll_fn(|task| {
+        if outgoing.poll_flush(task, stream).is_ready()
+            || outgoing.keeps_others_waiting()
+            || time_is_up.as_mut().poll(task).is_ready()
+        {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Refuses a client with a reason.

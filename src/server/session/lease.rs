@@ -58,16 +58,16 @@ impl Lease {
         self.last = now;
     }
 
-    /// Returns whether a later session replaces this one. Otherwise the task is woken once one does.
-    pub(super) fn is_replaced(&self, task: &task::Context<'_>) -> bool {
-        self.entry.is_replaced(task)
+    /// Returns the end that was requested from outside. Otherwise the task is woken once one is.
+    pub(super) fn requested(&self, task: &task::Context<'_>) -> Option<End> {
+        self.entry.requested(task)
     }
 
     /// Returns the end of the session if its lease has ended or a later session replaces it. Otherwise the task
     /// is woken to check again. The stream has no bytes to read.
     pub(super) fn poll_end(&mut self, now: Duration, task: &mut task::Context<'_>) -> Poll<End> {
-        if self.is_replaced(task) {
-            return Poll::Ready(End::Replaced);
+        if let Some(end) = self.requested(task) {
+            return Poll::Ready(end);
         }
         loop {
             ready!(self.timer.as_mut().poll(task));
@@ -93,7 +93,7 @@ impl Lease {
     pub(super) const fn outlasts(&self, end: &End) -> bool {
         match end {
             End::Left | End::LeftUnread => !self.frees_on_close,
-            End::Offence(_) => true,
+            End::Offence(_) | End::WithManager => true,
             End::Goodbye | End::Replaced | End::Lapsed(_) => false,
         }
     }

@@ -1,5 +1,5 @@
-//! `Leased`: the sessions of a shard that have a lease, so that a later session of the same client ends an earlier
-//! one.
+//! `Leased`: the sessions of a shard that have a lease, and what ends them from outside: a later session of the same
+//! client, or the end of the manager.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,34 +11,52 @@ use std::{
 use lockkeeper_protocol::{ManagerSecret, SessionId, frame::FormerSession};
 use tokio::sync::Notify;
 
+use crate::server::session::context::End;
+
 /// The sessions of a shard that have a lease.
 #[derive(Default)]
 pub(crate) struct Leased {
-    sessions: RefCell<HashMap<SessionId, Rc<Replacement>>>,
-    /// Whether a session was dropped before its end, so that its client may still believe in its holds.
-    was_cut_short: Cell<bool>,
+    sessions: RefCell<HashMap<SessionId, Rc<Requested>>>,
+    /// Whether a session has ended without its client knowing of it.
+    has_unaware: Cell<bool>,
+    /// Notified when a session has ended.
+    ended: Notify,
 }
 
-/// How a later session of the same client ends a session.
+/// Who wants a session to end.
+#[derive(Clone, Copy)]
+enum By {
+    Successor,
+    Manager,
+}
+
+/// The request that a session end.
 #[derive(Default)]
-struct Replacement {
-    is_requested: Cell<bool>,
+struct Requested {
+    by: Cell<Option<By>>,
     session: Cell<Option<Waker>>,
-    /// Notified once the session has ended.
-    ended: Notify,
+}
+
+impl Requested {
+    fn request(&self, by: By) {
+        self.by.set(Some(by));
+        if let Some(session) = self.session.take() {
+            session.wake();
+        }
+    }
 }
 
 impl Leased {
     /// Lists a session until the returned entry is dropped.
     pub(super) fn enter(self: &Rc<Self>, id: SessionId) -> Entry {
-        let replacement = Rc::new(Replacement::default());
-        let listed = Rc::clone(&replacement);
+        let requested = Rc::new(Requested::default());
+        let listed = Rc::clone(&requested);
         self.sessions.borrow_mut().insert(id, listed);
         Entry {
             leased: Rc::clone(self),
             id,
-            replacement,
-            believes: false,
+            requested,
+            is_unaware: false,
         }
     }
 
@@ -48,20 +66,33 @@ impl Leased {
         if !secret.of_session(id).is(&former.secret) {
             return;
         }
-        let Some(replacement) = self.sessions.borrow().get(&id).map(Rc::clone) else {
-            return;
-        };
-        replacement.is_requested.set(true);
-        let ended = replacement.ended.notified();
-        if let Some(session) = replacement.session.take() {
-            session.wake();
+        if let Some(former) = self.sessions.borrow().get(&id) {
+            former.request(By::Successor);
         }
-        ended.await;
+        self.until(|sessions| !sessions.contains_key(&id)).await;
     }
 
-    /// Returns whether clients may still believe that they hold something, although all sessions are gone.
-    pub(crate) fn was_cut_short(&self) -> bool {
-        self.was_cut_short.get()
+    /// Ends all sessions with the manager, and waits until each client knows of it or its session has given up.
+    pub(crate) async fn end_all(&self) {
+        for session in self.sessions.borrow().values() {
+            session.request(By::Manager);
+        }
+        self.until(HashMap::is_empty).await;
+    }
+
+    async fn until(&self, is_reached: impl Fn(&HashMap<SessionId, Rc<Requested>>) -> bool) {
+        loop {
+            let ended = self.ended.notified();
+            if is_reached(&self.sessions.borrow()) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Returns whether a session has ended without its client knowing of it.
+    pub(crate) fn has_unaware(&self) -> bool {
+        self.has_unaware.get()
     }
 }
 
@@ -69,30 +100,33 @@ impl Leased {
 pub(super) struct Entry {
     leased: Rc<Leased>,
     id: SessionId,
-    replacement: Rc<Replacement>,
-    /// Whether the client may believe that it holds something.
-    believes: bool,
+    requested: Rc<Requested>,
+    /// Whether the client would not know of an end of the session at this moment.
+    is_unaware: bool,
 }
 
 impl Entry {
-    /// Returns whether a later session replaces this one. Otherwise the task is woken once one does.
-    pub(super) fn is_replaced(&self, task: &task::Context<'_>) -> bool {
-        self.replacement.session.set(Some(task.waker().clone()));
-        self.replacement.is_requested.get()
+    /// Returns the end that was requested. Otherwise the task is woken once one is.
+    pub(super) fn requested(&self, task: &task::Context<'_>) -> Option<End> {
+        self.requested.session.set(Some(task.waker().clone()));
+        self.requested.by.get().map(|by| match by {
+            By::Successor => End::Replaced,
+            By::Manager => End::WithManager,
+        })
     }
 
-    /// Notes whether the client may believe that it holds something.
-    pub(super) const fn note(&mut self, believes: bool) {
-        self.believes = believes;
+    /// Notes whether the client would not know of an end of the session.
+    pub(super) const fn note(&mut self, is_unaware: bool) {
+        self.is_unaware = is_unaware;
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if self.believes {
-            self.leased.was_cut_short.set(true);
+        if self.is_unaware {
+            self.leased.has_unaware.set(true);
         }
         self.leased.sessions.borrow_mut().remove(&self.id);
-        self.replacement.ended.notify_waiters();
+        self.leased.ended.notify_waiters();
     }
 }

@@ -1,13 +1,6 @@
 //! Serves one client from its hello to the end of its session, and sends it the reason for the end.
 
-use std::{
-    future::{self, Future},
-    pin::pin,
-    rc::Rc,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{rc::Rc, sync::Arc};
 
 use lockkeeper_protocol::{
     SessionId,
@@ -20,7 +13,7 @@ use crate::{
     server::session::{
         buffer_budget::Party,
         context::{Context, End, LeftClient},
-        farewell::{Farewell, refuse},
+        farewell::{Farewell, refuse, say_bye},
         hello::hello,
         incoming::Incoming,
         lease::Lease,
@@ -31,9 +24,6 @@ use crate::{
     telemetry::session,
     transport::stream::{AttachedStream, Stream},
 };
-
-/// The time that a client has to read its last answers and the reason for the end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Serves one client until it ends or breaks a rule of the protocol.
 pub(crate) async fn serve(
@@ -115,18 +105,10 @@ pub(crate) async fn serve(
             outgoing.drop_later();
         }
         let outlasts = session.outlasts(&end);
-        if outlasts {
-            // Most sessions end with their connection, so this future takes no room in each session either.
-            Box::pin(async {
-                if let End::Offence(reason) = &end {
-                    say_bye(&outgoing, &*attached, reason.clone()).await;
-                    stream.shutdown();
-                }
-                session.outlast().await;
-            })
-            .await;
+        // Most sessions end with their connection, so this future takes no room in each session either.
+        if !outlasts || Box::pin(session.outlast(&end, &mut inbox)).await {
+            session.end_lease();
         }
-        session.end_lease();
         if let Some((left, pid)) = left {
             // The process may live, and begin further tasks. They must not go to another worker before it has
             // ended, and what it reports until then counts.
@@ -149,23 +131,6 @@ pub(crate) async fn serve(
         outgoing.drop_later();
         Box::pin(say_bye(&outgoing, &*attached, reason)).await;
     }
-}
-
-/// Writes the remaining answers and the reason for the end, while the client reads and no other session waits for the
-/// room.
-async fn say_bye(outgoing: &Outgoing, stream: &dyn AttachedStream, reason: String) {
-    outgoing.put(&Response::Bye { reason });
-    let mut time_is_up = pin!(time::sleep(LAST_WORDS));
-    future::poll_fn(|task| {
-        if outgoing.poll_flush(task, stream).is_ready()
-            || outgoing.keeps_others_waiting()
-            || time_is_up.as_mut().poll(task).is_ready()
-        {
-            return Poll::Ready(());
-        }
-        Poll::Pending
-    })
-    .await;
 }
 
 #[cfg(test)]

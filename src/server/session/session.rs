@@ -48,7 +48,7 @@ pub(super) struct Session {
     pub(super) right: Right,
     pub(super) stream: Arc<dyn Stream>,
     /// The stream, attached to this runtime.
-    attached: Rc<dyn AttachedStream>,
+    pub(super) attached: Rc<dyn AttachedStream>,
     pub(super) outgoing: Rc<Outgoing>,
     pub(super) context: Rc<Context>,
     /// The objects that the client has opened, by the client's numbers.
@@ -135,12 +135,8 @@ impl Session {
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
         self.clear_gone(task);
-        if self
-            .lease
-            .as_ref()
-            .is_some_and(|lease| lease.is_replaced(task))
-        {
-            return Poll::Ready(Err(End::Replaced));
+        if let Some(end) = self.lease.as_ref().and_then(|lease| lease.requested(task)) {
+            return Poll::Ready(Err(end));
         }
         ready!(self.poll_room(task, inbox))?;
         if !self.outgoing.held_back.is_empty() {
@@ -386,7 +382,7 @@ impl Session {
             End::Left => self.outgoing.break_off(),
             End::LeftUnread => self.outgoing.last.lose(),
             // The client still reads, or has no use for answers.
-            End::Offence(_) | End::Lapsed(_) | End::Goodbye | End::Replaced => {}
+            End::Offence(_) | End::Lapsed(_) | End::Goodbye | End::Replaced | End::WithManager => {}
         }
     }
 
