@@ -383,7 +383,11 @@ impl<T> fmt::Debug for PutError<T> {
 
 impl<T> fmt::Display for PutError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the item was not put: {}", self.error)
+        let what = match self.error {
+            CallError::Disconnected { .. } => "it is not known whether the item was put",
+            _ => "the item was not put",
+        };
+        write!(f, "{what}: {}", self.error)
     }
 }
 
@@ -392,5 +396,27 @@ impl<T> Error for PutError<T> {}
 impl<T> From<PutError<T>> for CallError {
     fn from(put: PutError<T>) -> Self {
         put.error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn put_error_says_that_the_item_was_not_put_only_where_that_is_known() {
+        let address = "jobs".parse().expect("a name");
+        let why = "the manager was killed".to_owned();
+        let unknown = PutError {
+            item: 1,
+            error: CallError::Disconnected { address, why },
+        };
+        let text = unknown.to_string();
+        assert!(text.starts_with("it is not known whether the item was put: "));
+        let known = PutError {
+            item: 1,
+            error: CallError::timed_out(),
+        };
+        assert!(known.to_string().starts_with("the item was not put: "));
     }
 }
