@@ -31,12 +31,18 @@ use crate::{
     telemetry::{manager, session},
     transport::{
         stream::Stream,
-        tls::accept::{Authenticated, Caller, TlsAcceptor, TlsEndpoint},
+        tls::{
+            accept::{Authenticated, Caller, TlsAcceptor, TlsEndpoint},
+            sent::KeptBudget,
+        },
     },
 };
 
 /// The most callers of all machines that have not proved a key yet. Further ones wait in the queue of the system.
 const MOST_CALLERS: usize = 256;
+
+/// The most bytes that all streams keep together. A stream above it goes on only if its client lacks nothing.
+const MOST_KEPT: usize = 1 << 28;
 
 /// The time in which a caller has to prove its key.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +65,8 @@ pub(super) struct Gate {
     streams: Streams,
     /// Whether a session ends with its connection.
     frees_on_close: bool,
+    /// What the streams keep to go on over other connections.
+    kept: KeptBudget,
     room: Arc<Semaphore>,
     places: Places,
 }
@@ -74,6 +82,7 @@ impl Gate {
             shards,
             streams: Streams::default(),
             frees_on_close,
+            kept: KeptBudget::new(MOST_KEPT),
             room: Arc::new(Semaphore::new(MOST_CALLERS)),
             places: Places::default(),
         }
@@ -160,7 +169,7 @@ impl Gate {
         let shard = usize::try_from(client.shard).ok();
         if let Some(shard) = shard.and_then(|shard| self.shards.get(shard)) {
             let (secret, key) = (client.secret, client.key.clone());
-            let stream = client.begin(self.frees_on_close);
+            let stream = client.begin(self.frees_on_close, self.kept.clone());
             self.streams.insert(&secret, key, &stream);
             // The shard may have ended, and with it this thread soon.
             let _ = shard.send(stream);

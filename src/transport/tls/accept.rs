@@ -31,6 +31,7 @@ use crate::{
         tls::{
             identity::Identity,
             resumable::{AtLoss, Resumable},
+            sent::KeptBudget,
             socket::{Deadline, accept, bind, resolve},
             stream::TlsStream,
             trouble::{NOT_OURS, of_client},
@@ -159,13 +160,13 @@ pub(crate) struct Authenticated {
 
 impl Authenticated {
     /// Begins the stream of a new client. With `frees_on_close` it ends with its first connection.
-    pub(crate) fn begin(self, frees_on_close: bool) -> Arc<Resumable> {
+    pub(crate) fn begin(self, frees_on_close: bool, kept: KeptBudget) -> Arc<Resumable> {
         let at_loss = if frees_on_close {
             AtLoss::End
         } else {
             AtLoss::Wait
         };
-        Resumable::new(self.stream, at_loss)
+        Resumable::new(self.stream, at_loss, kept)
     }
 
     /// Goes on with the stream of an earlier connection, or refuses that if there is none. The caller limits the time.

@@ -25,6 +25,7 @@ use crate::{
         tls::{
             identity::begin_client,
             resumable::{AtLoss, Resumable},
+            sent::KeptBudget,
             socket::{Deadline, connect_to, wait},
             stream::TlsStream,
             trouble::{of_manager, of_tls},
@@ -94,10 +95,10 @@ impl Transport for Tls {
             let work = move || origin.resume(&stream);
             thread::Builder::new().name(name).spawn(work).map(drop)
         };
-        Ok(Resumable::new(
-            Arc::new(stream),
-            AtLoss::Connect(Box::new(again)),
-        ))
+        // A client has few connections, so one bound for each is enough.
+        let kept = KeptBudget::new(usize::MAX);
+        let at_loss = AtLoss::Connect(Box::new(again));
+        Ok(Resumable::new(Arc::new(stream), at_loss, kept))
     }
 
     fn is_network(&self) -> bool {

@@ -17,7 +17,7 @@ pub(crate) mod accept;
 pub(crate) mod connect;
 pub(crate) mod identity;
 pub(crate) mod resumable;
-mod sent;
+pub(crate) mod sent;
 mod socket;
 mod stream;
 mod trouble;

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use crate::transport::{
     registration::lock,
     stream::{AttachedStream, Stream},
-    tls::sent::Sent,
+    tls::sent::{KeptBudget, Sent},
 };
 
 /// What a stream does when its connection is lost.
@@ -70,7 +70,7 @@ pub(crate) struct Suspended {
 }
 
 impl Resumable {
-    pub(super) fn new(below: Arc<dyn Stream>, at_loss: AtLoss) -> Arc<Self> {
+    pub(super) fn new(below: Arc<dyn Stream>, at_loss: AtLoss, budget: KeptBudget) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             at_loss,
             host: below.peer_host(),
@@ -80,7 +80,7 @@ impl Resumable {
                 below: Some(below),
                 generation: 0,
                 received: 0,
-                sent: Sent::default(),
+                sent: Sent::new(budget),
                 end: None,
                 attachments: Vec::new(),
             })),
@@ -280,7 +280,11 @@ impl Stream for Resumable {
 
     fn attach(self: Arc<Self>) -> io::Result<Box<dyn AttachedStream>> {
         let wakers = Arc::default();
-        self.lock()?.attachments.push(Arc::downgrade(&wakers));
+        {
+            let attachments = &mut self.lock()?.attachments;
+            attachments.retain(|other| other.strong_count() > 0);
+            attachments.push(Arc::downgrade(&wakers));
+        }
         let attached = Attached {
             runtime: Handle::try_current().map_err(io::Error::other)?,
             below: Mutex::default(),
@@ -490,7 +494,7 @@ mod tests {
     impl Side {
         fn new(below: Arc<dyn Stream>) -> Self {
             Self {
-                stream: Resumable::new(below, AtLoss::Wait),
+                stream: Resumable::new(below, AtLoss::Wait, KeptBudget::new(usize::MAX)),
                 pending: Vec::new(),
                 made: 0,
                 read: 0,
@@ -577,7 +581,7 @@ mod tests {
     #[test]
     fn earlier_attempt_does_not_replace_a_later_one() {
         let [below, other] = connection();
-        let stream = Resumable::new(below, AtLoss::Wait);
+        let stream = Resumable::new(below, AtLoss::Wait, KeptBudget::new(usize::MAX));
         let earlier = stream.suspend().unwrap();
         let later = stream.suspend().unwrap();
         let [new, at_other] = connection();
@@ -594,14 +598,14 @@ mod tests {
     #[test]
     fn stream_that_has_ended_does_not_go_on_and_says_why() {
         let [below, _other] = connection();
-        let stream = Resumable::new(below, AtLoss::Wait);
+        let stream = Resumable::new(below, AtLoss::Wait, KeptBudget::new(usize::MAX));
         stream.end("its session has ended".to_owned());
         assert!(stream.suspend().is_none());
         let error = stream.try_read(&mut [0; 8]).unwrap_err();
         assert_eq!(error.to_string(), "its session has ended");
         assert!(stream.try_write(b"word").is_err() && stream.has_buffered());
         let [below, other] = connection();
-        let stream = Resumable::new(below, AtLoss::End);
+        let stream = Resumable::new(below, AtLoss::End, KeptBudget::new(usize::MAX));
         other.shutdown();
         assert_eq!(stream.try_read(&mut [0; 8]).unwrap(), 0);
         assert!(stream.suspend().is_none());

@@ -1,6 +1,12 @@
 //! `Sent`: the bytes that were written to a stream, as far as they may have to be written again.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use crate::transport::tls::stream::MOST_AT_ONCE;
 
@@ -10,9 +16,38 @@ const MOST_KEPT: usize = 1 << 20;
 /// The room that an empty buffer keeps.
 const KEPT_ROOM: usize = 1 << 12;
 
+/// The bytes that all streams of a manager, or of a client, keep together.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptBudget(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    used: AtomicUsize,
+    most: usize,
+}
+
+impl KeptBudget {
+    pub(crate) fn new(most: usize) -> Self {
+        let used = AtomicUsize::new(0);
+        Self(Arc::new(Kept { used, most }))
+    }
+
+    /// Changes a stream's part. Returns false if all parts together are too large then.
+    fn change(&self, from: usize, to: usize) -> bool {
+        let kept = &self.0;
+        let before = if to < from {
+            kept.used.fetch_sub(from - to, Ordering::Relaxed)
+        } else {
+            kept.used.fetch_add(to - from, Ordering::Relaxed)
+        };
+        before.saturating_add(to).saturating_sub(from) <= kept.most
+    }
+}
+
 /// The bytes that were written, and those that another connection has to write again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Sent {
+    budget: KeptBudget,
     /// The number of bytes that were written since the beginning of the stream.
     written: u64,
     /// The last of them.
@@ -25,13 +60,38 @@ pub(super) struct Sent {
 }
 
 impl Sent {
+    pub(super) const fn new(budget: KeptBudget) -> Self {
+        Self {
+            budget,
+            written: 0,
+            kept: VecDeque::new(),
+            again: 0,
+            ahead: 0,
+        }
+    }
+
     /// Records bytes that were written.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.written = self.written.saturating_add(bytes.len() as u64);
+        let before = self.kept.len();
         let last = bytes.get(bytes.len().saturating_sub(MOST_KEPT)..);
         self.kept.extend(last.unwrap_or_default());
         let surplus = self.kept.len().saturating_sub(MOST_KEPT);
         self.kept.drain(..surplus);
+        if !self.budget.change(before, self.kept.len()) {
+            // The stream then goes on only if the other side lacks nothing.
+            self.forget(self.kept.len());
+        }
+    }
+
+    /// Forgets the first bytes.
+    fn forget(&mut self, count: usize) {
+        let before = self.kept.len();
+        self.kept.drain(..count);
+        self.budget.change(before, self.kept.len());
+        if self.kept.is_empty() {
+            self.kept.shrink_to(KEPT_ROOM);
+        }
     }
 
     /// Records the beginning of a write that the other side has read already, and returns its length.
@@ -49,11 +109,7 @@ impl Sent {
     pub(super) fn acknowledge(&mut self, received: u64) {
         let read = received.saturating_sub(self.first());
         let read = usize::try_from(read).unwrap_or(usize::MAX);
-        let read = read.min(self.kept.len() - self.again);
-        self.kept.drain(..read);
-        if self.kept.is_empty() {
-            self.kept.shrink_to(KEPT_ROOM);
-        }
+        self.forget(read.min(self.kept.len() - self.again));
     }
 
     /// The place in the stream of the first byte that is kept.
@@ -101,9 +157,37 @@ impl Sent {
     }
 }
 
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.budget.change(self.kept.len(), 0);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sent() -> Sent {
+        Sent::new(KeptBudget::new(usize::MAX))
+    }
+
+    #[test]
+    fn streams_keep_no_more_than_their_budget_together() {
+        let budget = KeptBudget::new(10);
+        let [mut one, mut other] = [(); 2].map(|()| Sent::new(budget.clone()));
+        one.push(b"123456");
+        other.push(b"1234");
+        assert!(one.gap(0).is_none() && other.gap(0).is_none());
+        other.push(b"5");
+        assert!(one.gap(0).is_none());
+        assert!(other.gap(4).is_some() && other.gap(5).is_none());
+        drop(one);
+        other.push(b"67890");
+        assert!(other.gap(5).is_none());
+        other.acknowledge(10);
+        drop(other);
+        assert_eq!(budget.0.used.load(Ordering::Relaxed), 0);
+    }
 
     fn rest(sent: &mut Sent) -> Vec<u8> {
         let mut all = Vec::new();
@@ -118,7 +202,7 @@ mod tests {
 
     #[test]
     fn other_side_gets_what_it_lacks() {
-        let mut sent = Sent::default();
+        let mut sent = sent();
         sent.push(b"one two three");
         assert!(sent.rest().is_empty());
         for (received, lacking) in [(0, &b"one two three"[..]), (4, b"two three"), (13, b"")] {
@@ -134,7 +218,7 @@ mod tests {
 
     #[test]
     fn connection_that_ends_in_the_middle_leaves_the_rest() {
-        let mut sent = Sent::default();
+        let mut sent = sent();
         sent.push(b"abcdef");
         sent.resume(2);
         sent.wrote_again(1);
@@ -147,7 +231,7 @@ mod tests {
 
     #[test]
     fn bytes_of_a_write_that_was_not_complete_are_not_written_twice() {
-        let mut sent = Sent::default();
+        let mut sent = sent();
         sent.push(b"ab");
         assert_eq!(sent.skip(b"cdef"), None);
         sent.resume(5);
@@ -162,7 +246,7 @@ mod tests {
 
     #[test]
     fn only_the_last_bytes_are_kept() {
-        let mut sent = Sent::default();
+        let mut sent = sent();
         sent.push(&vec![1; MOST_KEPT - 1]);
         sent.push(&[2; 3]);
         assert_eq!(sent.kept.len(), MOST_KEPT);

@@ -29,6 +29,7 @@ use crate::{
             accept::{Authenticated, TlsEndpoint},
             connect::{Tls, connect},
             identity::{Identity, begin_client},
+            sent::KeptBudget,
             socket::Deadline,
         },
         transport::Transport,
@@ -205,7 +206,7 @@ fn both_sides_with_one_key_reach_each_other() {
     let client = key.connect(port).unwrap();
     let manager = outcome.recv_timeout(PATIENCE).unwrap().unwrap();
     assert_eq!(manager.shard, 0);
-    let manager: Arc<dyn Stream> = manager.begin(false);
+    let manager: Arc<dyn Stream> = manager.begin(false, KeptBudget::new(1 << 20));
     for stream in [&client, &manager] {
         assert!(stream.is_trusted());
         assert_eq!(stream.peer_host().as_deref(), Some("127.0.0.1"));
