@@ -1,8 +1,8 @@
 //! Key files: the shared keys by which clients and managers know each other over a network.
 //!
-//! A file has a key in each line, as a name and hexadecimal digits. A client proves that it has the first one;
-//! a manager accepts all of them, so that one can be replaced while both serve. A child process gets the keys of
-//! its parent by the lifeline (`HandedKeys`).
+//! A file has a key in each line, as a name and hexadecimal digits, and after them what a client with the key may
+//! do (`PeerRights`). A client proves that it has the first one; a manager accepts all of them, so that one can be
+//! replaced while both serve. A child process gets the keys of its parent by the lifeline (`HandedKeys`).
 //!
 //! Invariant: no key is printed, and no error quotes a line of a file.
 
@@ -25,7 +25,10 @@ use lockkeeper_sys::Inherited;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::files::{self, own_uid};
+use crate::{
+    files::{self, own_uid},
+    peer_rights::PeerRights,
+};
 
 /// The variable with the path of the key file of clients that choose none.
 pub(crate) const KEY_FILE_VARIABLE: &str = "LOCKKEEPER_KEY_FILE";
@@ -116,8 +119,15 @@ pub fn make_key_file(path: impl AsRef<Path>) -> Result<(), KeyFileError> {
 /// The keys of a file, of which there is at least one. The names differ.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Keys {
-    first: Key,
-    others: Vec<Key>,
+    first: Line,
+    others: Vec<Line>,
+}
+
+/// A key, and what a client that has it may do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Line {
+    key: Key,
+    rights: PeerRights,
 }
 
 impl Keys {
@@ -146,16 +156,16 @@ impl Keys {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let mut keys = Vec::<Key>::new();
+        let mut keys = Vec::<Line>::new();
         for (line, number) in text.lines().map(str::trim).zip(1..) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let key = parse_line(line).map_err(|why| format!("line {number} {why}"))?;
-            if keys.iter().any(|other| other.name() == key.name()) {
+            let line = parse_line(line).map_err(|why| format!("line {number} {why}"))?;
+            if keys.iter().any(|other| other.key.name() == line.key.name()) {
                 return Err(format!("line {number} has the name of an earlier key"));
             }
-            keys.push(key);
+            keys.push(line);
         }
         let mut keys = keys.into_iter();
         let first = keys.next();
@@ -166,9 +176,9 @@ impl Keys {
         })
     }
 
-    fn find(&self, name: &str) -> Option<&Key> {
+    fn find(&self, name: &str) -> Option<&Line> {
         let mut all = std::iter::once(&self.first).chain(&self.others);
-        all.find(|key| key.name() == name)
+        all.find(|line| line.key.name() == name)
     }
 }
 
@@ -194,30 +204,29 @@ fn check_access(metadata: &Metadata) -> Result<(), String> {
 }
 
 /// Parses a line of a key file. The error does not quote it.
-fn parse_line(line: &str) -> Result<Key, String> {
-    let (name, digits) = line
-        .split_once(char::is_whitespace)
-        .ok_or("is not a name and hexadecimal digits")?;
+fn parse_line(line: &str) -> Result<Line, String> {
+    let mut words = line.split_whitespace();
+    let name = words.next().unwrap_or_default();
+    let digits = words.next().ok_or("is not a name and hexadecimal digits")?;
     let is_known = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if !name.bytes().all(is_known) || name.len() > MOST_KEY_NAME_BYTES {
         return Err(format!(
             "has a name that is not one of letters, digits, '-', '_' and '.' of at most {MOST_KEY_NAME_BYTES}"
         ));
     }
-    let (pairs, rest) = digits.trim().as_bytes().as_chunks::<2>();
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let byte = |[high, low]: &[u8; 2]| u8::try_from(16 * digit(high)? + digit(low)?).ok();
     let secret: Option<Vec<u8>> = pairs.iter().map(byte).collect();
     let secret = secret.filter(|_| rest.is_empty());
     let secret = secret.ok_or("has a key that is not pairs of hexadecimal digits")?;
     let bytes = secret.len();
-    Key::new(name, secret)
-        .filter(|_| bytes <= MOST_KEY_BYTES)
-        .ok_or_else(|| {
-            format!(
-                "has a key of {bytes} bytes, and a key has {LEAST_KEY_BYTES} to {MOST_KEY_BYTES}"
-            )
-        })
+    let key = Key::new(name, secret).filter(|_| bytes <= MOST_KEY_BYTES);
+    let key = key.ok_or_else(|| {
+        format!("has a key of {bytes} bytes, and a key has {LEAST_KEY_BYTES} to {MOST_KEY_BYTES}")
+    })?;
+    let rights = PeerRights::parse(name, words)?;
+    Ok(Line { key, rights })
 }
 
 /// What changes when a file is replaced or written.
@@ -304,10 +313,11 @@ impl KeyRing {
         }
     }
 
-    /// Returns the key of that name.
-    pub(crate) fn find(&self, name: &str) -> Option<Key> {
+    /// Returns the key of that name, and what a client that has it may do.
+    pub(crate) fn find(&self, name: &str) -> Option<(Key, PeerRights)> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.keys.find(name).cloned()
+        let Line { key, rights } = latest.keys.find(name)?.clone();
+        Some((key, rights))
     }
 }
 
@@ -381,10 +391,10 @@ pub(crate) fn key_for(endpoint: &str) -> Result<Key, String> {
     })?;
     match source {
         Source::File(file) => match Keys::read(&file) {
-            Ok((keys, _)) => Ok(keys.first),
+            Ok((keys, _)) => Ok(keys.first.key),
             Err(error) => Err(error.to_string()),
         },
-        Source::Handed(handed) => Ok(handed.keys.first),
+        Source::Handed(handed) => Ok(handed.keys.first.key),
     }
 }
 
@@ -459,11 +469,28 @@ mod tests {
         let other = DIGITS.to_uppercase();
         let text = format!("# keys\n\n  old {DIGITS}  \nnew-1.x_\t{DIGITS}{other}\n");
         let keys = Keys::parse(&text).unwrap();
-        assert_eq!(keys.first.name(), "old");
+        assert_eq!(keys.first.key.name(), "old");
         for name in ["old", "new-1.x_"] {
-            assert_eq!(keys.find(name).unwrap().name(), name);
+            let line = keys.find(name).unwrap();
+            assert_eq!(line.key.name(), name);
+            assert_eq!(line.rights, PeerRights::new(name));
         }
         assert!(keys.find("older").is_none());
+    }
+
+    #[test]
+    fn words_after_a_key_take_rights_from_that_key_alone() {
+        let text = format!("all {DIGITS}\nci {DIGITS}\t no-admin  prefix=ci/\r\n");
+        let keys = Keys::parse(&text).unwrap();
+        let confined = PeerRights::new("ci").without_administration().within("ci/");
+        for (name, rights) in [("all", PeerRights::new("all")), ("ci", confined)] {
+            assert_eq!(keys.find(name).unwrap().rights, rights);
+        }
+        let child: Keys = serde_json::from_str(&serde_json::to_string(&keys).unwrap()).unwrap();
+        assert_eq!(
+            child.find("ci").unwrap().rights,
+            keys.find("ci").unwrap().rights
+        );
     }
 
     #[test]
@@ -482,9 +509,21 @@ mod tests {
             (format!("name {DIGITS}0g"), "line 2 has a key that is not"),
             (
                 format!("name {DIGITS} {DIGITS}"),
+                "line 2 has a word after the key that is no option",
+            ),
+            (
+                format!("name {DIGITS} calls=0"),
+                "line 2 has the limit calls=0",
+            ),
+            (
+                format!("name no-admin {DIGITS}"),
                 "line 2 has a key that is not",
             ),
             (format!("one {DIGITS}"), "line 2 has the name of an earlier"),
+            (
+                format!("one {DIGITS} no-admin"),
+                "line 2 has the name of an earlier",
+            ),
         ] {
             let error = Keys::parse(&format!("one {DIGITS}\n{line}")).unwrap_err();
             assert!(error.contains(why), "{error}");

@@ -98,6 +98,7 @@ mod limits;
 mod manager;
 #[cfg(feature = "net")]
 mod network_place;
+mod peer_rights;
 mod pool;
 mod process;
 mod program;
@@ -162,6 +163,7 @@ pub mod builders {
             client::ClientBuilder,
             named::{Named, WithReleaseBy, WithSchema},
         },
+        peer_rights::PeerRights,
         pool::{initializer::InitializerOutput, pool::PoolBuilder},
         program::Program,
     };

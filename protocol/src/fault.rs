@@ -56,7 +56,7 @@ pub enum Fault {
         /// The limit.
         most: u64,
     },
-    /// The operation or request is administrative, and the client's user may not use it. The text names it.
+    /// The client's user or key may not make the call. The text names the call, and says who may.
     NotAllowed(String),
     /// The part of the manager that opens and finds objects has ended. A manager that is shut down ends the
     /// session instead.
@@ -207,10 +207,7 @@ impl fmt::Display for Fault {
                 "limit reached: at most {most} {}, as the limits of the manager say",
                 PrintableText(what)
             ),
-            Self::NotAllowed(what) => write!(
-                f,
-                "not allowed {what}: only the manager's own user and root may"
-            ),
+            Self::NotAllowed(what) => write!(f, "not allowed {}", PrintableText(what)),
             Self::ShuttingDown => f.write_str("the manager was shut down"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
         }

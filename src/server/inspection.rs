@@ -18,7 +18,11 @@ use lockkeeper_protocol::{
 };
 use tokio::{sync::mpsc, task};
 
-use crate::server::supervisor::supervisor::{Desk, Find, Found};
+use crate::{
+    access::check_covered,
+    peer_rights::PeerRights,
+    server::supervisor::supervisor::{Desk, Find, Found},
+};
 
 /// The most objects that one inquiry asks, which takes the session one turn.
 pub(crate) const MOST_OBJECTS: usize = 1_000;
@@ -112,15 +116,19 @@ pub(crate) struct Inspector<'a> {
     pub(crate) shard: Shard,
     /// The most bytes of an answer.
     pub(crate) most_bytes: usize,
+    /// The rights of the client that asks, if it has its own. It sees only the objects that they cover.
+    pub(crate) by: Option<&'a PeerRights>,
 }
 
 impl Inspector<'_> {
     /// The objects above a number, as many as fit into a message.
     pub(crate) async fn all(&self, above: u64) -> Result<Page, Fault> {
         let find = Find::Above(above, MOST_OBJECTS);
-        let found = self.find(find).await?;
+        let mut found = self.find(find).await?;
         let last = found.last().map(|found| found.name.number());
         let is_full = found.len() >= MOST_OBJECTS;
+        // The page may be empty then, and others may follow.
+        found.retain(|found| self.sees(found));
         let (page, next) = self.survey(found).await;
         Ok(self
             .fill(page, next.or_else(|| last.filter(|_| is_full)))
@@ -138,7 +146,8 @@ impl Inspector<'_> {
             parts.clone().any(|part| !part.waiters.is_empty())
         });
         let numbers = reports.iter().map(|(object, _)| *object).collect();
-        let found = self.find(Find::Numbered(numbers)).await?;
+        let mut found = self.find(Find::Numbered(numbers)).await?;
+        found.retain(|found| self.sees(found));
         let page = join(found, reports);
         Ok(self
             .fill(page, next.or_else(|| last.filter(|_| is_full)))
@@ -148,11 +157,19 @@ impl Inspector<'_> {
     /// The object with a name.
     pub(crate) async fn named(&self, name: String) -> Result<Page, Fault> {
         let found = self.find(Find::Named(name.clone())).await?;
+        let home = found.first().map(|found| found.home.as_deref());
+        check_covered(self.by, "inspect", &name, home)?;
         if found.is_empty() {
             return Err(Fault::UnknownObject(name));
         }
         let (page, _) = self.survey(found).await;
         Ok(self.fill(page, None).await)
+    }
+
+    /// Returns whether the client that asks may see an object.
+    fn sees(&self, found: &Found) -> bool {
+        let home = found.home.as_deref();
+        self.by.is_none_or(|rights| rights.cover(home))
     }
 
     /// The names of objects, in the order of their numbers.

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    access::{Access, Right},
+    access::{Access, Principal},
     address::Address,
     background,
     error::{StartError, lack},
@@ -253,6 +253,7 @@ impl Server {
             left,
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             lease,
+            counts: Rc::default(),
             leased: Rc::default(),
             end: OnceCell::new(),
         });
@@ -348,11 +349,7 @@ async fn accept_clients(
                 let most = context.limits.sessions;
                 let user = stream.peer_user();
                 let lease = context.lease.filter(|rule| rule.covers(&*stream));
-                let right = match user {
-                    Some(user) => access.right_of(user),
-                    None => stream.is_trusted().then_some(Right::Administer),
-                };
-                let Some(right) = right else {
+                let Some(principal) = Principal::of(&*stream, access) else {
                     refuse(&*stream, access.refusal(user), context.limits);
                     continue;
                 };
@@ -367,9 +364,16 @@ async fn accept_clients(
                         continue;
                     };
                     let id = SessionId::new(id);
+                    let client = match context.counts.admit(id, principal) {
+                        Ok(client) => client,
+                        Err(reason) => {
+                            refuse(&*stream, reason, context.limits);
+                            continue;
+                        }
+                    };
                     // Most sessions have no lease, so a box takes less room in them.
                     let lease = lease.map(|rule| Box::new(Lease::begin(rule, id, context)));
-                    let session = serve(stream, id, right, lease, Rc::clone(context));
+                    let session = serve(stream, client, lease, Rc::clone(context));
                     // The future is boxed here. In the block it would take its room in the task as well.
                     let session = OnlyHere::future(session);
                     sessions.spawn_local(async {

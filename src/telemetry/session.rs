@@ -7,7 +7,10 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use lockkeeper_actors::Shell;
 use lockkeeper_protocol::{Peer, SessionId};
 
-use crate::telemetry::{metrics as names, target};
+use crate::{
+    access::Principal,
+    telemetry::{metrics as names, target},
+};
 
 /// Records that a manager refused a client before it had a session.
 pub(crate) fn client_refused(reason: &str) {
@@ -44,13 +47,14 @@ pub(crate) struct SessionSpan {
 
 impl SessionSpan {
     /// Begins the span of a new session.
-    pub(crate) fn begin(id: SessionId, peer: &Arc<Peer>, uid: Option<u32>) -> Self {
+    pub(crate) fn begin(id: SessionId, peer: &Arc<Peer>, principal: &Principal) -> Self {
         metrics::counter!(names::SESSIONS_BEGUN).increment(1);
         metrics::gauge!(names::SESSIONS).increment(1.0);
         tracing::debug!(
             target: target::SESSION,
             session = id.number(),
-            uid,
+            uid = principal.uid(),
+            key = principal.key(),
             pid = peer.pid,
             host = peer.host,
             program = peer.program,

@@ -4,12 +4,13 @@
 //! (`unix`), memory (`memory`) and, with the feature `net`, TLS (`tls`) are built in. A program adds
 //! others with [`Program::transport`](crate::builders::Program::transport). Outside this folder only
 //! `server/claim/socket_file.rs` depends on the type of a stream. This folder may import `address`,
-//! `keys` and `network_place` only.
+//! `keys`, `network_place` and `peer_rights` only.
 //!
 //! | item | contents |
 //! | --- | --- |
 //! | [`Transport`] | connects to places and binds them |
 //! | [`Stream`], [`AttachedStream`] | a connected stream, and how one runtime waits for it |
+//! | [`PeerUser`] | the user at the other end of a stream |
 //! | [`Listener`], [`Acceptor`] | a bound place, and how one runtime accepts streams there |
 
 pub(crate) mod endpoint;

@@ -17,6 +17,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use crate::peer_rights::PeerRights;
+
 /// A connected stream of bytes that never blocks and belongs to no runtime.
 pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// Reads available bytes, buffered ones first, and returns their number. Zero is the end of the
@@ -63,6 +65,14 @@ pub trait Stream: fmt::Debug + Send + Sync + 'static {
     /// Returns the user of the process at the other end, if the kernel of this machine reports it. The
     /// rights of the process then depend on the user, and [`Self::is_trusted`] is not called.
     fn peer_user(&self) -> Option<PeerUser> {
+        None
+    }
+
+    /// Returns what the other end may do, and its own limits, if the stream has authenticated it. The manager calls
+    /// this once, when the stream is new, and not if there is a [`Self::peer_user`].
+    ///
+    /// The default, `None`, lets each client that [is trusted](Self::is_trusted) do everything.
+    fn peer_rights(&self) -> Option<PeerRights> {
         None
     }
 

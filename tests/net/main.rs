@@ -5,6 +5,7 @@ mod endpoints;
 mod leases;
 mod log;
 mod refusals;
+mod rights;
 mod secrecy;
 mod services;
 

@@ -38,6 +38,7 @@ pub(crate) async fn watch(policy: DeadlockPolicy, shell: Rc<Shell>, supervisor: 
             shell: &shell,
             shard: Shard::ALONE,
             most_bytes: usize::MAX,
+            by: None,
         };
         let Ok(found) = find(&inspector).await else {
             return;

@@ -18,7 +18,7 @@ use crate::{
     limits::Limits,
     server::{
         session::{
-            buffer_budget::BufferBudget, lease_rule::LeaseRule, leased::Leased,
+            admitted::Counts, buffer_budget::BufferBudget, lease_rule::LeaseRule, leased::Leased,
             peer_watch::PeerWatches,
         },
         supervisor::supervisor::Supervisor,
@@ -51,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// The leases of sessions over a network.
     pub(crate) lease: Option<LeaseRule>,
+    /// How many sessions each key has.
+    pub(crate) counts: Rc<Counts>,
     /// The sessions with a lease.
     pub(crate) leased: Rc<Leased>,
     /// The reason for the manager's end, if it was not told to end.

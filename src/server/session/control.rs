@@ -2,6 +2,8 @@
 //!
 //! The session handles no other frame of its client until the request is answered.
 
+use std::sync::Arc;
+
 use lockkeeper_actors::{Input, Inputs, LargeReply, Share, StoredBytes};
 use lockkeeper_protocol::{
     Deadlock, Fault, ObjectName, Peer, Question, Refusal, SessionId, codec::BlobRef, cut,
@@ -16,7 +18,7 @@ use crate::{
         kinds::Kinds,
         session::{
             context::{Context, let_others_run},
-            objects::{OPEN_BYTES, Object, Objects},
+            objects::{Guarded, OPEN_BYTES, Object, Objects},
             outgoing::Outgoing,
         },
         supervisor::supervisor::{Open, Opened, Remove, long_name},
@@ -38,7 +40,6 @@ pub(super) const NIL: &[u8] = &[0xc0];
 pub(super) struct Control<'a> {
     pub(super) session: SessionId,
     pub(super) peer: &'a Peer,
-    pub(super) right: Right,
     pub(super) context: &'a Context,
     pub(super) objects: &'a mut Objects,
     pub(super) outgoing: &'a Outgoing,
@@ -48,6 +49,9 @@ impl Control<'_> {
     /// Asks the supervisor or the objects, and sends the answer to the client.
     pub(super) async fn run(mut self, request: ControlRequest) {
         if let Err((seq, fault)) = check(&request, self.context.limits.name_bytes) {
+            return self.outgoing.put_fault(seq, fault);
+        }
+        if let Err((seq, fault)) = self.check_right(&request) {
             return self.outgoing.put_fault(seq, fault);
         }
         match request {
@@ -65,17 +69,8 @@ impl Control<'_> {
                     Err(fault) => self.outgoing.put_fault(seq, fault),
                 }
             }
-            ControlRequest::Remove(seq, _) if self.right == Right::Use => {
-                let fault = Fault::NotAllowed("to remove objects".to_owned());
-                self.outgoing.put_fault(seq, fault);
-            }
-            ControlRequest::Inspect(seq, _) if self.right == Right::Use => {
-                let fault = Fault::NotAllowed("to inspect objects".to_owned());
-                self.outgoing.put_fault(seq, fault);
-            }
             ControlRequest::Remove(seq, remove) => {
-                let Remove(name) = &remove;
-                let name = name.clone();
+                let name = remove.name.clone();
                 let removed = self.context.supervisor.send(remove).await;
                 match removed.unwrap_or(Err(Fault::ShuttingDown)) {
                     Ok(()) => {
@@ -99,6 +94,27 @@ impl Control<'_> {
         }
     }
 
+    /// Refuses administration to a client that may not administer.
+    fn check_right(&self, request: &ControlRequest) -> Result<(), (u64, Fault)> {
+        let principal = &self.outgoing.client.principal;
+        let (seq, checked) = match request {
+            ControlRequest::Open(..) => return Ok(()),
+            ControlRequest::Remove(seq, Remove { name, .. }) => {
+                let what = || format!("to remove {name:?}");
+                (*seq, principal.check_administration(what))
+            }
+            ControlRequest::Inspect(seq, question) => {
+                let what = || match question {
+                    Question::All(_) | Question::Contended(_) => "to inspect objects".to_owned(),
+                    Question::Named(name) => format!("to inspect {name:?}"),
+                    Question::Deadlocks => "to look for deadlocks".to_owned(),
+                };
+                (*seq, principal.check_administration(what))
+            }
+        };
+        checked.map_err(|fault| (seq, fault))
+    }
+
     /// Answers a question. It waits for room as all large answers do.
     async fn answer(&self, question: Question) -> Result<LargeReply, Fault> {
         let inspector = Inspector {
@@ -106,11 +122,24 @@ impl Control<'_> {
             shell: &self.context.shell,
             shard: self.context.shard_of.shard,
             most_bytes: self.context.limits.frame_bytes,
+            by: self
+                .outgoing
+                .client
+                .principal
+                .peer()
+                .map(|rights| &**rights),
         };
         let page = match question {
             Question::All(above) => inspector.all(above).await?,
             Question::Contended(above) => inspector.contended(above).await?,
             Question::Named(name) => inspector.named(name).await?,
+            Question::Deadlocks if self.outgoing.client.principal.prefix().is_some() => {
+                return Err(self
+                    .outgoing
+                    .client
+                    .principal
+                    .not_for_some_names("to look for deadlocks"));
+            }
             Question::Deadlocks if self.context.seeks_deadlocks => {
                 let found = find(&inspector).await?;
                 let told: Vec<Deadlock> = found.into_iter().map(|found| found.deadlock).collect();
@@ -153,8 +182,16 @@ impl Control<'_> {
                 number
             }
         };
-        if self.right == Right::Use {
-            self.objects.guard(number, administrative);
+        match self.outgoing.client.principal.right() {
+            Right::Administer => {}
+            Right::Use => self.objects.guard(
+                number,
+                Guarded {
+                    name: name.clone(),
+                    administrative,
+                    operations: Arc::clone(&operations),
+                },
+            ),
         }
         self.outgoing.put(&Response::Opened {
             seq,
@@ -173,7 +210,7 @@ fn check(request: &ControlRequest, name_bytes: usize) -> Result<(), (u64, Fault)
             return Err((*seq, Fault::UnknownKind(cut(kind).to_owned())));
         }
         ControlRequest::Open(seq, Open { name, .. }) => (*seq, name.as_deref()),
-        ControlRequest::Remove(seq, Remove(name))
+        ControlRequest::Remove(seq, Remove { name, .. })
         | ControlRequest::Inspect(seq, Question::Named(name)) => (*seq, Some(name.as_str())),
         ControlRequest::Inspect(
             _,

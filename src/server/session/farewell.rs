@@ -15,6 +15,7 @@ use tokio::time;
 use crate::{
     limits::Limits,
     server::session::{
+        admitted::Admitted,
         buffer_budget::{BufferBudget, Party},
         context::Context,
         outgoing::Outgoing,
@@ -69,7 +70,7 @@ pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
     let budget = Arc::new(BufferBudget::new(0)).account(Party::Unknown);
     drop(Farewell {
-        outgoing: &Outgoing::new(limits, budget, Rc::default()),
+        outgoing: &Outgoing::new(Admitted::refused(), limits, budget, Rc::default()),
         stream,
         reason: Some(reason),
         manager: None,

@@ -2,6 +2,7 @@
 //!
 //! It may import `supervisor`, `inspection` and `kinds` of the server. Invariant: it names no kind.
 
+pub(crate) mod admitted;
 mod buffer;
 pub(crate) mod buffer_budget;
 pub(crate) mod context;
@@ -23,6 +24,7 @@ mod requests;
 pub(crate) mod serve;
 mod session;
 mod session_task;
+mod shown;
 pub(crate) mod sizes;
 mod stall;
 

@@ -6,7 +6,7 @@
 use std::{num::NonZero, sync::Arc};
 
 use lockkeeper_actors::{Mailbox, StoredBytes, Table, hash_number};
-use lockkeeper_protocol::Fault;
+use lockkeeper_protocol::{Fault, ObjectName};
 
 /// How many objects are in a page.
 const PAGE: usize = 64;
@@ -45,7 +45,16 @@ struct Page {
     slots: Vec<Option<Object>>,
     live: usize,
     /// For each object, the operations that the client may not call. Empty for a client that may call all.
-    guarded: Vec<Option<Arc<[u32]>>>,
+    guarded: Vec<Option<Guarded>>,
+}
+
+/// The administrative operations of an object, for a client that may not call them.
+pub(super) struct Guarded {
+    pub(super) name: ObjectName,
+    /// The numbers of those operations.
+    pub(super) administrative: Arc<[u32]>,
+    /// The names of all operations.
+    pub(super) operations: Arc<[&'static str]>,
 }
 
 fn bytes_of(object: &Object) -> usize {
@@ -129,31 +138,32 @@ impl Objects {
         }
     }
 
-    /// Forbids the client some operations of an object.
-    pub(super) fn guard(&mut self, number: u32, operations: Arc<[u32]>) {
+    /// Forbids the client the administrative operations of an object.
+    pub(super) fn guard(&mut self, number: u32, guarded: Guarded) {
         let (page, slot) = place(number);
         let page = self.pages.get_mut(page);
-        let Some(page) = page.filter(|_| !operations.is_empty()) else {
+        let Some(page) = page.filter(|_| !guarded.administrative.is_empty()) else {
             return;
         };
         if page.guarded.len() <= slot {
-            page.guarded.resize(slot + 1, None);
+            page.guarded.resize_with(slot + 1, || None);
         }
-        if let Some(guarded) = page.guarded.get_mut(slot) {
-            *guarded = Some(operations);
+        if let Some(place) = page.guarded.get_mut(slot) {
+            *place = Some(guarded);
         }
     }
 
-    /// Refuses operations that are forbidden to the client.
-    pub(super) fn check_use(&self, number: u32, operation: u32) -> Result<(), Fault> {
+    /// Returns what a call would do that is forbidden to the client.
+    pub(super) fn forbidden(&self, number: u32, operation: u32) -> Option<String> {
         let (page, slot) = place(number);
-        let page = self.pages.get(page);
-        match page.and_then(|page| page.guarded.get(slot)?.as_ref()) {
-            Some(guarded) if guarded.contains(&operation) => {
-                Err(Fault::NotAllowed("to call that operation".to_owned()))
-            }
-            Some(_) | None => Ok(()),
+        let guarded = self.pages.get(page)?.guarded.get(slot)?.as_ref()?;
+        if !guarded.administrative.contains(&operation) {
+            return None;
         }
+        let at = usize::try_from(operation).ok();
+        let operation = at.and_then(|at| guarded.operations.get(at)).copied();
+        let (operation, name) = (operation.unwrap_or_default(), guarded.name.text());
+        Some(format!("to call {operation} of {name:?}"))
     }
 
     /// Removes an object that has ended.

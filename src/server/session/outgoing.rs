@@ -26,10 +26,12 @@ use lockkeeper_protocol::{
 use crate::{
     limits::Limits,
     server::session::{
+        admitted::Admitted,
         buffer::{Buffer, LastFrame},
         buffer_budget::{BufferAccount, Waiting},
         held_back::HeldBack,
         session_task::SessionTask,
+        shown::shown_to,
         sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
     },
     transport::stream::{AttachedStream, Stream, written_of},
@@ -46,6 +48,8 @@ pub(super) struct Outgoing {
     buffer: RefCell<Buffer>,
     /// The number of calls that were passed on and are not answered yet.
     pub(super) in_flight: Cell<usize>,
+    /// The most such calls, as the manager and the client's key allow.
+    pub(super) most_calls: usize,
     pub(super) task: SessionTask,
     /// The objects that have ended, until the session forgets them.
     pub(super) gone: RefCell<Vec<u32>>,
@@ -54,6 +58,8 @@ pub(super) struct Outgoing {
     pub(super) written: Cell<usize>,
     /// The peer that reads the frames, once its hello has arrived.
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
+    /// Who that peer is, and what it may do.
+    pub(super) client: Box<Admitted>,
     /// The inputs whose hosts found this sink full.
     pub(super) held_back: HeldBack,
     /// The size of the largest message, in bytes.
@@ -64,15 +70,22 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(limits: Limits, budget: BufferAccount, full_sinks: Rc<Cell<usize>>) -> Self {
+    pub(super) fn new(
+        client: Box<Admitted>,
+        limits: Limits,
+        budget: BufferAccount,
+        full_sinks: Rc<Cell<usize>>,
+    ) -> Self {
         Self {
             buffer: RefCell::default(),
             in_flight: Cell::new(0),
+            most_calls: client.principal.most_calls(limits.calls_in_flight),
             task: SessionTask::default(),
             gone: RefCell::default(),
             last: LastFrame::default(),
             written: Cell::default(),
             peer: RefCell::default(),
+            client,
             held_back: HeldBack::new(Rc::clone(&full_sinks)),
             frame_bytes: limits.frame_bytes,
             budget,
@@ -421,7 +434,7 @@ impl ReplySink for Outgoing {
                 body: BlobRef(body),
             }),
             Outcome::Large(reply) => return self.put_large(seq, reply),
-            Outcome::Fault(fault) => self.put_fault(seq, fault),
+            Outcome::Fault(fault) => self.put_fault(seq, shown_to(&self.client.principal, fault)),
             Outcome::Revoked => return self.put(&Response::Revoked { seq }),
         }
         self.answered();
@@ -507,7 +520,7 @@ mod tests {
         let budget = Arc::new(BufferBudget::new(1));
         let [other, own] = [(); 2].map(|()| budget.account(Party::Unknown));
         other.set(1);
-        let outgoing = Outgoing::new(limits, own, Rc::default());
+        let outgoing = Outgoing::new(Admitted::refused(), limits, own, Rc::default());
         for seq in 1..=5 {
             outgoing.put_answer(seq, house.large_reply(Huge(Rc::clone(&encoded))));
         }

@@ -61,12 +61,14 @@ impl Session {
                     name: name.map(str::to_owned),
                     spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
                     opened: self.objects.bytes(),
+                    by: self.principal().peer().cloned(),
                 };
                 return Ok(Some(Box::new(ControlRequest::Open(seq, open))));
             }
             Request::Remove { seq, name } => {
                 self.number(seq)?;
-                let remove = Remove(name.to_owned());
+                let (name, by) = (name.to_owned(), self.principal().peer().cloned());
+                let remove = Remove { name, by };
                 return Ok(Some(Box::new(ControlRequest::Remove(seq, remove))));
             }
             Request::Call {
@@ -202,16 +204,14 @@ impl Session {
 
     #[inline]
     fn call(&mut self, seq: u64, object: u32, operation: u32, call: Input) {
-        let most = self.context.limits.calls_in_flight;
+        let most = self.outgoing.most_calls;
         let in_flight = self.outgoing.in_flight.get();
         let call = if in_flight < most {
             call
         } else if in_flight - most < self.context.calls_at_limit {
-            at_limit(call, most)
+            at_limit(call, self.too_many_calls())
         } else {
-            return self
-                .outgoing
-                .put_fault(seq, Fault::limit("calls in flight", most));
+            return self.outgoing.put_fault(seq, self.too_many_calls());
         };
         let allowed = self.check_right(object, operation);
         match allowed.and_then(|()| self.push(object, call)) {
@@ -240,16 +240,36 @@ impl Session {
     /// Refuses an operation that is forbidden to the client.
     #[inline]
     pub(super) fn check_right(&self, object: u32, operation: u32) -> Result<(), Fault> {
-        match self.right {
+        match self.principal().right() {
             Right::Administer => Ok(()),
-            Right::Use => self.objects.check_use(object, operation),
+            Right::Use => self.check_use(object, operation),
+        }
+    }
+
+    #[cold]
+    fn check_use(&self, object: u32, operation: u32) -> Result<(), Fault> {
+        match self.objects.forbidden(object, operation) {
+            Some(what) => Err(self.principal().not_administrative(&what)),
+            None => Ok(()),
+        }
+    }
+
+    /// The refusal of a call that would be one too many.
+    #[cold]
+    fn too_many_calls(&self) -> Fault {
+        let most = self.outgoing.most_calls;
+        match self.principal().key() {
+            Some(key) if most < self.context.limits.calls_in_flight => {
+                Fault::limit(&format!("calls in flight for the key {key:?}"), most)
+            }
+            Some(_) | None => Fault::limit("calls in flight", most),
         }
     }
 }
 
 /// Turns a call into one that is served only if it need not wait.
 #[cold]
-fn at_limit(call: Input, most: usize) -> Input {
+fn at_limit(call: Input, fault: Fault) -> Input {
     let (call, caller) = match call {
         Input::Call(call) => (call, None),
         Input::CallBy(call, caller) => (*call, Some(caller)),
@@ -262,7 +282,6 @@ fn at_limit(call: Input, most: usize) -> Input {
         | Input::Survey(_)
         | Input::Fail(..) => return call,
     };
-    let fault = Fault::limit("calls in flight", most);
     Input::CallAtLimit(Box::new(CallAtLimit {
         call,
         caller,

@@ -2,15 +2,12 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use lockkeeper_protocol::{
-    SessionId,
-    frame::{self, Capabilities, Capability, Inbox, Response},
-};
+use lockkeeper_protocol::frame::{self, Capabilities, Capability, Inbox, Response};
 use tokio::time;
 
 use crate::{
-    access::Right,
     server::session::{
+        admitted::Admitted,
         buffer_budget::Party,
         context::{Context, End, LeftClient},
         farewell::{Farewell, refuse, say_bye},
@@ -28,8 +25,7 @@ use crate::{
 /// Serves one client until it ends or breaks a rule of the protocol.
 pub(crate) async fn serve(
     stream: Arc<dyn Stream>,
-    id: SessionId,
-    right: Right,
+    client: Box<Admitted>,
     lease: Option<Box<Lease>>,
     context: Rc<Context>,
 ) {
@@ -40,13 +36,14 @@ pub(crate) async fn serve(
             return refuse(&*stream, reason, context.limits);
         }
     };
+    let id = client.id;
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let pid = stream.peer_pid();
     let party = Party::of(pid, &*stream);
     let incoming = Incoming::new(context.arriving.account(party.clone()));
     let unread = context.unread.account(party);
     let full_sinks = context.shell.full_sinks();
-    let outgoing = Rc::new(Outgoing::new(context.limits, unread, full_sinks));
+    let outgoing = Rc::new(Outgoing::new(client, context.limits, unread, full_sinks));
     // When the manager ends, it drops this task, and the farewell is sent.
     let mut farewell = Farewell {
         outgoing: &outgoing,
@@ -69,6 +66,10 @@ pub(crate) async fn serve(
                 break 'served End::Offence("no hello came in time".to_owned()).before_hello();
             }
         };
+        // A former session of the client has ended.
+        if let Err(reason) = outgoing.client.begin() {
+            break 'served End::Offence(reason).before_hello();
+        }
         let watch = PeerWatch::begin(id, pid, &*stream, &outgoing, &context.watches);
         let peer = Arc::new(watch.note(peer.at_host(stream.peer_host())));
         inbox.allow(context.limits.frame_bytes);
@@ -93,12 +94,11 @@ pub(crate) async fn serve(
                 .as_deref()
                 .map(|lease| lease.length().as_millis().try_into().unwrap_or(u64::MAX)),
         });
-        let uid = stream.peer_user().map(|user| user.uid);
-        let span = session::SessionSpan::begin(id, &peer, uid);
+        let span = session::SessionSpan::begin(id, &peer, &outgoing.client.principal);
         let left = context.left.clone().map(|left| (left, peer.pid));
         let both = (Arc::clone(&stream), Rc::clone(&attached));
         let buffers = (Rc::clone(&outgoing), incoming);
-        let mut session = Session::new(id, peer, right, both, buffers, lease, context);
+        let mut session = Session::new(id, peer, both, buffers, lease, context);
         let end = session.run(&mut inbox).await;
         if end.offence().is_some() {
             // Answers that are not encoded get no room any more, and must not keep others from theirs.
@@ -140,7 +140,7 @@ mod tests {
     /// The most bytes of the future of a session, which each idle connection takes.
     const MOST_BYTES: usize = 920;
 
-    fn bytes_of<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+    fn bytes_of<A, B, C, D, F>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 

@@ -21,7 +21,7 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    access::Right,
+    access::Principal,
     server::session::{
         context::{Context, End, let_others_run},
         control::{Control, ControlRequest, NIL},
@@ -45,7 +45,6 @@ const MOST_GONE: usize = 512;
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
-    pub(super) right: Right,
     pub(super) stream: Arc<dyn Stream>,
     /// The stream, attached to this runtime.
     pub(super) attached: Rc<dyn AttachedStream>,
@@ -77,7 +76,6 @@ impl Session {
     pub(super) fn new(
         id: SessionId,
         peer: Arc<Peer>,
-        right: Right,
         (stream, attached): (Arc<dyn Stream>, Rc<dyn AttachedStream>),
         (outgoing, incoming): (Rc<Outgoing>, Incoming),
         mut lease: Option<Box<Lease>>,
@@ -92,7 +90,6 @@ impl Session {
         Self {
             id,
             peer,
-            right,
             stream,
             attached,
             outgoing,
@@ -108,6 +105,12 @@ impl Session {
             last_bytes: None,
             lease,
         }
+    }
+
+    /// Who the client is, and what it may do.
+    #[inline]
+    pub(super) fn principal(&self) -> &Principal {
+        &self.outgoing.client.principal
     }
 
     /// Serves the client until it ends or breaks a rule of the protocol.
@@ -330,7 +333,6 @@ impl Session {
         let control = Control {
             session: self.id,
             peer: &self.peer,
-            right: self.right,
             context: &self.context,
             objects: &mut self.objects,
             outgoing: &self.outgoing,
@@ -459,5 +461,7 @@ impl Drop for Session {
         let mailboxes = mem::take(&mut self.objects).into_mailboxes();
         let peer = Arc::clone(&self.peer);
         self.context.shell.hang_up(self.id, peer, mailboxes);
+        // A later session of the client begins once the lease is dropped.
+        self.outgoing.client.end();
     }
 }

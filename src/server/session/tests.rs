@@ -15,6 +15,7 @@ mod offences;
 mod refusals;
 mod replay;
 mod report_pipe;
+mod rights;
 mod shares;
 mod stored;
 mod trust;
@@ -46,13 +47,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 
 use crate::{
-    access::Right,
+    access::Principal,
     limits::Limits,
+    peer_rights::PeerRights,
     server::{
         kinds::Kinds,
         session::{
+            admitted::Admitted,
             buffer_budget::BufferBudget,
             context::{Context, LeftClient},
+            farewell::refuse,
             lease::Lease,
             lease_rule::LeaseRule,
             serve::serve,
@@ -72,6 +76,8 @@ pub(super) struct House {
     context: Rc<Context>,
     /// The lease of the clients that are added next.
     lease: Cell<Option<Duration>>,
+    /// The rights of the clients that are added next.
+    rights: RefCell<Option<PeerRights>>,
     next_session: Cell<u64>,
 }
 
@@ -108,6 +114,7 @@ impl House {
             watches: Rc::default(),
             left: None,
             lease: None,
+            counts: Rc::default(),
             leased: Rc::default(),
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
             end: OnceCell::new(),
@@ -115,6 +122,7 @@ impl House {
         Self {
             context: Rc::new(context),
             lease: Cell::new(None),
+            rights: RefCell::default(),
             next_session: Cell::new(SESSION.number()),
         }
     }
@@ -158,19 +166,30 @@ impl House {
             };
             Lease::begin(rule, SessionId::new(id), &self.context)
         });
-        let session = serve(
-            stream,
-            SessionId::new(id),
-            Right::Administer,
-            lease.map(Box::new),
-            Rc::clone(&self.context),
-        );
+        let session = match self.admit(id) {
+            Ok(client) => actix_rt::spawn(serve(
+                stream,
+                client,
+                lease.map(Box::new),
+                Rc::clone(&self.context),
+            )),
+            Err(reason) => {
+                refuse(&*stream, reason, self.context.limits);
+                actix_rt::spawn(async {})
+            }
+        };
         Client {
             raw,
-            session: actix_rt::spawn(session),
+            session,
             id: SessionId::new(id),
             last_seq: 0,
         }
+    }
+
+    /// Admits a client with the rights of those that are added next.
+    fn admit(&self, id: u64) -> Result<Box<Admitted>, String> {
+        let principal = Principal::authenticated(self.rights.borrow().clone());
+        self.context.counts.admit(SessionId::new(id), principal)
     }
 
     /// Adds a client that has been welcomed.

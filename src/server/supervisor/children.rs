@@ -3,6 +3,7 @@
 //! Invariant: the table of names holds exactly the objects that were given a name.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher, RandomState},
     rc::Rc,
     sync::Arc,
@@ -22,11 +23,15 @@ pub(super) struct Child {
 /// The bytes that an object counts in addition to its name and its spec.
 const OBJECT_BYTES: usize = 128;
 
-/// The bytes that an object counts in the manager's limit.
-pub(super) fn stored_bytes(given: Option<&str>, spec: &[u8]) -> usize {
+/// The bytes that the prefix of its maker counts in addition to its text.
+const PREFIX_BYTES: usize = 64;
+
+/// The bytes that an object counts in the manager's limit. `prefix` is that of its maker, if it is kept.
+pub(super) fn stored_bytes(given: Option<&str>, prefix: Option<&str>, spec: &[u8]) -> usize {
+    let prefix = prefix.map_or(0, |prefix| PREFIX_BYTES + prefix.len());
     // The spec counts twice: besides the spec itself, the object keeps what it was created from, such as the
     // first value of a value.
-    OBJECT_BYTES + given.map_or(0, str::len) + 2 * spec.len()
+    OBJECT_BYTES + given.map_or(0, str::len) + prefix + 2 * spec.len()
 }
 
 /// The kind and spec of objects. Most objects share it with others.
@@ -41,6 +46,8 @@ pub(super) struct Children {
     stored: Option<StoredBytes>,
     /// The numbers of the objects with a chosen name.
     named: Table<u64>,
+    /// The prefixes of the clients that made objects without a name, by their numbers. Few clients have one.
+    prefixes: BTreeMap<u64, Arc<str>>,
     /// Seeded at random, so that a client cannot choose names that collide.
     hasher: RandomState,
 }
@@ -51,6 +58,7 @@ impl Children {
             children: Pages::new(),
             stored: None,
             named: Table::new(),
+            prefixes: BTreeMap::new(),
             hasher: RandomState::new(),
         }
     }
@@ -68,6 +76,17 @@ impl Children {
         let is_it = |number: &u64| given_to(&self.children, *number) == Some(given);
         let hash = self.hasher.hash_one(given);
         self.named.find(hash, is_it).copied()
+    }
+
+    /// The name of an object or, if it has none, the prefix of the client that made it.
+    pub(super) fn home(&self, number: u64, child: &Child) -> Option<Arc<str>> {
+        let given = child.given.as_ref();
+        given.or_else(|| self.prefixes.get(&number)).cloned()
+    }
+
+    /// Keeps the prefix of the client that made an object without a name.
+    pub(super) fn made_with(&mut self, number: u64, prefix: Arc<str>) {
+        self.prefixes.insert(number, prefix);
     }
 
     /// Adds an object under a new number and, if it has one, a free name, with the bytes that it counts.
@@ -89,8 +108,9 @@ impl Children {
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Child> {
         let child = self.children.remove(number)?;
+        let prefix = self.prefixes.remove(&number);
         if let Some(all) = &mut self.stored {
-            let bytes = stored_bytes(child.given.as_deref(), &child.make.spec);
+            let bytes = stored_bytes(child.given.as_deref(), prefix.as_deref(), &child.make.spec);
             drop(all.split(bytes));
         }
         if let Some(given) = child.given.as_deref() {
@@ -143,9 +163,14 @@ mod tests {
                 make: Rc::clone(&make),
                 mailbox: mailbox.expect("a lock"),
             };
-            let bytes = stored_bytes(child.given.as_deref(), &make.spec);
+            // Some of the objects without a name were made by clients with a prefix.
+            let prefix = (number % 4 == 1).then_some("ci/");
+            let bytes = stored_bytes(child.given.as_deref(), prefix, &make.spec);
             let stored = shell.outbox().store(bytes).expect("there is no limit");
             children.insert(number, child, stored);
+            if let Some(prefix) = prefix {
+                children.made_with(number, prefix.into());
+            }
         }
         for number in 1..=990 {
             assert!(children.remove(number).is_some());
@@ -159,7 +184,11 @@ mod tests {
         assert_eq!((children.len(), children.named.len()), (10, 5));
         let room = children.named.capacity();
         assert!(room < 100, "{room} slots for 5 names");
-        let left = (991..=1000).map(|number| stored_bytes(named(number).as_deref(), &make.spec));
+        let left = (991..=1000).map(|number| {
+            let prefix = (number % 4 == 1).then_some("ci/");
+            stored_bytes(named(number).as_deref(), prefix, &make.spec)
+        });
         assert_eq!(shell.stored_bytes(), left.sum::<usize>());
+        assert_eq!(children.prefixes.len(), 2);
     }
 }

@@ -16,7 +16,9 @@ use lockkeeper_actors::{Input, Inputs, Mailbox, Share, Shell};
 use lockkeeper_protocol::{Fault, ObjectName, ShardOf, WrongKind, WrongSpec};
 
 use crate::{
+    access::check_covered,
     limits::Limits,
+    peer_rights::PeerRights,
     server::{
         kinds::{Kind, Kinds},
         supervisor::children::{Child, Children, Make, stored_bytes},
@@ -46,6 +48,8 @@ pub(crate) struct Open {
     pub(crate) spec: Option<Vec<u8>>,
     /// The bytes of the objects that the session has opened, which limit what it may make.
     pub(crate) opened: usize,
+    /// The rights of the client, if it has its own.
+    pub(crate) by: Option<Arc<PeerRights>>,
 }
 
 /// An object that a session may call.
@@ -62,7 +66,11 @@ pub(crate) struct Opened {
 
 /// Removes the object with a name, which frees the name.
 #[derive(Debug)]
-pub(crate) struct Remove(pub(crate) String);
+pub(crate) struct Remove {
+    pub(crate) name: String,
+    /// The rights of the client, if it has its own.
+    pub(crate) by: Option<Arc<PeerRights>>,
+}
 
 /// The most bytes of an object that counts in the share of sessions, because sessions need such objects to
 /// make calls. A larger object counts as data.
@@ -84,6 +92,8 @@ pub(crate) struct Found {
     pub(crate) name: ObjectName,
     pub(crate) kind: &'static str,
     pub(crate) mailbox: Mailbox,
+    /// What decides which clients may see the object: see [`PeerRights::cover`].
+    pub(crate) home: Option<Arc<str>>,
 }
 
 impl Message for Find {
@@ -117,8 +127,10 @@ impl Supervisor {
             name,
             spec,
             opened,
+            by,
         } = open;
         if let Some(name) = &name {
+            self.check_covered("open", name, by.as_deref())?;
             if let Some((number, child)) = self.named(name) {
                 return self.revisit(number, child, &kind, spec.as_deref());
             }
@@ -141,17 +153,25 @@ impl Supervisor {
             )));
         }
         self.shell.check_share(opened)?;
-        self.spawn(&kind, name, spec)
+        let prefix = by.as_deref().map(PeerRights::prefix);
+        let prefix = prefix.filter(|prefix| name.is_none() && !prefix.is_empty());
+        self.spawn(&kind, name, prefix, spec)
     }
 
-    fn spawn(&mut self, kind: &str, name: Option<String>, spec: Vec<u8>) -> Result<Opened, Fault> {
+    fn spawn(
+        &mut self,
+        kind: &str,
+        name: Option<String>,
+        prefix: Option<&str>,
+        spec: Vec<u8>,
+    ) -> Result<Opened, Fault> {
         if self.children.len() >= self.limits.objects {
             return Err(Fault::limit("hosted objects", self.limits.objects));
         }
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        let bytes = stored_bytes(name.as_deref(), &spec);
+        let bytes = stored_bytes(name.as_deref(), prefix, &spec);
         let share = if bytes <= SMALL_OBJECT_BYTES {
             Share::Session
         } else {
@@ -174,6 +194,9 @@ impl Supervisor {
             ..self.opened(number, &child)
         };
         self.children.insert(number, child, stored);
+        if let Some(prefix) = prefix {
+            self.children.made_with(number, prefix.into());
+        }
         Ok(opened)
     }
 
@@ -240,7 +263,8 @@ impl Supervisor {
         }
     }
 
-    fn remove(&mut self, name: String) -> Result<(), Fault> {
+    fn remove(&mut self, name: String, by: Option<&PeerRights>) -> Result<(), Fault> {
+        self.check_covered("remove", &name, by)?;
         let number = self.named(&name).map(|(number, _)| number);
         let child = number.and_then(|number| self.children.remove(number));
         let Some(child) = child else {
@@ -275,7 +299,16 @@ impl Supervisor {
             name: self.name(number, child.given.as_ref()),
             kind: child.make.kind.name,
             mailbox: Arc::clone(&child.mailbox),
+            home: self.children.home(number, child),
         }
+    }
+
+    /// Refuses an object that the rights of a client do not cover.
+    fn check_covered(&self, verb: &str, name: &str, by: Option<&PeerRights>) -> Result<(), Fault> {
+        let found = by.and_then(|_| self.named(name));
+        let home = found.map(|(number, child)| self.children.home(number, child));
+        let home = home.as_ref().map(Option::as_deref);
+        check_covered(by, verb, name, home)
     }
 
     /// Refuses names that belong to other shards, so that names are unique in the whole manager.
@@ -343,8 +376,8 @@ impl Handler<Find> for Supervisor {
 impl Handler<Remove> for Supervisor {
     type Result = Result<(), Fault>;
 
-    fn handle(&mut self, Remove(name): Remove, _: &mut Context<Self>) -> Self::Result {
-        self.remove(name)
+    fn handle(&mut self, Remove { name, by }: Remove, _: &mut Context<Self>) -> Self::Result {
+        self.remove(name, by.as_deref())
     }
 }
 
@@ -390,6 +423,7 @@ mod tests {
             name: name.map(str::to_owned),
             spec: spec.map(|spec| encode(spec).expect("a spec")),
             opened: 0,
+            by: None,
         };
         supervisor
             .open(open)
@@ -438,15 +472,17 @@ mod tests {
             let opened = open_as::<Lock>(&mut supervisor, Some(name), None);
             assert_eq!(opened, unknown, "{name:?}");
             assert_eq!(
-                supervisor.remove(name.to_owned()).map(|()| String::new()),
+                supervisor
+                    .remove(name.to_owned(), None)
+                    .map(|()| String::new()),
                 unknown
             );
         }
         for name in [&*lock, "jobs"] {
             let again = open_as::<Lock>(&mut supervisor, Some(name), None);
             assert_eq!(again.as_deref(), Ok(name));
-            assert_eq!(supervisor.remove(name.to_owned()), Ok(()));
-            let gone = supervisor.remove(name.to_owned());
+            assert_eq!(supervisor.remove(name.to_owned(), None), Ok(()));
+            let gone = supervisor.remove(name.to_owned(), None);
             assert_eq!(gone, Err(Fault::UnknownObject(name.to_owned())));
         }
         assert_eq!(supervisor.children.len(), 0);
@@ -463,7 +499,7 @@ mod tests {
             open(&mut supervisor, Some(name));
         }
         for name in &all[..490] {
-            supervisor.remove(name.clone()).expect("it is there");
+            supervisor.remove(name.clone(), None).expect("it is there");
         }
         assert_eq!(names(&supervisor, &Find::Above(0, 99)), all[490..]);
         for name in &all[490..] {

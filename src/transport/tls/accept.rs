@@ -25,6 +25,7 @@ use crate::{
     address::Address,
     keys::KeyRing,
     network_place::NetworkPlace,
+    peer_rights::PeerRights,
     transport::{
         register::register,
         stream::{AttachedStream, Stream},
@@ -228,7 +229,7 @@ impl Caller {
         let attached = attached.map_err(|error| error.to_string())?;
         match self.shake(&*attached, keys, shards).await {
             Ok(shaken) => {
-                self.stream.authenticated();
+                self.stream.admit(shaken.rights);
                 Ok(Authenticated {
                     stream: self.stream,
                     key: shaken.key,
@@ -261,7 +262,7 @@ impl Caller {
         let begun = ManagerBegun::read(&message).map_err(|error| told("", error))?;
         let (shard, resumes) = (begun.shard(), begun.resumes());
         let name = begun.key().to_owned();
-        let key = keys.find(&name).ok_or_else(|| {
+        let (key, rights) = keys.find(&name).ok_or_else(|| {
             let name = name.escape_default();
             Refusal::Told(format!("the manager has no key of the name \"{name}\""))
         })?;
@@ -290,6 +291,7 @@ impl Caller {
         };
         Ok(Shaken {
             key: name,
+            rights,
             shard,
             secret,
             resume,
@@ -300,6 +302,7 @@ impl Caller {
 /// What a handshake has shown.
 struct Shaken {
     key: String,
+    rights: PeerRights,
     shard: u32,
     secret: ConnectionSecret,
     resume: Option<Resume>,

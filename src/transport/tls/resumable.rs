@@ -16,10 +16,13 @@ use futures::task::AtomicWaker;
 use lockkeeper_sys::OnlyHere;
 use tokio::runtime::Handle;
 
-use crate::transport::{
-    registration::lock,
-    stream::{AttachedStream, Stream},
-    tls::sent::{KeptBudget, Sent},
+use crate::{
+    peer_rights::PeerRights,
+    transport::{
+        registration::lock,
+        stream::{AttachedStream, Stream},
+        tls::sent::{KeptBudget, Sent},
+    },
 };
 
 /// What a stream does when its connection is lost.
@@ -38,6 +41,8 @@ pub(crate) struct Resumable {
     at_loss: AtLoss,
     host: Option<String>,
     is_trusted: bool,
+    /// What the client may do for as long as the stream lasts.
+    rights: Option<PeerRights>,
     /// This stream.
     me: Weak<Self>,
 }
@@ -75,6 +80,7 @@ impl Resumable {
             at_loss,
             host: below.peer_host(),
             is_trusted: below.is_trusted(),
+            rights: below.peer_rights(),
             me: Weak::clone(me),
             link: OnlyHere::new(Mutex::new(Link {
                 below: Some(below),
@@ -299,6 +305,10 @@ impl Stream for Resumable {
 
     fn is_trusted(&self) -> bool {
         self.is_trusted
+    }
+
+    fn peer_rights(&self) -> Option<PeerRights> {
+        self.rights.clone()
     }
 
     fn peer_host(&self) -> Option<String> {

@@ -10,7 +10,7 @@ use std::{
     net::{IpAddr, Shutdown, TcpStream},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -19,12 +19,15 @@ use lockkeeper_protocol::handshake::Certificate;
 use lockkeeper_sys::Private;
 use rustls::Connection;
 
-use crate::transport::{
-    registration::{self, Registrations, Socket},
-    stream::{AttachedStream, Stream},
-    tls::{
-        identity::is_ours,
-        trouble::{NOT_OURS, of_tls},
+use crate::{
+    peer_rights::PeerRights,
+    transport::{
+        registration::{self, Registrations, Socket},
+        stream::{AttachedStream, Stream},
+        tls::{
+            identity::is_ours,
+            trouble::{NOT_OURS, of_tls},
+        },
     },
 };
 
@@ -39,6 +42,8 @@ pub(super) struct TlsStream {
     host: IpAddr,
     /// Whether the other side has proved that it has the key.
     is_authenticated: AtomicBool,
+    /// What the other side may do, if it is a client.
+    rights: OnceLock<PeerRights>,
     registrations: Registrations<Self>,
 }
 
@@ -64,6 +69,7 @@ impl TlsStream {
             }),
             host: host.to_canonical(),
             is_authenticated: AtomicBool::new(false),
+            rights: OnceLock::new(),
             registrations: Registrations::default(),
         }
     }
@@ -105,6 +111,13 @@ impl TlsStream {
     /// Records that the other side has proved that it has the key.
     pub(super) fn authenticated(&self) {
         self.is_authenticated.store(true, Ordering::Release);
+    }
+
+    /// Records that the other side is a client that has proved its key, and what that key allows.
+    pub(super) fn admit(&self, rights: PeerRights) {
+        // There is one handshake, so there are no earlier rights.
+        let _ = self.rights.set(rights);
+        self.authenticated();
     }
 }
 
@@ -206,6 +219,10 @@ impl Stream for TlsStream {
 
     fn is_trusted(&self) -> bool {
         self.is_authenticated.load(Ordering::Acquire)
+    }
+
+    fn peer_rights(&self) -> Option<PeerRights> {
+        self.rights.get().cloned()
     }
 
     fn peer_host(&self) -> Option<String> {

@@ -14,7 +14,10 @@ use crate::{
 };
 
 impl Client {
-    async fn ask<T: DeserializeOwned>(&mut self, question: Question) -> Result<T, Fault> {
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &mut self,
+        question: Question,
+    ) -> Result<T, Fault> {
         let seq = self.seq();
         self.raw.send(&Request::Inspect { seq, question }).await;
         match self.hear().await {

@@ -26,7 +26,7 @@ use lockkeeper_actors::{
     sync::{KeyedLock, Lock, RwLock},
 };
 use lockkeeper_protocol::{
-    Fault, Page, Proof, Question, SessionId,
+    Fault, Page, Proof, Question,
     codec::{self, BlobRef},
     frame::{Request, Response, append},
     operations::{
@@ -39,7 +39,6 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::{runtime::Builder, sync::mpsc, task, time};
 
 use crate::{
-    access::Right,
     limits::Limits,
     server::session::{
         serve::serve,
@@ -99,11 +98,10 @@ impl Shard {
                 task::spawn_local(tick(told));
                 let mut ids = SESSION.number()..;
                 while let Some(stream) = arriving.recv().await {
-                    let id = SessionId::new(ids.next().expect("another id"));
+                    let id = ids.next().expect("another id");
                     task::spawn_local(serve(
                         stream,
-                        id,
-                        Right::Administer,
+                        house.admit(id).expect("it has no limit"),
                         None,
                         Rc::clone(&house.context),
                     ));
