@@ -42,9 +42,9 @@ pub use waiting::{Parked, WaitQueue};
 #[doc(hidden)]
 pub use {
     host::{
-        CallAtLimit, ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry, Mailbox,
-        MailboxReceiver, RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits, encode_reply,
-        encode_whole, keep_reply,
+        CallAtLimit, Client, ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry,
+        Mailbox, MailboxReceiver, RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits,
+        encode_reply, encode_whole, keep_reply,
     },
     kind::{Answer, Fences, LargeReply, Outcome, Reserve, Share, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},

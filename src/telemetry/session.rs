@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::{rc::Rc, sync::Arc, time::Duration};
 
 use lockkeeper_actors::Shell;
-use lockkeeper_protocol::{Peer, SessionId};
+use lockkeeper_protocol::{Peer, Question, SessionId};
 
 use crate::{
     access::Principal,
@@ -124,15 +124,41 @@ pub(crate) fn detached(id: SessionId, lease: Duration) {
 }
 
 /// Records that a client removed an object.
-pub(crate) fn removed(id: SessionId, peer: &Peer, name: &str) {
+pub(crate) fn removed(id: SessionId, peer: &Peer, principal: &Principal, name: &str) {
     tracing::info!(
         target: target::SESSION,
         session = id.number(),
+        uid = principal.uid(),
+        key = principal.key(),
         pid = peer.pid,
+        host = peer.host,
         program = peer.program,
         label = peer.label,
         name,
         "client removed an object"
+    );
+}
+
+/// Records that a client asked about objects.
+pub(crate) fn inspected(id: SessionId, peer: &Peer, principal: &Principal, question: &Question) {
+    let (about, name) = match question {
+        Question::All(_) => ("all", None),
+        Question::Contended(_) => ("contended", None),
+        Question::Named(name) => ("named", Some(&**name)),
+        Question::Deadlocks => ("deadlocks", None),
+    };
+    tracing::debug!(
+        target: target::SESSION,
+        session = id.number(),
+        uid = principal.uid(),
+        key = principal.key(),
+        pid = peer.pid,
+        host = peer.host,
+        program = peer.program,
+        label = peer.label,
+        about,
+        name,
+        "client inspected objects"
     );
 }
 

@@ -84,6 +84,21 @@ impl Operation for Break {
     type Reply = ();
 }
 
+#[derive(Debug, Serialize, Deserialize)]
+struct Mend;
+
+impl Operation for Mend {
+    const NAME: &'static str = "mend";
+    const IS_ADMINISTRATIVE: bool = true;
+    type Reply = ();
+}
+
+impl Serve<Mend> for Fragile {
+    fn serve(&mut self, _: Mend, call: Call<()>) {
+        call.reply(());
+    }
+}
+
 impl Primitive for Fragile {
     const KIND: &'static str = "fragile";
     type Spec = ();
@@ -93,7 +108,7 @@ impl Primitive for Fragile {
     }
 
     fn operations(operations: &mut Operations<Self>) {
-        operations.on::<Break>();
+        operations.on::<Break>().on::<Mend>();
     }
 }
 
@@ -353,6 +368,72 @@ fn creation_removal_and_administration_of_an_object_are_recorded() {
             manager.remove("forced").await.unwrap();
             let removed = recorded_once("object removed", of("forced")).await;
             assert_is(&removed, Level::DEBUG, "lockkeeper::object");
+        });
+    });
+}
+
+#[test]
+fn administration_is_recorded_with_who_did_it() {
+    in_own_process(|| {
+        run(async {
+            let manager = Manager::start().await.unwrap();
+            let lock = manager.named("whose").lock().await.unwrap();
+            let _guard = lock.acquire().await.unwrap();
+            lock.force_unlock().await.unwrap();
+            let fragile = manager.named("whose own").open::<Fragile>(()).await;
+            fragile.unwrap().call(Mend).await.unwrap();
+            lock.info().await.unwrap();
+            manager.inspect().await.unwrap();
+            manager.remove("whose").await.unwrap();
+            let by = |name: &'static str, about: &'static str| {
+                move |recorded: &Recorded| {
+                    recorded.field("name") == name && recorded.field("about") == about
+                }
+            };
+            for (event, level, target, by) in [
+                (
+                    "hold taken by force",
+                    Level::WARN,
+                    "object",
+                    by("whose", ""),
+                ),
+                (
+                    "administrative call",
+                    Level::INFO,
+                    "object",
+                    by("whose own", ""),
+                ),
+                (
+                    "client inspected objects",
+                    Level::DEBUG,
+                    "session",
+                    by("whose", "named"),
+                ),
+                (
+                    "client inspected objects",
+                    Level::DEBUG,
+                    "session",
+                    by("", "all"),
+                ),
+                (
+                    "client removed an object",
+                    Level::INFO,
+                    "session",
+                    by("whose", ""),
+                ),
+            ] {
+                let told = recorded_once(event, by).await;
+                assert_is(&told, level, &format!("lockkeeper::{target}"));
+                assert_eq!(
+                    told.field("uid"),
+                    rustix::process::geteuid().as_raw().to_string(),
+                    "{event}"
+                );
+                assert_eq!(told.field("pid"), process::id().to_string(), "{event}");
+                assert_eq!((told.field("key"), told.field("host")), ("", ""), "{event}");
+                let is_mend = told.field("operation") == "mend";
+                assert_eq!(is_mend, event == "administrative call");
+            }
         });
     });
 }

@@ -15,10 +15,10 @@ use lockkeeper::{
     kind::{Call, Operation, Operations, Primitive, Serve},
     lock_all,
 };
-use lockkeeper_test_support::{Link, Relay, until};
+use lockkeeper_test_support::{Link, Relay, in_own_process, until};
 use serde::{Deserialize, Serialize};
 
-use crate::{Site, port, run, services::Squeeze};
+use crate::{Site, log::Log, port, run, services::Squeeze};
 
 /// A manager whose key file has several lines, and clients with one of these keys each.
 struct Realm {
@@ -459,6 +459,53 @@ fn deadlock_shows_a_confined_client_its_own_names_alone() {
         for task in tasks {
             task.await.unwrap().unwrap();
         }
+    });
+}
+
+#[test]
+fn administration_is_told_with_the_key_and_the_host() {
+    in_own_process(|| {
+        run(async {
+            let log = Log::start();
+            let build = |builder: ManagerBuilder| builder.register::<Tally>();
+            let realm = Realm::build(&["", "no-admin"], build).await;
+            let (all, user) = (
+                realm.client(0).await.unwrap(),
+                realm.client(1).await.unwrap(),
+            );
+            for client in [&all, &user] {
+                let lock = client.named("lock").lock().await.unwrap();
+                let _ = lock.force_unlock().await;
+                let tally = client.named("tally").open::<Tally>(0).await.unwrap();
+                let _ = tally.call(Clear).await;
+                let _ = lock.info().await;
+                let _ = client.remove("none").await;
+                let _ = client.inspect().await;
+            }
+            all.remove("lock").await.unwrap();
+            for event in [
+                ["WARN", "hold taken by force", "name=\"lock\""],
+                ["INFO", "administrative call", "operation=\"clear\""],
+                [
+                    "DEBUG",
+                    "client inspected objects",
+                    "about=\"named\" name=\"lock\"",
+                ],
+                ["DEBUG", "client inspected objects", "about=\"all\""],
+                ["INFO", "client removed an object", "name=\"lock\""],
+            ] {
+                let who = ["key=\"k0\"", "host=\"127.0.0.1\"", "pid="];
+                log.wait_for(1, &[&event[..], &who].concat()).await;
+            }
+            // What was refused was not done.
+            for line in log
+                .text()
+                .lines()
+                .filter(|line| line.contains("key=\"k1\""))
+            {
+                assert!(line.contains("session begun"), "{line}");
+            }
+        });
     });
 }
 

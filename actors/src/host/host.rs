@@ -59,7 +59,7 @@ impl<P: Primitive> Host<P> {
             primitive: Some(primitive),
             openers: Openers::default(),
             deadlines: None,
-            watch: Watch::begin(P::KIND, operations.names(), shell.tallies()),
+            watch: Watch::begin(P::KIND, operations.listed(), shell.tallies()),
             operations,
             shell,
             object_stats: None,
@@ -218,7 +218,8 @@ impl<P: Primitive> Host<P> {
     fn serve(&mut self, now: Duration, call: &RawCall) -> Option<(CallId, Duration)> {
         let outbox = self.shell.outbox();
         outbox.begin(now, P::FORM, Some(P::KIND), None);
-        self.watch.called(call, |session| self.shell.peer(session));
+        self.watch
+            .called(call, |session| self.shell.client(session));
         let Some(primitive) = self.primitive.as_mut() else {
             outbox.call::<()>(call.id).fail(Fault::Gone);
             return None;

@@ -10,8 +10,9 @@
 //! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
 //! | `endings`, `freed` | the hang-ups of sessions with many objects; freed memory, sorted in small steps |
-//! | `tally`, `watch` | counters per kind, and events of one object |
+//! | `tally`, `watch`, `client` | counters per kind; events of one object, and who made a call |
 
+pub(crate) mod client;
 pub(crate) mod contended;
 pub(crate) mod deadlines;
 pub(crate) mod endings;
@@ -26,6 +27,7 @@ pub(crate) mod shell;
 pub(crate) mod tally;
 pub(crate) mod watch;
 
+pub use client::Client;
 pub use contended::ContendedObjects;
 pub use deadlines::Deadlines;
 pub use host::Host;

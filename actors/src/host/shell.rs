@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::{
     host::{
+        client::Client,
         contended::ContendedObjects,
         deadlines::Deadlines,
         endings::Endings,
@@ -70,6 +71,14 @@ pub trait ReplySink {
     /// Returns the process at the other end, if it is known.
     fn peer(&self) -> Option<Arc<Peer>> {
         None
+    }
+
+    /// Returns who the client is, for events.
+    fn client(&self) -> Client {
+        Client {
+            peer: self.peer().unwrap_or_default(),
+            ..Client::default()
+        }
     }
 }
 
@@ -272,6 +281,15 @@ impl Shell {
     #[must_use]
     pub fn peer(&self, session: SessionId) -> Option<Arc<Peer>> {
         self.sinks.borrow().get(&session)?.peer()
+    }
+
+    /// Returns who the client of a session is, as far as that is known.
+    pub(crate) fn client(&self, session: SessionId) -> Client {
+        let sinks = self.sinks.borrow();
+        sinks
+            .get(&session)
+            .map(|sink| sink.client())
+            .unwrap_or_default()
     }
 
     /// The bytes of the unanswered calls and the holds of a session. Calls that their objects have not served yet

@@ -50,15 +50,25 @@ pub struct Tally {
     pub waits: Waits,
     /// The number of the operation that takes a hold by force, if the kind has one.
     pub(crate) force: Option<u32>,
+    /// The numbers of that operation, and of others that are reserved for administrators.
+    pub(crate) administrative: Box<[u32]>,
 }
 
 /// The name of the operation that takes a hold by force, in every kind.
 const FORCE: &str = "force_unlock";
 
 impl Tally {
-    fn new(kind: &'static str, operations: impl Iterator<Item = &'static str>) -> Self {
-        let calls: Vec<_> = operations.map(|name| (name, Count::default())).collect();
-        let force = calls.iter().position(|(name, _)| *name == FORCE);
+    fn new(kind: &'static str, operations: impl Iterator<Item = (&'static str, bool)>) -> Self {
+        let (mut calls, mut force, mut administrative) = (Vec::new(), None, Vec::new());
+        for ((name, is_administrative), number) in operations.zip(0..) {
+            calls.push((name, Count::default()));
+            if name == FORCE {
+                force = Some(number);
+            }
+            if is_administrative || name == FORCE {
+                administrative.push(number);
+            }
+        }
         Self {
             kind,
             calls,
@@ -76,7 +86,8 @@ impl Tally {
             revoked: Count::default(),
             retried: Count::default(),
             waits: Waits::default(),
-            force: force.and_then(|number| u32::try_from(number).ok()),
+            force,
+            administrative: administrative.into(),
         }
     }
 
@@ -194,11 +205,12 @@ pub struct Tallies {
 }
 
 impl Tallies {
-    /// Returns the counters of a kind, created with its first object.
+    /// Returns the counters of a kind, created with its first object. The operations are reserved for administrators
+    /// or not.
     pub(crate) fn of(
         &self,
         kind: &'static str,
-        operations: impl Iterator<Item = &'static str>,
+        operations: impl Iterator<Item = (&'static str, bool)>,
     ) -> Rc<Tally> {
         let mut kinds = self.kinds.borrow_mut();
         if let Some(tally) = kinds.iter().find(|tally| tally.kind == kind) {
@@ -285,11 +297,16 @@ mod tests {
     #[test]
     fn kind_has_one_tally_with_the_names_of_its_operations() {
         let tallies = Tallies::default();
-        let first = tallies.of("lock", ["acquire", FORCE].into_iter());
+        let operations = [("acquire", false), (FORCE, false), ("clear", true)];
+        let first = tallies.of("lock", operations.into_iter());
         let second = tallies.of("lock", [].into_iter());
         assert!(Rc::ptr_eq(&first, &second));
-        assert_eq!(first.force, Some(1));
-        assert_eq!(tallies.of("event", ["set"].into_iter()).force, None);
+        assert_eq!(
+            (first.force, &*first.administrative),
+            (Some(1), &[1, 2][..])
+        );
+        let event = tallies.of("event", [("set", false)].into_iter());
+        assert_eq!((event.force, &*event.administrative), (None, &[][..]));
         let mut kinds = Vec::new();
         tallies.each(|tally| kinds.push(tally.kind));
         assert_eq!(kinds, ["lock", "event"]);

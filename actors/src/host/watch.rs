@@ -5,13 +5,14 @@
 //!
 //! Invariant: without a subscriber an event costs one read of a global, and formats nothing.
 
-use std::{borrow::Cow, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, rc::Rc, time::Duration};
 
-use lockkeeper_protocol::{CallId, Fault, FaultClass, ObjectName, Peer, Refusal, SessionId, codec};
+use lockkeeper_protocol::{CallId, Fault, FaultClass, ObjectName, Refusal, SessionId, codec};
 use serde::de::IgnoredAny;
 
 use crate::{
     host::{
+        client::Client,
         input::RawCall,
         tally::{Tallies, Tally},
     },
@@ -39,7 +40,7 @@ impl Watch {
     /// Creates the record of a new object of a kind.
     pub(crate) fn begin(
         kind: &'static str,
-        operations: impl Iterator<Item = &'static str>,
+        operations: impl Iterator<Item = (&'static str, bool)>,
         tallies: &Tallies,
     ) -> Self {
         let tally = tallies.of(kind, operations);
@@ -71,11 +72,7 @@ impl Watch {
     }
 
     /// A call came and is served now.
-    pub(crate) fn called(
-        &self,
-        call: &RawCall,
-        peer_of: impl FnOnce(SessionId) -> Option<Arc<Peer>>,
-    ) {
+    pub(crate) fn called(&self, call: &RawCall, client_of: impl FnOnce(SessionId) -> Client) {
         let tally = &*self.tally;
         let number = usize::try_from(call.operation).unwrap_or(usize::MAX);
         let operation = tally.calls.get(number);
@@ -94,22 +91,46 @@ impl Watch {
             operation = operation.map_or("unknown", |(name, _)| *name),
             "call came"
         );
-        if Some(call.operation) == tally.force {
-            self.forced(call.id, &peer_of(call.id.session()).unwrap_or_default());
+        if tally.administrative.contains(&call.operation) {
+            self.administered(call, &client_of(call.id.session()));
         }
     }
 
+    /// A client that may administer has made a call that others may not make.
     #[cold]
-    fn forced(&self, by: CallId, peer: &Peer) {
-        tracing::warn!(
+    fn administered(&self, call: &RawCall, Client { peer, uid, key }: &Client) {
+        let session = call.id.session().number();
+        if Some(call.operation) == self.tally.force {
+            tracing::warn!(
+                target: OBJECT,
+                kind = self.tally.kind,
+                name = &*self.name(),
+                session,
+                uid,
+                key,
+                pid = peer.pid,
+                host = peer.host,
+                program = peer.program,
+                label = peer.label,
+                "hold taken by force"
+            );
+            return;
+        }
+        let number = usize::try_from(call.operation).ok();
+        let operation = number.and_then(|number| self.tally.calls.get(number));
+        tracing::info!(
             target: OBJECT,
             kind = self.tally.kind,
             name = &*self.name(),
-            session = by.session().number(),
+            operation = operation.map_or("unknown", |(name, _)| *name),
+            session,
+            uid,
+            key,
             pid = peer.pid,
+            host = peer.host,
             program = peer.program,
             label = peer.label,
-            "hold taken by force"
+            "administrative call"
         );
     }
 

@@ -140,6 +140,12 @@ impl<P> Operations<P> {
         numbered.filter_map(|(number, entry)| entry.is_administrative.then_some(number))
     }
 
+    /// Returns each name, and whether the operation is reserved for administrators.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = (&'static str, bool)> + '_ {
+        let entries = self.0.iter();
+        entries.map(|entry| (entry.name, entry.is_administrative))
+    }
+
     /// Decodes the arguments and lets the primitive serve the call. An error in the arguments is answered
     /// with a fault.
     pub(crate) fn serve(

@@ -8,9 +8,11 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     rc::Rc,
+    sync::Arc,
 };
 
-use lockkeeper_protocol::SessionId;
+use lockkeeper_actors::Client;
+use lockkeeper_protocol::{Peer, SessionId};
 
 use crate::{access::Principal, peer_rights::PeerRights};
 
@@ -115,6 +117,15 @@ impl Admitted {
             self.stage.set(Stage::Begun);
         }
         begun
+    }
+
+    /// The client as events tell it, with the process that it says to be.
+    pub(super) fn as_told(&self, peer: Option<Arc<Peer>>) -> Client {
+        Client {
+            peer: peer.unwrap_or_default(),
+            uid: self.principal.uid(),
+            key: self.principal.key().map(str::to_owned),
+        }
     }
 
     /// Counts the client no more.

@@ -11,7 +11,7 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    access::Right,
+    access::{Principal, Right},
     server::{
         deadlock::find::find,
         inspection::Inspector,
@@ -74,7 +74,7 @@ impl Control<'_> {
                 let removed = self.context.supervisor.send(remove).await;
                 match removed.unwrap_or(Err(Fault::ShuttingDown)) {
                     Ok(()) => {
-                        session::removed(self.session, self.peer, &name);
+                        session::removed(self.session, self.peer, self.principal(), &name);
                         self.outgoing.put(&Response::Reply {
                             seq,
                             body: BlobRef(NIL),
@@ -84,6 +84,7 @@ impl Control<'_> {
                 }
             }
             ControlRequest::Inspect(seq, question) => {
+                session::inspected(self.session, self.peer, self.principal(), &question);
                 // An object is listed as contended only after it has handled what this session sent to it.
                 let_others_run().await;
                 match self.answer(question).await {
@@ -94,9 +95,13 @@ impl Control<'_> {
         }
     }
 
+    fn principal(&self) -> &Principal {
+        &self.outgoing.client.principal
+    }
+
     /// Refuses administration to a client that may not administer.
     fn check_right(&self, request: &ControlRequest) -> Result<(), (u64, Fault)> {
-        let principal = &self.outgoing.client.principal;
+        let principal = self.principal();
         let (seq, checked) = match request {
             ControlRequest::Open(..) => return Ok(()),
             ControlRequest::Remove(seq, Remove { name, .. }) => {
@@ -133,7 +138,7 @@ impl Control<'_> {
             Question::All(above) => inspector.all(above).await?,
             Question::Contended(above) => inspector.contended(above).await?,
             Question::Named(name) => inspector.named(name).await?,
-            Question::Deadlocks if self.outgoing.client.principal.prefix().is_some() => {
+            Question::Deadlocks if self.principal().prefix().is_some() => {
                 return Err(self
                     .outgoing
                     .client
@@ -182,7 +187,7 @@ impl Control<'_> {
                 number
             }
         };
-        match self.outgoing.client.principal.right() {
+        match self.principal().right() {
             Right::Administer => {}
             Right::Use => self.objects.guard(
                 number,

@@ -15,7 +15,7 @@ use std::{
 };
 
 use lockkeeper_actors::{
-    Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply, keep_reply,
+    Client, Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply, keep_reply,
 };
 use lockkeeper_protocol::{
     Fault, Peer,
@@ -468,6 +468,10 @@ impl ReplySink for Outgoing {
 
     fn peer(&self) -> Option<Arc<Peer>> {
         self.peer.borrow().clone()
+    }
+
+    fn client(&self) -> Client {
+        self.client.as_told(self.peer())
     }
 }
 
