@@ -13,7 +13,7 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    access::Right,
+    access::{Principal, Right},
     server::{
         session::{
             context::End,
@@ -240,7 +240,7 @@ impl Session {
     /// Refuses an operation that is forbidden to the client.
     #[inline]
     pub(super) fn check_right(&self, object: u32, operation: u32) -> Result<(), Fault> {
-        match self.principal().right() {
+        match self.right {
             Right::Administer => Ok(()),
             Right::Use => self.check_use(object, operation),
         }
@@ -252,6 +252,11 @@ impl Session {
             Some(what) => Err(self.principal().not_administrative(&what)),
             None => Ok(()),
         }
+    }
+
+    /// Who the client is, and what it may do.
+    fn principal(&self) -> &Principal {
+        &self.outgoing.client.principal
     }
 
     /// The refusal of a call that would be one too many.

@@ -21,7 +21,7 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    access::Principal,
+    access::Right,
     server::session::{
         context::{Context, End, let_others_run},
         control::{Control, ControlRequest, NIL},
@@ -45,6 +45,8 @@ const MOST_GONE: usize = 512;
 pub(super) struct Session {
     pub(super) id: SessionId,
     pub(super) peer: Arc<Peer>,
+    /// The right of the principal, which each call needs.
+    pub(super) right: Right,
     pub(super) stream: Arc<dyn Stream>,
     /// The stream, attached to this runtime.
     pub(super) attached: Rc<dyn AttachedStream>,
@@ -90,6 +92,7 @@ impl Session {
         Self {
             id,
             peer,
+            right: outgoing.client.principal.right(),
             stream,
             attached,
             outgoing,
@@ -105,12 +108,6 @@ impl Session {
             last_bytes: None,
             lease,
         }
-    }
-
-    /// Who the client is, and what it may do.
-    #[inline]
-    pub(super) fn principal(&self) -> &Principal {
-        &self.outgoing.client.principal
     }
 
     /// Serves the client until it ends or breaks a rule of the protocol.

@@ -8,13 +8,16 @@ use lockkeeper_protocol::{
     Fault, Page, Proof, Question, Refusal,
     codec::BlobRef,
     frame::Request,
-    operations::{Acquire, ForceUnlock, ForceUnlockKey, Release, ReleaseBy, SemaphoreSpec},
+    operations::{
+        Acquire, ForceUnlock, ForceUnlockKey, GetLockStatus, Release, ReleaseBy, SemaphoreSpec,
+    },
 };
 
 use crate::{
     limits::Limits,
     peer_rights::PeerRights,
     server::session::tests::{Client, Heard, House, KIND, SPEC, encoded, number_of, operation},
+    tests::raw::patiently,
 };
 
 impl House {
@@ -322,4 +325,24 @@ async fn sessions_of_a_key_are_limited_and_others_are_not() {
     first.close().await;
     house.welcome_with(rights()).await.close().await;
     assert!(second.is_served().await);
+}
+
+#[actix_rt::test]
+async fn session_that_has_ended_counts_no_more_while_its_last_words_wait() {
+    let house = House::new(Limits::default());
+    let mut client = house.welcome_with(PeerRights::new("k").sessions(1)).await;
+    let lock = client.open_lock("jobs").await;
+    let (number, arguments) = operation(&GetLockStatus);
+    // The answers fill the socket, and the client reads none.
+    for _ in 0..20_000 {
+        client.send(lock, number, None, &arguments).await;
+    }
+    client.raw.send(&super::hello(1)).await;
+    patiently(async {
+        while !house.context.counts.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(!client.session.is_finished(), "it waits for its client");
 }
