@@ -2,13 +2,13 @@
 //!
 //! It has neither authentication nor encryption, so every client that reaches the port is trusted. This
 //! is why lockkeeper has no such transport. An address is `tcp:HOST:PORT`, and shard k uses port PORT +
-//! k.
+//! k. Clients that come by the address 127.0.0.2 are guests with fewer rights.
 
 use std::{
     cell::Cell,
     io::{self, Read, Write},
     net::{
-        Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
+        IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener as StdListener, TcpStream as StdStream,
         ToSocketAddrs,
     },
     sync::Arc,
@@ -20,7 +20,8 @@ use std::{
 use futures::StreamExt;
 use lockkeeper::{
     Address, CallError, Lock, Manager, Pool, StartError, Task, block_on,
-    builders::Program,
+    builders::{PeerRights, Program},
+    errors::Fault,
     transport::{Acceptor, AttachedStream, Listener, Stream, Transport},
 };
 use lockkeeper_test_support::{Role, Roles, report, until};
@@ -32,6 +33,9 @@ use tokio::{
 };
 
 use crate::run;
+
+/// The address of this machine by which guests come.
+const GUESTS: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// Streams over TCP.
 #[derive(Debug)]
@@ -113,6 +117,12 @@ impl Stream for Socket {
 
     fn is_trusted(&self) -> bool {
         true
+    }
+
+    fn peer_rights(&self) -> Option<PeerRights> {
+        let own = self.0.local_addr().ok()?;
+        let guest = || PeerRights::new("guest").without_administration();
+        (own.ip() == GUESTS).then(|| guest().within("guest/"))
     }
 }
 
@@ -264,6 +274,30 @@ fn manager_serves_its_process_over_it() {
         assert!(matches!(shown, CallError::Disconnected { .. }), "{shown:?}");
         let gone = Manager::connect(address).await.map(drop);
         assert!(matches!(gone, Err(CallError::NoManager { .. })), "{gone:?}");
+    });
+}
+
+#[test]
+fn clients_have_the_rights_that_their_stream_reports() {
+    run(async {
+        let port = free_ports(1);
+        let [all, near, guests] =
+            ["0.0.0.0", "127.0.0.1", "127.0.0.2"].map(|host| format!("tcp:{host}:{port}"));
+        let _manager = Manager::builder().address(all).start().await.unwrap();
+        let near = Manager::connect(near).await.unwrap();
+        let guest = Manager::connect(guests).await.unwrap();
+        near.named("jobs").lock().await.unwrap();
+        guest.named("guest/jobs").lock().await.unwrap();
+        for refused in [
+            guest.named("jobs").lock().await.map(drop),
+            guest.inspect().await.map(drop),
+        ] {
+            assert!(
+                matches!(refused, Err(CallError::Fault(Fault::NotAllowed(_)))),
+                "{refused:?}"
+            );
+        }
+        assert_eq!(near.inspect().await.unwrap().objects.len(), 2);
     });
 }
 
