@@ -18,8 +18,7 @@
 use std::{collections::BTreeMap, error::Error, process, time::Duration};
 
 use lockkeeper::{
-    CallError, GetError, Manager, Pool, Queue, Task, TaskError, Value,
-    errors::{Refusal, TaskFault},
+    CallError, Manager, Pool, Queue, Task, TaskError, Value, errors::TaskFault,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -56,7 +55,7 @@ impl Task for Copyist {
         loop {
             let letter = match self.letters.get().await {
                 Ok(letter) => letter,
-                Err(GetError::Call(CallError::Refused(Refusal::Closed, _))) => return Ok(()),
+                Err(error) if error.is_closed() => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
             if *letter == FATAL && letter.attempts() == 1 {

@@ -99,7 +99,8 @@ impl<P: HasStatus> Proxy<P> {
 
 impl<P: Ticketed + Serve<Release>> Proxy<P> {
     /// Releases the hold of the ticket, from any process. Python: `lock.release()` by another process
-    /// than the one that acquired. Only locks and conditions have tickets.
+    /// than the one that acquired. Locks, reentrant locks, conditions, keyed locks and keyed semaphores have tickets;
+    /// readers-writer locks and semaphores do not.
     ///
     /// # Errors
     ///
