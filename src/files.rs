@@ -208,7 +208,7 @@ pub(crate) fn keep_folder(path: &Path) -> io::Result<FileId> {
         "chmod go-w it, or use another path"
     } else {
         return match parent.and_then(|parent| parent.sync_all()) {
-            // The folder was created by somebody who may list its parent, in which this user cannot.
+            // A user who may list the parent has created the folder; this user may not list it.
             Err(error) if is_new || error.kind() != io::ErrorKind::PermissionDenied => {
                 Err(explain(above, &error))
             }

@@ -62,7 +62,7 @@ impl Connection {
 
     /// Tells the manager that this process has given up what it held, if the session has a lease, so that others need
     /// not wait for its end.
-    pub(super) fn say_goodbye(&self, session: &mut Session) {
+    pub(super) fn send_goodbye(&self, session: &mut Session) {
         if self.lease.is_some()
             && let Ok(stream) = self.stream()
         {

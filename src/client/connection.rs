@@ -326,7 +326,7 @@ impl Connection {
             replaced,
         } = shared.session.take_news();
         if ended.is_some() {
-            self.say_goodbye(&mut shared.session);
+            self.send_goodbye(&mut shared.session);
         }
         drop(shared);
         drop(replaced);
@@ -376,7 +376,7 @@ impl Drop for Connection {
         let has_ended = session.ended.is_some();
         if !has_ended {
             client::parted(&self.address, self.session);
-            self.say_goodbye(session);
+            self.send_goodbye(session);
         }
         let rest = session.take_unsent();
         if rest.is_empty() || has_ended {

@@ -1,4 +1,4 @@
-//! `Lease`: how long a client may believe in what it holds over a network.
+//! `Lease`: how long what a client holds over a network stays valid without an answer of the manager.
 //!
 //! The client renews the lease with a frame every fifth of its length. It gives up what it holds once four fifths
 //! have passed since it *sent* the last frame that was answered, before the manager gives it away: the manager

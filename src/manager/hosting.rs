@@ -79,7 +79,7 @@ pub(super) struct Inside {
 
 impl Inside {
     /// Returns how long the manager has to wait before [`Self::bind`]: clients of a predecessor that did not end
-    /// cleanly may still believe that they hold something.
+    /// cleanly may be unaware of its end.
     pub(super) fn silence(&self) -> Duration {
         self.state
             .as_ref()
@@ -100,8 +100,8 @@ impl Inside {
         if let Some(lease) = lease {
             let Some(state) = &self.state else {
                 return Err(StartError::Unusable(format!(
-                    "{address} is one of a network, where clients that are cut off believe that they hold something \
-                     for a while, also after a restart of the manager: give it a state_folder, which records that"
+                    "{address} is one of a network, where leases of clients that are cut off stay valid for a while, \
+                     also after a restart of the manager: give it a state_folder, which records the leases"
                 )));
             };
             state.promise(lease.length)?;

@@ -30,7 +30,7 @@ pub(super) struct Network {
 ///
 /// # Errors
 ///
-/// Returns an error for an address that needs no key: the user would believe that there is one.
+/// Returns an error for an address that needs no key: it would not be checked.
 pub(super) fn choose_key(address: &Address, file: Option<PathBuf>) -> Result<(), CallError> {
     let Some(file) = file else {
         return Ok(());

@@ -104,10 +104,11 @@ impl PoolBuilder {
 
     /// Sets how many bytes of arguments and outcomes the pool keeps: 1 GiB by default, and at least 128 KiB.
     /// Half of it is for the arguments of single tasks ([`Pool::apply`], [`Pool::spawn`]), of which those below
-    /// 64 KiB do not count. A quarter is for the arguments of streams, and a quarter for their outcomes. Tasks beyond the limit of arguments wait in the submitter, in order. A task that exceeds a whole half
-    /// fails with [`Fault::Limit`](crate::errors::Fault::Limit). While the outcomes of a stream reach its part,
-    /// which is half of what other streams have left, workers begin no further task of it. After
-    /// [`Pool::close`] all submitted tasks run, and their outcomes are kept regardless of the limit.
+    /// 64 KiB do not count. A quarter is for the arguments of streams, and a quarter for their outcomes.
+    /// Tasks beyond the limit of arguments wait in the submitter, in order. A task that exceeds a whole half fails
+    /// with [`Fault::Limit`](crate::errors::Fault::Limit). While the outcomes of a stream reach its part, which is
+    /// half of what other streams have left, workers begin no further task of it. After [`Pool::close`] all
+    /// submitted tasks run, and their outcomes are kept regardless of the limit.
     #[must_use]
     pub const fn stored_bytes(mut self, bytes: usize) -> Self {
         self.stored_bytes = bytes;
@@ -200,13 +201,13 @@ impl PoolBuilder {
             workers: self.workers,
         };
         let started = pool.supervisor()?.send(start).await;
-        started.map_err(|_| StartError::System(CREW_ENDED.to_owned()))??;
+        started.map_err(|_| StartError::System(THREAD_ENDED.to_owned()))??;
         Ok(pool)
     }
 }
 
 /// The error if the supervisor has ended.
-pub(super) const CREW_ENDED: &str = "the pool's thread has ended";
+pub(super) const THREAD_ENDED: &str = "the pool's thread has ended";
 
 impl Pool {
     /// Starts a pool of `workers` worker processes, and waits until they are ready.
@@ -370,7 +371,7 @@ impl Pool {
         let joined = self.entry.here(joined).await?;
         joined.map_err(|_| CallError::Disconnected {
             address: self.entry.queue.token().address.clone(),
-            why: CREW_ENDED.to_owned(),
+            why: THREAD_ENDED.to_owned(),
         })
     }
 

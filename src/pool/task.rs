@@ -107,7 +107,7 @@ impl<T: BlockingTask> Task for Blocking<T> {
             if let Some(joined) = within(CHECK_INTERVAL, &mut work).await {
                 break joined;
             }
-            // The thread tells nobody that it ended by a raw system call.
+            // No signal reports that the thread ended by a raw system call.
             let is_over = thread.get().is_some_and(|thread| has_ended(*thread));
             if is_over && !work.is_finished() {
                 panic!(
@@ -170,7 +170,7 @@ mod tests {
 
     impl<'de> Deserialize<'de> for Riddle {
         fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
-            panic!("nobody can read it")
+            panic!("the payload is unreadable")
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
         } = *undecoded;
         assert_eq!(task, "riddle");
         assert_eq!([sent, wanted], [type_name::<Riddle>(); 2]);
-        assert_eq!(why, "its code panicked: nobody can read it");
+        assert_eq!(why, "its code panicked: the payload is unreadable");
     }
 
     #[test]

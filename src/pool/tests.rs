@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::{
     error::CallError,
     pool::{
-        pool::{CREW_ENDED, Pool},
+        pool::{Pool, THREAD_ENDED},
         supervisor::KillIdle,
     },
     process::within::within,
@@ -31,7 +31,7 @@ fn pool_whose_thread_has_ended_is_disconnected_from_its_address() {
     thread.join().unwrap();
     let gone = CallError::Disconnected {
         address: pool.entry.queue.token().address.clone(),
-        why: CREW_ENDED.to_owned(),
+        why: THREAD_ENDED.to_owned(),
     };
     assert_eq!(block_on(pool.emptied()), Err(gone));
 }

@@ -60,7 +60,7 @@ const KILL_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) const MOST_SIGNALLED: u32 = 8;
 
 /// The time limit for reading the last reports of a child that has ended.
-const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
+const LAST_REPORTS_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The way in which children of this program are started.
 #[derive(Debug, PartialEq, Eq)]
@@ -278,7 +278,7 @@ impl Child {
             biased;
             report = self.reports.next() => report,
             _ = self.process.wait() => {
-                let last = within(LAST_WORDS_PATIENCE, self.reports.next());
+                let last = within(LAST_REPORTS_PATIENCE, self.reports.next());
                 last.await.unwrap_or(Ok(None))
             }
             () = first_thread => {
@@ -342,14 +342,14 @@ impl Child {
 
     /// Makes an `Ending` from an exit status and the child's reports.
     async fn ending(&mut self, status: io::Result<ExitStatus>) -> Ending {
-        let last_words = async {
+        let last_reports = async {
             while let Ok(Some(report)) = self.reports.next().await {
                 self.is_done |= matches!(report, Report::Done);
             }
         };
         // All reports have arrived already. Only the end of file may be missing, if another process
         // holds the stream open.
-        let _ = within(LAST_WORDS_PATIENCE, last_words).await;
+        let _ = within(LAST_REPORTS_PATIENCE, last_reports).await;
         let is_well = status.as_ref().is_ok_and(ExitStatus::success);
         let exit = status.as_ref().ok().copied();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());

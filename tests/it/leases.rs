@@ -143,7 +143,7 @@ fn next_session_of_a_client_ends_the_former_one_at_once() {
 }
 
 #[test]
-fn client_that_says_goodbye_frees_at_once_what_it_holds() {
+fn client_that_sends_goodbye_frees_at_once_what_it_holds() {
     run(async {
         let scene = Scene::with(LONG).await;
         // A ticket keeps no connection.
@@ -212,7 +212,7 @@ fn manager_after_one_that_was_killed_grants_nothing_for_the_longest_lease() {
 }
 
 #[test]
-fn end_of_a_manager_whose_client_may_believe_that_it_holds_something_is_not_clean() {
+fn end_of_a_manager_whose_client_may_be_unaware_of_it_is_not_clean() {
     run(async {
         let scene = Scene::with(SHORT).await;
         let guard = scene.far_lock.acquire().await.unwrap();

@@ -43,11 +43,11 @@ fn client_with_another_key_is_told_so() {
         for (keys, why) in [
             (
                 format!("{name} {reversed}"),
-                "is another than that of the manager",
+                "differs from that of the manager",
             ),
             (
                 format!("{name} {digits}01"),
-                "is another than that of the manager",
+                "differs from that of the manager",
             ),
             (format!("other {digits}"), "no key of the name \"other\""),
             (

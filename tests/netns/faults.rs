@@ -173,7 +173,7 @@ fn all_bytes_are_delayed() {
     });
 }
 
-/// A client that counted its lease from when an answer came would believe in it for too long.
+/// A client that counted its lease from when an answer came would consider it valid for too long.
 #[test]
 fn answers_are_late_when_nothing_arrives_at_the_manager_any_more() {
     play(Route::Delayed, async |scene| {

@@ -22,7 +22,8 @@ pub type Nonce = [u8; 32];
 /// Why a handshake failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandshakeError {
-    /// The manager refused the client, and says why. The manager has proved nothing, so the text may be anybody's.
+    /// The manager refused the client, and says why. The manager has proved nothing, so the text may
+    /// come from a third party.
     Refused(String),
     /// The other side speaks another version of the handshake.
     Version(u32),

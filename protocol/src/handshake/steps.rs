@@ -97,7 +97,7 @@ impl ClientProved {
     ///
     /// # Errors
     ///
-    /// Returns an error when the manager refuses the client, or has not the key.
+    /// Returns an error when the manager refuses the client, or does not have the key.
     pub fn accepted(self, message: &[u8]) -> Result<ConnectionSecret, HandshakeError> {
         let proof = answer(message, ACCEPTED)?;
         let Self {
@@ -234,7 +234,7 @@ impl ManagerChallenged {
     ///
     /// # Errors
     ///
-    /// Returns an error when the client has not the key.
+    /// Returns an error when the client does not have the key.
     pub fn proved(self, message: &[u8]) -> Result<(Vec<u8>, ConnectionSecret), HandshakeError> {
         let proof = short(message, AUTH)?;
         let Self {

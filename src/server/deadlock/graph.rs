@@ -84,7 +84,7 @@ pub(super) fn circles<C: Copy + Ord>(parts: &[Part<C>]) -> Vec<Circle<C>> {
             })
             .collect(),
     };
-    search.knots().into_iter().map(members).collect()
+    search.groups().into_iter().map(members).collect()
 }
 
 impl<'a, C: Copy + Ord> Search<'a, C> {
@@ -183,7 +183,7 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
     }
 
     /// The groups of blocked callers whose members wait only for members of the same group.
-    fn knots(&self) -> Vec<Vec<Index>> {
+    fn groups(&self) -> Vec<Vec<Index>> {
         let mut graph = DiGraph::<Index, ()>::new();
         let mut nodes: Vec<Option<NodeIndex>> = vec![None; self.callers.len()];
         for (caller, node) in nodes.iter_mut().enumerate() {

@@ -108,7 +108,7 @@ impl Gate {
             let place = match self.places.take(host) {
                 Ok(place) => place,
                 Err(refused) => {
-                    // Anybody can cause this, so not each one is an event.
+                    // Any host can cause this, so not each one is an event.
                     if refused.is_power_of_two() {
                         let why = format!(
                             "{MOST_OF_ONE} connections of its machine have not proved a key yet, \

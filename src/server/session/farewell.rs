@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The time that a client has to read its last answers and the reason for the end.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Sends the reason for the end of a session to its client, if the client still reads.
 pub(super) struct Farewell<'a> {
@@ -52,7 +52,7 @@ impl Drop for Farewell<'_> {
 /// room.
 pub(super) async fn say_bye(outgoing: &Outgoing, stream: &dyn AttachedStream, reason: String) {
     outgoing.put(&Response::Bye { reason });
-    let mut time_is_up = pin!(time::sleep(LAST_WORDS));
+    let mut time_is_up = pin!(time::sleep(READ_PATIENCE));
     future::poll_fn(|task| {
         if outgoing.poll_flush(task, stream).is_ready()
             || outgoing.keeps_others_waiting()

@@ -1,6 +1,6 @@
 //! The leases of sessions over a network: for how long a client may be silent, and detached sessions.
 //!
-//! The end of a stream over a network does not prove that the client knows of it. So the session keeps what it
+//! The end of a stream over a network does not prove that the client has noticed it. So the session keeps what it
 //! holds until the lease has passed since the last bytes of the client; the client has given up by then, because
 //! its own lease is shorter. A client that connects anew names its former session, which then ends at once.
 //!

@@ -72,7 +72,8 @@ impl Leased {
         self.until(|sessions| !sessions.contains_key(&id)).await;
     }
 
-    /// Ends all sessions with the manager, and waits until each client knows of it or its session has given up.
+    /// Ends all sessions with the manager, and waits until each client has confirmed the end or its session has
+    /// given up.
     pub(crate) async fn end_all(&self) {
         for session in self.sessions.borrow().values() {
             session.request(By::Manager);

@@ -1,4 +1,4 @@
-//! What happens when a session with a lease ends, and its client may not know of it.
+//! What happens when a session with a lease ends, and its client may be unaware of it.
 //!
 //! A client that is told of the end answers `Goodbye` once it has given up what it held. Otherwise its holds last as
 //! long as the lease.
@@ -20,13 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_millis(500);
 
 impl Session {
-    /// Returns whether the session has a lease, and its client may not know of the end.
+    /// Returns whether the session has a lease, and its client may be unaware of the end.
     pub(super) fn outlasts(&self, end: &End) -> bool {
         self.lease.as_ref().is_some_and(|lease| lease.outlasts(end))
     }
 
     /// Tells the client of the end if it can be told, and waits for its `Goodbye` or for the end of the lease, except
-    /// if the manager ends. Returns whether the client knows of the end then.
+    /// if the manager ends. Returns whether the client has confirmed the end.
     pub(super) async fn outlast(&mut self, end: &End, inbox: &mut Inbox) -> bool {
         let reason = match end {
             End::WithManager => Some(self.context.why_it_ends()),
@@ -35,7 +35,7 @@ impl Session {
         if let Some(reason) = reason {
             self.outgoing.drop_later();
             say_bye(&self.outgoing, &*self.attached, reason).await;
-            if self.hears_goodbye(inbox).await {
+            if self.receives_goodbye(inbox).await {
                 return true;
             }
             self.stream.shutdown();
@@ -52,8 +52,8 @@ impl Session {
         !matches!(end, End::WithManager)
     }
 
-    /// Reads on until the client says goodbye. Nothing else that it says counts.
-    async fn hears_goodbye(&self, inbox: &mut Inbox) -> bool {
+    /// Reads on until the client sends a `Goodbye`. All other frames are ignored.
+    async fn receives_goodbye(&self, inbox: &mut Inbox) -> bool {
         let beat = self.lease.as_ref().map(|lease| lease.length() / 5);
         let patience = PATIENCE.min(beat.unwrap_or_default() + ANSWER);
         let hear = async {

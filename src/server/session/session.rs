@@ -380,7 +380,7 @@ impl Session {
             // The client reads nothing of what is not written yet.
             End::Left => self.outgoing.break_off(),
             End::LeftUnread => self.outgoing.last.lose(),
-            // The client still reads, or has no use for answers.
+            // The client still reads, or has given up its calls.
             End::Offence(_) | End::Lapsed(_) | End::Goodbye | End::Replaced | End::WithManager => {}
         }
     }

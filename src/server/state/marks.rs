@@ -18,7 +18,7 @@ pub(super) const LEASE: &str = "lease";
 pub(crate) enum PreviousEnd {
     /// There was no manager.
     Absent,
-    /// It ended all sessions, so no client believes that it holds something.
+    /// It ended all sessions, so no client has a valid lease.
     Clean,
     /// It was killed, or could not write that it ended.
     Unclean,

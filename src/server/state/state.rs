@@ -183,7 +183,7 @@ impl State {
         silence
     }
 
-    /// How long this manager has to grant nothing, because clients of the previous one may not know of its end.
+    /// How long this manager has to grant nothing, because clients of the previous one may be unaware of its end.
     fn silence(&self) -> Duration {
         match self.previous_end {
             PreviousEnd::Unclean => self.longest_lease,

@@ -30,12 +30,12 @@ use crate::{
         register::register,
         stream::{AttachedStream, Stream},
         tls::{
+            failure::{NOT_OURS, of_client},
             identity::Identity,
             resumable::{AtLoss, Resumable},
             sent::KeptBudget,
             socket::{Deadline, accept, bind, resolve},
             stream::TlsStream,
-            trouble::{NOT_OURS, of_client},
         },
     },
 };
@@ -44,7 +44,7 @@ use crate::{
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The time that a client which is refused has to read the reason.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bound endpoint that accepts no client yet.
 #[derive(Debug)]
@@ -204,7 +204,7 @@ impl Authenticated {
             (None, None) => "its session has ended".to_owned(),
         };
         // The client may have left.
-        let _ = tokio::time::timeout(LAST_WORDS, say(&*attached, &reason)).await;
+        let _ = tokio::time::timeout(REFUSAL_PATIENCE, refuse(&*attached, &reason)).await;
         Err(reason)
     }
 }
@@ -241,7 +241,7 @@ impl Caller {
             Err(Refusal::Silent(why)) => Err(why),
             Err(Refusal::Told(reason)) => {
                 // The client may have left.
-                let _ = tokio::time::timeout(LAST_WORDS, say(&*attached, &reason)).await;
+                let _ = tokio::time::timeout(REFUSAL_PATIENCE, refuse(&*attached, &reason)).await;
                 Err(reason)
             }
         }
@@ -353,9 +353,9 @@ async fn send(attached: &dyn AttachedStream, message: &[u8]) -> Result<(), Refus
     Ok(())
 }
 
-/// Tells a client why it is refused, and waits until it has left: a socket that is closed with unread bytes would
-/// take the reason back.
-async fn say(attached: &dyn AttachedStream, reason: &str) -> Result<(), Refusal> {
+/// Tells a client why it is refused, and waits until it has left: if a socket is closed with unread bytes, the system
+/// discards what was sent.
+async fn refuse(attached: &dyn AttachedStream, reason: &str) -> Result<(), Refusal> {
     let mut bye = Vec::new();
     let reason = reason.to_owned();
     let encoded = Response::Bye { reason }.encode_into(&mut bye, MOST_HANDSHAKE_BYTES);

@@ -23,12 +23,12 @@ use crate::{
         listener::Listener,
         stream::Stream,
         tls::{
+            failure::{of_manager, of_tls},
             identity::begin_client,
             resumable::{AtLoss, Resumable},
             sent::KeptBudget,
             socket::{Deadline, connect_to, wait},
             stream::TlsStream,
-            trouble::{of_manager, of_tls},
         },
         transport::Transport,
     },

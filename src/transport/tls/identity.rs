@@ -1,6 +1,6 @@
 //! `Identity`: the key pair of a manager with a certificate that it has signed itself, and the settings of TLS.
 //!
-//! Nobody vouches for the certificate: the handshake after TLS (`protocol::handshake`) proves that the manager of
+//! No authority has signed the certificate: the handshake after TLS (`protocol::handshake`) proves that the manager of
 //! this certificate has the shared key. Invariant: no session of TLS is resumed, because a resumed one has no
 //! certificate that could be checked.
 
@@ -206,7 +206,7 @@ impl fmt::Display for OtherFingerprint {
         write!(
             f,
             "its public key has the fingerprint {got}, and the address has {expected}: if the manager has got a new \
-             state folder, use its new address, else somebody is in between"
+             state folder, use its new address, else a third party intercepts the connection"
         )
     }
 }

@@ -8,19 +8,19 @@
 //! | `socket` | TCP sockets with their options |
 //! | `identity` | the certificate of a manager, and the settings of TLS for both sides |
 //! | `stream` | TLS over a socket, as a `Stream` |
-//! | `trouble` | what went wrong, in words |
+//! | `failure` | the texts of its errors |
 //! | `resumable`, `sent` | a stream that outlives the connections below it |
 //! | `connect` | the client's side: connects, and proves its key |
 //! | `accept` | the manager's side: accepts, and checks the key |
 
 pub(crate) mod accept;
 pub(crate) mod connect;
+mod failure;
 pub(crate) mod identity;
 pub(crate) mod resumable;
 pub(crate) mod sent;
 mod socket;
 mod stream;
-mod trouble;
 
 #[cfg(test)]
 mod tests;

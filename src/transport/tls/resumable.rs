@@ -387,7 +387,7 @@ impl AttachedStream for Attached {
             // The runtime is about to end, and another one reads.
             Err(_) => return Poll::Pending,
         };
-        // The reader writes what another connection has to get first, since perhaps nobody else writes. If it has
+        // The reader writes what another connection has to get first, since perhaps no call writes. If it has
         // to wait for room, it is woken as one that writes.
         let mut write = |bytes: &[u8]| now(below.poll_write(task, bytes));
         match self.stream.write_again(link, &mut write) {

@@ -25,8 +25,8 @@ use crate::{
         registration::{self, Registrations, Socket},
         stream::{AttachedStream, Stream},
         tls::{
+            failure::{NOT_OURS, of_tls},
             identity::is_ours,
-            trouble::{NOT_OURS, of_tls},
         },
     },
 };
@@ -170,7 +170,7 @@ impl Tls {
         loop {
             match self.connection.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.receive(socket)?,
-                // A process that was killed says no goodbye, so the end of the socket is the end of the stream.
+                // A killed process sends no close_notify, so the end of the socket is the end of the stream.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 read => {
                     let length = read?;

@@ -248,7 +248,7 @@ fn man_in_the_middle_with_a_certificate_of_his_own_fails() {
             io::Result::Ok(client.rest())
         });
         let refused = words_of(key.connect(port));
-        let is_told = refused.contains("somebody is in between");
+        let is_told = refused.contains("a third party intercepts the connection");
         assert!(is_told, "{passed}: {refused}");
         if passed == 4 {
             let refused = outcome
@@ -256,7 +256,10 @@ fn man_in_the_middle_with_a_certificate_of_his_own_fails() {
                 .unwrap()
                 .map(drop)
                 .unwrap_err();
-            assert!(refused.contains("somebody is in between"), "{refused}");
+            assert!(
+                refused.contains("a third party intercepts the connection"),
+                "{refused}"
+            );
         }
         // He has seen nothing of a session.
         let seen = middle.join().unwrap().unwrap_or_default();
@@ -298,7 +301,7 @@ fn manager_without_the_key_gets_nothing_from_a_client() {
         });
         let refused = words_of(key.connect(port));
         let why = match number {
-            1 | 2 => "it has not the key",
+            1 | 2 => "it does not have the key",
             0 | 3 => "broke the protocol of the handshake",
             _ => "above the limit of 4096",
         };
@@ -386,13 +389,13 @@ fn proof_that_was_seen_before_is_none() {
     assert!(
         refused
             .unwrap_err()
-            .contains("is another than that of the manager")
+            .contains("differs from that of the manager")
     );
     assert!(
         replay
             .join()
             .unwrap()
-            .contains("is another than that of the manager")
+            .contains("differs from that of the manager")
     );
 }
 
@@ -551,7 +554,7 @@ fn caller_that_leaves_during_the_handshake_of_tls_is_noticed() {
 }
 
 #[test]
-fn end_without_a_goodbye_is_the_end_of_the_stream() {
+fn end_without_a_close_notify_is_the_end_of_the_stream() {
     let (client, manager) = pair();
     // The process is killed: the system closes its socket.
     let descriptor = client.descriptor().unwrap();

@@ -400,7 +400,7 @@ pub fn among_signals<T>(work: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Runs `work` while this process waits for all of its children by itself, whoever has started them.
+/// Runs `work` while this process waits for all of its children by itself, whichever thread has started them.
 pub fn while_all_are_reaped<T>(work: impl FnOnce() -> T) -> T {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {

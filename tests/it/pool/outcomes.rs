@@ -1,4 +1,4 @@
-//! Outcomes of streams that nobody reads take no more than their part of what the pool keeps.
+//! Outcomes of streams that are not read take no more than their part of what the pool keeps.
 
 use std::{fs, pin::Pin, time::Duration};
 

@@ -1,4 +1,4 @@
-//! All waits of all kinds in tasks of a pool: async tasks, and plain tasks that block.
+//! All waits of all kinds in tasks of a pool: async tasks and blocking tasks.
 
 use std::{convert::Infallible, time::Duration};
 

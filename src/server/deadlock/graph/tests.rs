@@ -104,7 +104,7 @@ fn readers_wait_for_the_writer_before_them_and_the_writer_for_all_readers() {
 }
 
 #[test]
-fn what_anybody_may_end_is_no_reason_to_wait_for_ever() {
+fn what_any_session_may_end_is_no_reason_to_wait_for_ever() {
     let event = Part {
         units: None,
         holders: vec![],

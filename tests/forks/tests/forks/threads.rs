@@ -131,7 +131,7 @@ fn manager() {
     manager.join();
 }
 
-/// Whoever has an abstract name whose queue is full is found by the descriptors of the processes.
+/// The process that has an abstract name whose queue is full is found by the descriptors of the processes.
 fn name_with_a_full_queue() {
     let (files, path) = folder();
     let (mut reader, writer) = io::pipe().expect("a pipe");

@@ -1,4 +1,4 @@
-//! What went wrong with TLS or the handshake after it, in words, for the side that is honest.
+//! The errors of TLS and of the handshake after it, as texts: what the other side did, and what to do.
 
 use std::io;
 
@@ -44,7 +44,8 @@ pub(super) fn of_manager(error: HandshakeError, key: &str) -> io::Error {
         HandshakeError::WrongProof => (
             io::ErrorKind::PermissionDenied,
             format!(
-                "it has not the key {key:?} of this client, or somebody is in between: give both the same key file"
+                "it does not have the key {key:?} of this client, or a third party intercepts the connection: give both \
+                 the same key file"
             ),
         ),
         HandshakeError::NoProof => (
@@ -68,8 +69,8 @@ pub(super) fn of_client(error: HandshakeError, key: &str) -> String {
                 .to_owned()
         }
         HandshakeError::WrongProof => format!(
-            "the key {key:?} of the client is another than that of the manager, or somebody is in between: give both \
-             the same key file"
+            "the key {key:?} of the client differs from that of the manager, or a third party intercepts the \
+             connection: give both the same key file"
         ),
         HandshakeError::Refused(why) | HandshakeError::BadMessage(why) => {
             format!("bad handshake: {why}")
