@@ -17,9 +17,7 @@
 
 use std::{collections::BTreeMap, error::Error, process, time::Duration};
 
-use lockkeeper::{
-    CallError, Manager, Pool, Queue, Task, TaskError, Value, errors::TaskFault,
-};
+use lockkeeper::{CallError, Manager, Pool, Queue, Task, TaskError, Value, errors::TaskFault};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 

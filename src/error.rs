@@ -357,11 +357,7 @@ impl fmt::Display for StartError {
                 write!(f, "cannot use the state folder {folder}: {why}")
             }
             Self::System(why) => {
-                write!(
-                    f,
-                    "the system would not let it start: {}",
-                    PrintableText(why)
-                )
+                write!(f, "the system could not start it: {}", PrintableText(why))
             }
             Self::NotAProgram => f.write_str(
                 "no child process can be started: call lockkeeper::program() first thing in main",

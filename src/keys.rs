@@ -71,7 +71,7 @@ impl std::error::Error for KeyFileError {}
 
 /// Makes a key file with one new random key, which only the user of this process can read.
 ///
-/// Copy the file to each machine whose programs are to reach the manager, by a way that nobody else can read.
+/// Copy the file to each machine whose programs are to reach the manager, over a channel that no other person can read.
 /// To replace a key, make another file and add its line to the file of the manager, which reads the file again
 /// when it has changed. Then give the clients the new file, and remove the old line from the file of the manager.
 ///

@@ -139,7 +139,8 @@ impl Object {
     /// # Errors
     ///
     /// Returns [`CallError::Fault`] with `UnknownOperation`, or with `Limit` above the limit of arguments,
-    /// 1,024 bytes less than a message may have. An object that was not used before is opened first, with the errors of [`Self::call`].
+    /// 1,024 bytes less than a message may have. An object that was not used before is opened first, with the
+    /// errors of [`Self::call`].
     ///
     /// # Cancel safety
     ///
@@ -344,8 +345,8 @@ impl Hold {
     /// # Errors
     ///
     /// Returns [`CallError::Fault`] with `UnknownOperation`, or with `Limit` above the limit of arguments,
-    /// 1,024 bytes less than a message may have, and [`CallError::Forked`] in a forked child. If the session has ended, nothing is sent, because
-    /// the hold has ended too.
+    /// 1,024 bytes less than a message may have, and [`CallError::Forked`] in a forked child. If the session has
+    /// ended, nothing is sent, because the hold has ended too.
     pub fn cast(&self, operation: &str, arguments: &[u8]) -> Result<(), CallError> {
         self.hold.bound().cast_encoded(operation, arguments)
     }

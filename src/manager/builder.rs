@@ -129,8 +129,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// Gives the manager a folder for what later managers have to know, so that fences rise over restarts even
-    /// if the clock of the machine was set back.
+    /// Sets the folder in which the manager records its fences for later managers, so that fences increase across
+    /// restarts even if the clock of the machine was set back.
     ///
     /// Without a state folder fences count up from the clock of the manager's start. With one, the manager
     /// reserves fences there before it gives them out, and the next manager with the same folder starts above
@@ -139,8 +139,8 @@ impl ManagerBuilder {
     ///
     /// A manager locks the folder while it runs. The start creates it with mode 0700 if it is missing; its
     /// parent must exist. It must not be in a place that is emptied at a reboot or by programs that clean up,
-    /// as `/run` and `/tmp` are, and no other user may write to it. A relative path is that from the current
-    /// folder at the start.
+    /// as `/run` and `/tmp` are, and no other user may write to it. A relative path is resolved against
+    /// the current folder at the start.
     ///
     /// If the folder cannot be written to while the manager runs, the manager serves on until it has used up
     /// what it had reserved, at least half a billion grants, and tries each second. Then it ends.
@@ -166,9 +166,9 @@ impl ManagerBuilder {
     ///
     /// A client considers what it holds lost after four fifths of the lease without an answer, so it has always
     /// given up before the manager gives it away, as long as the clocks of both machines run at rates within 11 %
-    /// of the true one. A client that is killed or cut off keeps what it holds for at most the lease; one that drops its
-    /// last handle frees it at once. A manager that did not end cleanly is followed by one that waits for the
-    /// longest lease of its [state folder](Self::state_folder) before it serves.
+    /// of the true one. A client that is killed or cut off keeps what it holds for at most the lease; one that drops
+    /// its last handle frees it at once. After an unclean end the next manager waits for the longest lease of its
+    /// [state folder](Self::state_folder) before it serves.
     #[must_use]
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.lease.length = lease;

@@ -65,9 +65,9 @@ impl ClientBuilder {
     /// Sets how long a call polls for its answer before the thread sleeps. The default is zero, which means
     /// no polling; the maximum is a millisecond.
     ///
-    /// Some 20 microseconds are twice a round trip. That makes an uncontended call up to twice as fast if the
-    /// manager has a core of its own, and everything slower if it has not. The thread does nothing else
-    /// meanwhile, so other tasks of its runtime wait.
+    /// A useful value is twice the round-trip time, for example 20 microseconds. That makes an uncontended call
+    /// up to twice as fast if the manager has a core of its own, and everything slower if it does not. The thread
+    /// does nothing else meanwhile, so other tasks of its runtime wait.
     pub fn spin(mut self, time: Duration) -> Self {
         self.settings.spin(time);
         self
@@ -97,9 +97,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets the file with the key of the manager, for an address `tls://host:port`. The first key of the file counts.
-    /// By default it is the file that the variable `LOCKKEEPER_KEY_FILE` names. The file is read for each
-    /// connection. Workers of a [`Pool`](crate::Pool) get the keys that this process has
+    /// Sets the file with the key of the manager, for an address `tls://host:port`. The client uses the first
+    /// key of the file. By default it is the file that the variable `LOCKKEEPER_KEY_FILE` names. The file is read
+    /// for each connection. Workers of a [`Pool`](crate::Pool) get the keys that this process has
     /// when they are started.
     #[cfg(feature = "net")]
     pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {

@@ -50,9 +50,9 @@ impl ManagerBuilder {
     /// Other processes cannot reach it, so the tasks of a [`Pool`](crate::Pool) need a manager of
     /// [`Self::start`]. A wait on another runtime or on a plain thread uses the clock there, and a paused
     /// clock advances while its own runtime only waits for such a wait. With a paused clock, therefore,
-    /// connect to the manager from the test's own runtime: to the manager, another thread may seem silent for
-    /// hours. [`Wait::blocking`](crate::Wait::blocking) and [`block_on`](crate::block_on) belong on other
-    /// threads, as in any async code.
+    /// connect to the manager from the test's own runtime: the manager may see no traffic of another thread for
+    /// what its clock counts as hours. [`Wait::blocking`](crate::Wait::blocking) and
+    /// [`block_on`](crate::block_on) belong on other threads, as in any async code.
     ///
     /// The future is not `Send`: await it in the test, not in a spawned task.
     ///

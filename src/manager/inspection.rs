@@ -54,7 +54,8 @@ impl Manager {
     ///
     /// Returns [`CallError::Refused`] with `Invalid` if the manager was built without
     /// [`ManagerBuilder::deadlocks`](crate::builders::ManagerBuilder::deadlocks), because it then does not
-    /// know the callers; a manager of several shards always is. Returns also the errors of [`Self::inspect`].
+    /// know the callers; a manager of several shards never has that setting. Returns also the errors of
+    /// [`Self::inspect`].
     ///
     /// # Cancel safety
     ///

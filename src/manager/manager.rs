@@ -85,9 +85,8 @@ impl Manager {
         self.reach.first().endpoints()
     }
 
-    /// Returns the id of the process that hosts the manager, if this program has [spawned](Self::spawn) it and
-    /// the process still runs when this is called. A manager on threads of this program has this process's id, and the events and
-    /// `ps` show the process of a manager that this handle has connected to.
+    /// Returns the id of the manager's process if this handle has [spawned](Self::spawn) it and it still runs,
+    /// else `None`. A manager that runs on threads of this process has no process of its own.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         self.owned.as_ref()?.pid()

@@ -57,8 +57,8 @@ impl Barrier {
     }
 
     /// Waits until all parties have arrived. The last party to arrive runs its action before any party
-    /// passes, so all parties must pass the same action. Python: `Barrier(parties, action)`. The call owns its action, so a
-    /// closure moves what it uses, as in `move || async move { .. }`.
+    /// passes, so all parties must pass the same action. Python: `Barrier(parties, action)`. The call owns its
+    /// action, so a closure moves what it uses, as in `move || async move { .. }`.
     ///
     /// The action runs once a round: if a party that has arrived is dropped while the action runs, the others
     /// wait for another party, which does not run it again. Timeouts count while the action runs, and a party

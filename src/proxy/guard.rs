@@ -20,8 +20,8 @@ use crate::{
 /// The guard of each kind with one holder at a time, [`LockGuard`](crate::LockGuard),
 /// [`ReentrantLockGuard`](crate::ReentrantLockGuard) and [`ConditionGuard`](crate::ConditionGuard), of the
 /// keys of a keyed kind, [`KeyedLockGuard`](crate::KeyedLockGuard) and
-/// [`KeyedSemaphorePermit`](crate::KeyedSemaphorePermit), and of each way to hold a readers-writer lock, [`RwLockReadGuard`](crate::RwLockReadGuard),
-/// [`RwLockUpgradableReadGuard`](crate::RwLockUpgradableReadGuard) and
+/// [`KeyedSemaphorePermit`](crate::KeyedSemaphorePermit), and of each way to hold a readers-writer lock,
+/// [`RwLockReadGuard`](crate::RwLockReadGuard), [`RwLockUpgradableReadGuard`](crate::RwLockUpgradableReadGuard) and
 /// [`RwLockWriteGuard`](crate::RwLockWriteGuard).
 ///
 /// A guard belongs to its process and cannot be serialized. [`Self::into_ticket`] makes a [`Ticket`] of it, which

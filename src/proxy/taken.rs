@@ -40,7 +40,7 @@ use crate::{
 /// # }
 /// ```
 #[doc(alias = "Delivery")]
-#[must_use = "an item that is dropped goes back to the queue: say `done` when it is"]
+#[must_use = "an item that is dropped goes back to the queue: call `done` once it is processed"]
 pub struct Taken<T> {
     item: T,
     claim: Claim,

@@ -63,8 +63,8 @@ pub trait Primitive: Sized + Unpin + 'static {
     }
 
     /// Forgets all waiting calls of an ended session, and then releases all that it holds. See
-    /// [`HangUp::continue_next_turn`] for sessions that hold or wait for more than one turn should handle. The default does
-    /// nothing, which suits a kind that parks no call and grants nothing.
+    /// [`HangUp::continue_next_turn`] for a session with more holds and waiting calls than one turn should
+    /// handle. The default does nothing, which suits a kind that parks no call and grants nothing.
     ///
     /// The host may call it again for a session that it has hung up before. There is nothing left to do then.
     fn hang_up(&mut self, session: &HangUp) {
