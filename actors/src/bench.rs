@@ -35,7 +35,10 @@ use crate::{
 /// A primitive under test, and all of its answers so far.
 ///
 /// ```
-/// use lockkeeper_actors::{Bench, Proof, sync::{Acquire, Lock, Release, ReleaseBy}};
+/// use lockkeeper::{
+///     ReleaseBy,
+///     kind::{Bench, Proof, sync::{Acquire, Lock, Release}},
+/// };
 ///
 /// let mut bench = Bench::<Lock>::new(ReleaseBy::Holder).unwrap();
 /// let first = bench.call(1, Acquire);

@@ -85,7 +85,32 @@ pub trait BlockingTask: Serialize + DeserializeOwned + Send + 'static {
     fn run(self) -> Self::Output;
 }
 
-/// Wraps a [`BlockingTask`] so that it is a [`Task`].
+/// Wraps a [`BlockingTask`] so that it is a [`Task`], where the program registers it and where it submits it.
+///
+/// ```no_run
+/// use lockkeeper::{Blocking, BlockingTask, Pool};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Square(u64);
+/// # impl BlockingTask for Square {
+/// #     const NAME: &'static str = "square";
+/// #     type Output = u64;
+/// #     fn run(self) -> u64 {
+/// #         self.0 * self.0
+/// #     }
+/// # }
+///
+/// // `Square` is the task from the example of `BlockingTask`.
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     lockkeeper::program().task::<Blocking<Square>>().run(async {
+///         let pool = Pool::new(2).await?;
+///         assert_eq!(pool.apply(Blocking(Square(3))).await?, 9);
+///         let squares = pool.map((1..=3).map(|side| Blocking(Square(side)))).await?;
+///         assert_eq!(squares, [1, 4, 9]);
+///         Ok(())
+///     })
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Blocking<T>(pub T);
