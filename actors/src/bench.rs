@@ -140,15 +140,15 @@ impl<P: Primitive> Bench<P> {
     where
         P: Serve<O>,
     {
-        self.call_within(session, &operation, None)
+        self.start_call(session, &operation, None)
     }
 
-    /// Calls the primitive with a timeout. Zero is answered at once.
+    /// Calls the primitive, with the longest time that the call may wait. A call with zero is answered at once.
     #[expect(
         clippy::needless_pass_by_value,
         reason = "an operation is made for its call"
     )]
-    pub fn call_timeout<O: Operation>(
+    pub fn call_within<O: Operation>(
         &mut self,
         session: u64,
         operation: O,
@@ -157,7 +157,7 @@ impl<P: Primitive> Bench<P> {
     where
         P: Serve<O>,
     {
-        self.call_within(session, &operation, Some(timeout))
+        self.start_call(session, &operation, Some(timeout))
     }
 
     /// Signs a call, so that an operation of any session can name it, as a ticket does.
@@ -279,7 +279,7 @@ impl<P: Primitive> Bench<P> {
         found.expect("an object has a tally")
     }
 
-    fn call_within<O: Operation>(
+    fn start_call<O: Operation>(
         &mut self,
         session: u64,
         operation: &O,

@@ -377,7 +377,7 @@ mod tests {
         let mut bench = bench(7);
         let watch = WaitChange { since: 0 };
         let withdrawn = bench.call(1, watch);
-        let late = bench.call_timeout(2, watch, Duration::from_secs(1));
+        let late = bench.call_within(2, watch, Duration::from_secs(1));
         bench.call(3, watch);
         let stays = bench.call(4, watch);
         let survey = bench.primitive().unwrap().survey();

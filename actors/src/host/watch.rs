@@ -345,7 +345,7 @@ mod tests {
         let mut bench = lock();
         let tally = bench.tally();
         let held = bench.call(1, Acquire);
-        bench.call_timeout(2, Acquire, Duration::from_secs(1));
+        bench.call_within(2, Acquire, Duration::from_secs(1));
         bench.advance(Duration::from_secs(2));
         assert_eq!(tally.timed_out.get(), 1);
         let waiting = bench.call(2, Acquire);

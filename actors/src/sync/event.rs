@@ -198,7 +198,7 @@ mod tests {
     fn who_is_withdrawn_too_late_or_dead_waits_no_longer() {
         let mut bench = bench();
         let withdrawn = bench.call(1, WaitSet { since: None });
-        let late = bench.call_timeout(2, WaitSet { since: None }, Duration::from_secs(1));
+        let late = bench.call_within(2, WaitSet { since: None }, Duration::from_secs(1));
         bench.call(3, WaitSet { since: None });
         bench.withdraw(withdrawn);
         bench.advance(Duration::from_secs(2));

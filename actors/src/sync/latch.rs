@@ -191,7 +191,7 @@ mod tests {
     fn an_open_latch_is_not_waited_at() {
         let mut bench = bench(0);
         let first = bench.call(1, WaitOpen);
-        let tried = bench.call_timeout(1, WaitOpen, Duration::ZERO);
+        let tried = bench.call_within(1, WaitOpen, Duration::ZERO);
         let arrived = bench.call(1, ArriveAndWait { by: 0 });
         assert!(
             [first, tried, arrived]
@@ -253,7 +253,7 @@ mod tests {
     fn who_is_withdrawn_too_late_or_dead_waits_no_longer_and_its_count_stays() {
         let mut bench = bench(4);
         let withdrawn = bench.call(1, ArriveAndWait { by: 1 });
-        let late = bench.call_timeout(2, ArriveAndWait { by: 1 }, Duration::from_secs(1));
+        let late = bench.call_within(2, ArriveAndWait { by: 1 }, Duration::from_secs(1));
         bench.call(3, ArriveAndWait { by: 1 });
         bench.withdraw(withdrawn);
         bench.advance(Duration::from_secs(2));

@@ -198,8 +198,8 @@ mod tests {
     fn deadline_is_a_timeout_or_an_answer_never_both() {
         let mut bench = bench();
         let first = bench.call(1, Acquire);
-        let second = bench.call_timeout(2, Acquire, Duration::from_secs(1));
-        let third = bench.call_timeout(3, Acquire, Duration::from_secs(2));
+        let second = bench.call_within(2, Acquire, Duration::from_secs(1));
+        let third = bench.call_within(3, Acquire, Duration::from_secs(2));
         bench.advance(Duration::from_millis(1500));
         assert_eq!(bench.reply::<Acquire>(second), Some(Err(Fault::TimedOut)));
         release(&mut bench, 1, first).unwrap();
@@ -213,10 +213,10 @@ mod tests {
     fn a_try_never_overtakes_and_never_waits() {
         let mut bench = bench();
         let first = bench.call(1, Acquire);
-        let tried = bench.call_timeout(2, Acquire, Duration::ZERO);
+        let tried = bench.call_within(2, Acquire, Duration::ZERO);
         assert_eq!(bench.reply::<Acquire>(tried), Some(Err(Fault::TimedOut)));
         release(&mut bench, 1, first).unwrap();
-        let tried = bench.call_timeout(2, Acquire, Duration::ZERO);
+        let tried = bench.call_within(2, Acquire, Duration::ZERO);
         grant(&bench, tried);
     }
 

@@ -503,7 +503,7 @@ mod tests {
     #[test]
     fn an_expired_head_lets_in_those_behind_it_that_fit() {
         let mut bench = bench::<Unbounded>(1);
-        let big = bench.call_timeout(1, AcquireMany { permits: 2 }, Duration::from_secs(1));
+        let big = bench.call_within(1, AcquireMany { permits: 2 }, Duration::from_secs(1));
         let small = acquire(&mut bench, 2, 1);
         bench.advance(Duration::from_secs(1));
         assert_eq!(bench.reply::<AcquireMany>(big), Some(Err(Fault::TimedOut)));

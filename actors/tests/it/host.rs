@@ -45,7 +45,7 @@ fn assert_gone(mut bench: Bench<Fragile>, parked: &[CallId]) {
     assert!(bench.is_gone());
     assert!(bench.primitive().is_none());
     let newcomer = bench.call(7, Park);
-    let acquaintance = bench.call_timeout(2, Strike, Duration::ZERO);
+    let acquaintance = bench.call_within(2, Strike, Duration::ZERO);
     assert_answer::<Park>(&bench, newcomer, Fault::Gone);
     assert_answer::<Strike>(&bench, acquaintance, Fault::Gone);
     bench.advance(Duration::from_secs(9));
@@ -75,7 +75,7 @@ fn a_kind_that_panics_in_withdraw_answers_all_its_callers() {
 #[test]
 fn a_kind_that_panics_over_a_deadline_answers_all_its_callers() {
     let (mut bench, parked) = fragile(Breaks::InWithdraw);
-    let late = bench.call_timeout(3, Park, Duration::from_secs(1));
+    let late = bench.call_within(3, Park, Duration::from_secs(1));
     bench.advance(Duration::from_secs(1));
     assert_answer::<Park>(&bench, late, Fault::TimedOut);
     assert_gone(bench, &parked);
@@ -84,7 +84,7 @@ fn a_kind_that_panics_over_a_deadline_answers_all_its_callers() {
 #[test]
 fn a_kind_that_panics_over_a_call_that_must_not_wait_answers_all_its_callers() {
     let (mut bench, parked) = fragile(Breaks::InWithdraw);
-    let tried = bench.call_timeout(3, Park, Duration::ZERO);
+    let tried = bench.call_within(3, Park, Duration::ZERO);
     assert_answer::<Park>(&bench, tried, Fault::TimedOut);
     assert_gone(bench, &parked);
 }
@@ -356,7 +356,7 @@ async fn a_deadline_that_passed_before_a_withdrawal_counts_although_the_table_ha
     let arrive = Arrive { acts: false };
     let patient = barrier.call(1, 1, arrive).await;
     let timeout = Duration::from_millis(5);
-    let hasty = barrier.call_timeout(1, 2, arrive, timeout).await;
+    let hasty = barrier.call_within(1, 2, arrive, timeout).await;
     // The whole thread blocks, as that of a busy manager.
     std::thread::sleep(timeout * 2);
     barrier.send([Input::Withdraw(hasty)]).await;
@@ -371,9 +371,9 @@ async fn a_kind_that_panics_in_a_call_with_a_deadline_leaves_no_deadline() {
     let fragile = shard.host::<Fragile>(Breaks::InServe);
     let one = shard.join(1);
     let hour = Duration::from_secs(3600);
-    fragile.call_timeout(1, 1, Park, hour).await;
+    fragile.call_within(1, 1, Park, hour).await;
     assert_eq!(shard.deadlines(), 1);
-    fragile.call_timeout(1, 2, Strike, hour).await;
+    fragile.call_within(1, 2, Strike, hour).await;
     assert_eq!(one.answers(2), [Answer::Fault(Fault::Gone)]);
     assert_eq!(shard.deadlines(), 0);
 }
@@ -434,10 +434,10 @@ async fn an_expiry_after_the_answer_has_no_effect() {
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock
-        .call_timeout(1, 1, Acquire, Duration::from_secs(60))
+        .call_within(1, 1, Acquire, Duration::from_secs(60))
         .await;
     let next = lock
-        .call_timeout(1, 2, Acquire, Duration::from_secs(60))
+        .call_within(1, 2, Acquire, Duration::from_secs(60))
         .await;
     lock.send([Input::Expire(holder)]).await;
     assert!(one.answers(2).is_empty(), "the holder lost its lock");
@@ -468,7 +468,7 @@ async fn a_deadline_too_far_to_be_counted_never_comes() {
     let lock = shard.host::<Lock>(ReleaseBy::Holder);
     let one = shard.join(1);
     let holder = lock.call(1, 1, Acquire).await;
-    let patient = lock.call_timeout(1, 2, Acquire, Duration::MAX).await;
+    let patient = lock.call_within(1, 2, Acquire, Duration::MAX).await;
     lock.call(
         1,
         3,
@@ -488,7 +488,7 @@ async fn a_removed_object_informs_its_sessions_and_fails_later_calls() {
     lock.open(1, 10).await;
     lock.open(2, 20).await;
     lock.call(1, 1, Acquire).await;
-    lock.call_timeout(2, 1, Acquire, Duration::from_secs(60))
+    lock.call_within(2, 1, Acquire, Duration::from_secs(60))
         .await;
     lock.send([Input::Remove]).await;
     lock.send([Input::Remove]).await;

@@ -34,7 +34,7 @@ pub(crate) fn put<P: Serve<O>, O: Operation>(
     timeout: Option<Duration>,
 ) -> CallId {
     match timeout {
-        Some(timeout) => bench.call_timeout(session, operation, timeout),
+        Some(timeout) => bench.call_within(session, operation, timeout),
         None => bench.call(session, operation),
     }
 }

@@ -49,7 +49,7 @@ fn seconds(times: Times) -> (u64, [f64; 3]) {
 fn object_without_waiters_is_not_measured() {
     let mut bench = lock();
     let grant = bench.call(1, Acquire);
-    let tried = bench.call_timeout(2, Acquire, Duration::ZERO);
+    let tried = bench.call_within(2, Acquire, Duration::ZERO);
     assert!(bench.is_answered(tried));
     release(&mut bench, grant);
     assert_eq!(bench.stats(), None);
@@ -81,11 +81,11 @@ fn each_way_of_ending_a_wait_has_its_own_counter() {
     let mut bench = lock();
     bench.call(1, Acquire);
     let withdrawn = bench.call(2, Acquire);
-    bench.call_timeout(3, Acquire, SECOND);
+    bench.call_within(3, Acquire, SECOND);
     let failed = bench.call(4, Acquire);
     bench.call(5, Acquire);
     let granted = bench.call(6, Acquire);
-    let tried = bench.call_timeout(7, Acquire, Duration::ZERO);
+    let tried = bench.call_within(7, Acquire, Duration::ZERO);
     assert!(bench.is_answered(tried));
     bench.advance(SECOND);
     bench.withdraw(withdrawn);

@@ -106,7 +106,7 @@ fn put_without_room_keeps_its_place_until_there_is() {
     let mut bench = bench(Some(1));
     let puts = [5, 3, 4].map(|session| put(&mut bench, session, 10 + session as u8));
     assert_eq!(puts.map(|id| bench.is_answered(id)), [true, false, false]);
-    let tried = bench.call_timeout(
+    let tried = bench.call_within(
         6,
         Put {
             item: Blob::from(vec![16]),
@@ -284,7 +284,7 @@ fn closing_an_empty_queue_sends_all_who_wait_home() {
 fn who_is_withdrawn_too_late_or_dead_is_given_nothing() {
     let mut bench = bench(None);
     let withdrawn = get(&mut bench, 1);
-    let late = bench.call_timeout(2, Get, Duration::from_secs(1));
+    let late = bench.call_within(2, Get, Duration::from_secs(1));
     get(&mut bench, 3);
     let stays = get(&mut bench, 4);
     bench.withdraw(withdrawn);

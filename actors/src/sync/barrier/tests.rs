@@ -154,7 +154,7 @@ fn action_that_dies_breaks_the_barrier_whatever_a_death_does_elsewhere() {
 #[test]
 fn action_that_never_returns_keeps_nobody_beyond_their_time() {
     let mut bench = bench(2);
-    let impatient = bench.call_timeout(1, Arrive { acts: true }, SECOND);
+    let impatient = bench.call_within(1, Arrive { acts: true }, SECOND);
     let last = arrive_with_action(&mut bench, 2);
     bench.advance(SECOND);
     assert_eq!(bench.reply::<Arrive>(impatient), Some(Err(Fault::TimedOut)));
@@ -180,7 +180,7 @@ fn early_arrivals_form_the_next_generation() {
 fn timeout_breaks_the_barrier_for_all_itself_included() {
     let mut bench = bench(3);
     let other = arrive(&mut bench, 1);
-    let late = bench.call_timeout(2, Arrive { acts: false }, SECOND);
+    let late = bench.call_within(2, Arrive { acts: false }, SECOND);
     bench.advance(SECOND);
     assert_eq!(bench.reply::<Arrive>(late), Some(Err(Fault::TimedOut)));
     assert_eq!(passed(&bench, other), Some(Err(BreakReason::TimedOut)));
@@ -217,7 +217,7 @@ fn abort_breaks_it_until_it_is_reset() {
 #[test]
 fn abort_of_a_broken_barrier_is_what_broke_it_then() {
     let mut bench = bench(2);
-    bench.call_timeout(1, Arrive { acts: false }, Duration::ZERO);
+    bench.call_within(1, Arrive { acts: false }, Duration::ZERO);
     assert_eq!(status(&mut bench).broken, Some(BreakReason::TimedOut));
     bench.call(3, Abort);
     assert_eq!(status(&mut bench).broken, Some(BreakReason::Aborted));
@@ -368,7 +368,7 @@ fn finish_that_waits_too_long_for_another_party_breaks_the_barrier() {
     let dropped = arrive(&mut bench, 1);
     let turn = arrive_with_action(&mut bench, 2);
     bench.withdraw(dropped);
-    let done = bench.call_timeout(
+    let done = bench.call_within(
         2,
         Finish {
             turn: Proof::own(turn),

@@ -137,7 +137,7 @@ fn timeout_bounds_the_sleep_and_not_the_way_back_to_the_lock() {
     let (mut bench, _) = asleep("", &[]);
     let grant = acquire(&mut bench, 1);
     let set = String::new();
-    let sleeper = bench.call_timeout(
+    let sleeper = bench.call_within(
         1,
         Sleep {
             grant: Proof::own(grant),
@@ -163,7 +163,7 @@ fn waiter_that_timed_out_swallows_no_notification() {
     let (mut bench, _) = asleep("", &[]);
     let grant = acquire(&mut bench, 1);
     let set = String::new();
-    let late = bench.call_timeout(
+    let late = bench.call_within(
         1,
         Sleep {
             grant: Proof::own(grant),
@@ -186,7 +186,7 @@ fn deadline_of_one_that_was_notified_changes_nothing() {
     let (mut bench, _) = asleep("", &[]);
     let grant = acquire(&mut bench, 1);
     let set = String::new();
-    let sleeper = bench.call_timeout(
+    let sleeper = bench.call_within(
         1,
         Sleep {
             grant: Proof::own(grant),
@@ -206,7 +206,7 @@ fn deadline_of_one_that_was_notified_changes_nothing() {
 fn acquire_in_the_line_times_out_as_that_of_any_lock() {
     let (mut bench, _) = asleep("", &[]);
     acquire(&mut bench, 1);
-    let fresh = bench.call_timeout(2, Acquire, SECOND);
+    let fresh = bench.call_within(2, Acquire, SECOND);
     bench.advance(SECOND);
     assert_eq!(bench.reply::<Acquire>(fresh), Some(Err(Fault::TimedOut)));
 }

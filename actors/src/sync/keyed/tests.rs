@@ -162,9 +162,9 @@ fn a_try_never_overtakes_and_leaves_nothing() {
     let mut bench = locks();
     let first = acquire(&mut bench, 1, "a");
     let key = || AcquireKey { key: "a".into() };
-    let tried = bench.call_timeout(2, key(), Duration::ZERO);
+    let tried = bench.call_within(2, key(), Duration::ZERO);
     assert_eq!(bench.reply::<AcquireKey>(tried), Some(Err(Fault::TimedOut)));
-    let late = bench.call_timeout(3, key(), Duration::from_secs(1));
+    let late = bench.call_within(3, key(), Duration::from_secs(1));
     bench.advance(Duration::from_secs(2));
     assert_eq!(bench.reply::<AcquireKey>(late), Some(Err(Fault::TimedOut)));
     assert_eq!(status(&mut bench, "a").waiting, 0);

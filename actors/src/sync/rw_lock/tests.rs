@@ -98,7 +98,7 @@ fn nobody_overtakes_a_writer_that_waits() {
     let writer = acquire(&mut bench, 2, Write);
     let late = acquire(&mut bench, 3, Read);
     let tried = [Read, Upgradable, Write]
-        .map(|access| bench.call_timeout(4, AcquireFor { access }, Duration::ZERO));
+        .map(|access| bench.call_within(4, AcquireFor { access }, Duration::ZERO));
     for tried in tried {
         let told = bench.reply::<AcquireFor>(tried);
         assert_eq!(told, Some(Err(Fault::TimedOut)));
@@ -152,7 +152,7 @@ fn an_upgrade_with_no_reader_beside_it_is_granted_before_a_writer_that_waits() {
     let mut bench = bench();
     let reads = acquire(&mut bench, 1, Upgradable);
     let writer = acquire(&mut bench, 2, Write);
-    let tried = bench.call_timeout(
+    let tried = bench.call_within(
         1,
         Upgrade {
             grant: Proof::own(reads),
@@ -168,7 +168,7 @@ fn an_upgrade_that_waits_lets_no_reader_in_until_it_is_given_up() {
         let mut bench = bench();
         let reader = acquire(&mut bench, 1, Read);
         let grant = acquire(&mut bench, 2, Upgradable);
-        let waits = bench.call_timeout(
+        let waits = bench.call_within(
             2,
             Upgrade {
                 grant: Proof::own(grant),

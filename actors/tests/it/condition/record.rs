@@ -177,7 +177,7 @@ impl Record {
     {
         match patience {
             Patience::Endless => self.bench.call(session, operation),
-            Patience::UntilTick => self.bench.call_timeout(session, operation, TICK),
+            Patience::UntilTick => self.bench.call_within(session, operation, TICK),
         }
     }
 

@@ -56,7 +56,7 @@ async fn waiters_with_deadlines_do_not_slow_their_neighbours_nor_their_own_lock(
     for seq in 2..WAITERS + 2 {
         // Deadlines in pseudo-random order.
         let timeout = hour + Duration::from_nanos(seq.wrapping_mul(0x9e37_79b9) % 1_000_000);
-        crowded.call_timeout(MANY, seq, Acquire, timeout).await;
+        crowded.call_within(MANY, seq, Acquire, timeout).await;
     }
     assert_eq!(shard.deadlines(), usize::try_from(WAITERS).unwrap());
 

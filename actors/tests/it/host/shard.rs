@@ -193,7 +193,7 @@ impl<P: Primitive> Hosted<P> {
         id(session, seq)
     }
 
-    pub(crate) async fn call_timeout<O: Operation>(
+    pub(crate) async fn call_within<O: Operation>(
         &self,
         session: u64,
         seq: u64,

@@ -46,7 +46,7 @@ impl ItemSubject {
 
     /// Takes the first item, if there is one.
     fn take(bench: &mut Bench<Queue>) -> (CallId, Option<(u8, u32)>) {
-        let taker = bench.call_timeout(OTHER, Get, Duration::ZERO);
+        let taker = bench.call_within(OTHER, Get, Duration::ZERO);
         let taken = bench.reply::<Get>(taker).expect("the call does not wait");
         let item = taken.ok().and_then(Result::ok);
         (taker, item.map(|item| (item.item.0[0], item.attempts)))

@@ -438,7 +438,7 @@ impl<B: Bound> Subject for PermitSubject<B> {
     fn probe(bench: &mut Bench<Counting<B>>) -> Vec<String> {
         let mut observed = vec![format!("{:?}", ask(bench, OTHER, GetSemaphoreStatus))];
         for permits in 0..=40 {
-            let grant = bench.call_timeout(ONE, AcquireMany { permits }, Duration::ZERO);
+            let grant = bench.call_within(ONE, AcquireMany { permits }, Duration::ZERO);
             let granted = bench
                 .reply::<AcquireMany>(grant)
                 .expect("the call does not wait");
