@@ -31,7 +31,7 @@ use crate::{
     },
     server::{
         budgets::Budgets,
-        claim::claim::Claim,
+        claim::address_claim::AddressClaim,
         deadlock::policy::{DeadlockPolicy, Plan},
         kinds::{self, Kinds},
         server::{Server, ServerRuntime},
@@ -106,7 +106,8 @@ impl Inside {
             };
             state.promise(lease.length)?;
         }
-        let claimed = Claim::acquire_all(address, shards, &self.access, self.state.as_ref())?;
+        let claimed =
+            AddressClaim::acquire_all(address, shards, &self.access, self.state.as_ref())?;
         let state = self.state.map(Arc::new);
         let budgets = Budgets::new(self.limits);
         let server = |(claim, listener)| Server {

@@ -41,7 +41,7 @@ use crate::{
         thread::launch,
     },
     proxy::proxy::Proxy,
-    server::{claim::claim::Claim, server::Server},
+    server::{claim::address_claim::AddressClaim, server::Server},
     transport::handed::connect_own,
 };
 
@@ -172,7 +172,7 @@ impl PoolBuilder {
             ));
         }
         let initializer = self.initializer?;
-        let (claim, listener) = Claim::acquire(&Address::unused_in_memory())?;
+        let (claim, listener) = AddressClaim::acquire(&Address::unused_in_memory())?;
         let address = claim.address().clone();
         let limits = Limits {
             calls_in_flight: usize::MAX,

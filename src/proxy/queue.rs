@@ -13,7 +13,7 @@ use crate::{
     error::CallError,
     proxy::{
         binding::Bind,
-        claim::Claim,
+        held_item::HeldItem,
         hold::Hold,
         proxy::Proxy,
         taken::{GetError, PutError, Taken, UndecodedItem},
@@ -189,11 +189,11 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
         let (bound, grant, reply) = self.0.ask(Get, timeout).await?;
         let delivery = bound.accepted(reply)?;
-        let (claim, item) = Claim::new(Hold::new(&bound, grant), delivery);
+        let (held, item) = HeldItem::new(Hold::new(&bound, grant), delivery);
         match self.0.unpack(&item) {
-            Ok(item) => Ok(Taken::new(claim, item)),
+            Ok(item) => Ok(Taken::new(held, item)),
             Err(CallError::Undecoded(undecoded)) => {
-                let item = UndecodedItem::new(claim, undecoded);
+                let item = UndecodedItem::new(held, undecoded);
                 Err(GetError::Undecoded(item))
             }
             Err(error) => Err(error.into()),

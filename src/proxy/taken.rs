@@ -11,7 +11,7 @@ use crate::{
     error::CallError,
     proxy::{
         abandoned::AbandonedGuard,
-        claim::Claim,
+        held_item::HeldItem,
         wait::{Timeout, Wait},
     },
     undecoded::Undecoded,
@@ -43,12 +43,12 @@ use crate::{
 #[must_use = "an item that is dropped goes back to the queue: call `done` once it is processed"]
 pub struct Taken<T> {
     item: T,
-    claim: Claim,
+    held: HeldItem,
 }
 
 impl<T> Taken<T> {
-    pub(super) const fn new(claim: Claim, item: T) -> Self {
-        Self { item, claim }
+    pub(super) const fn new(held: HeldItem, item: T) -> Self {
+        Self { item, held }
     }
 
     /// Acknowledges the item, waits until the manager knows, and returns it.
@@ -70,8 +70,8 @@ impl<T> Taken<T> {
     where
         T: Send + 'static,
     {
-        let Self { item, claim } = self;
-        Wait::new(|timeout| async move { claim.done(timeout).await.map(|()| item) })
+        let Self { item, held } = self;
+        Wait::new(|timeout| async move { held.done(timeout).await.map(|()| item) })
     }
 
     /// Acknowledges the item without waiting, and returns it. Python: `queue.get()` alone.
@@ -80,7 +80,7 @@ impl<T> Taken<T> {
     /// and another process gets the item again.
     #[doc(alias = "ack")]
     pub fn into_inner(self) -> T {
-        self.claim.done_at_once();
+        self.held.done_at_once();
         self.item
     }
 
@@ -96,28 +96,28 @@ impl<T> Taken<T> {
     #[doc(alias = "nack")]
     #[doc(alias = "requeue")]
     pub fn put_back(self) -> Wait<()> {
-        let Self { claim, .. } = self;
-        Wait::new(|timeout| claim.put_back(timeout))
+        let Self { held, .. } = self;
+        Wait::new(|timeout| held.put_back(timeout))
     }
 
     /// Returns the number of deliveries of the item, including this one. A high number shows an
     /// item that kills its takers.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
-        self.claim.attempts
+        self.held.attempts
     }
 
     /// Returns the fencing token of this delivery, which is higher than those of all earlier
     /// deliveries.
     #[must_use]
     pub const fn fence(&self) -> Fence {
-        self.claim.fence
+        self.held.fence
     }
 
     /// Returns the last process that died with this item, if any: the item may be half done.
     #[must_use]
     pub fn abandoned(&self) -> Option<&Abandoned> {
-        self.claim.abandoned.as_deref()
+        self.held.abandoned.as_deref()
     }
 
     /// Returns the item as an error if a process died with it. Like
@@ -127,7 +127,7 @@ impl<T> Taken<T> {
     ///
     /// Returns the item, which still belongs to this process, and the mark of the dead process.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
-        let mark = self.claim.abandoned.clone();
+        let mark = self.held.abandoned.clone();
         AbandonedGuard::sort(self, mark)
     }
 
@@ -135,14 +135,14 @@ impl<T> Taken<T> {
     /// exists, and the queue was not removed.
     #[must_use]
     pub fn is_valid(&self) -> bool {
-        self.claim.hold.is_valid()
+        self.held.hold.is_valid()
     }
 
     /// Waits until the item no longer belongs to this process: until the session is lost, the queue
     /// is removed, or this is dropped. The future borrows nothing, so that work can be raced
     /// against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<T> {
-        self.claim.hold.lost()
+        self.held.hold.lost()
     }
 }
 
@@ -160,7 +160,7 @@ impl<T: fmt::Debug> fmt::Debug for Taken<T> {
             .field("item", &self.item)
             .field("fence", &self.fence())
             .field("attempts", &self.attempts())
-            .field("abandoned", &self.claim.abandoned)
+            .field("abandoned", &self.held.abandoned)
             .finish_non_exhaustive()
     }
 }
@@ -192,12 +192,12 @@ impl<T: fmt::Debug> fmt::Debug for Taken<T> {
 #[must_use = "an item that is dropped returns to the queue: call `discard` to remove it"]
 pub struct UndecodedItem {
     item: Box<Undecoded>,
-    claim: Claim,
+    held: HeldItem,
 }
 
 impl UndecodedItem {
-    pub(super) const fn new(claim: Claim, item: Box<Undecoded>) -> Self {
-        Self { item, claim }
+    pub(super) const fn new(held: HeldItem, item: Box<Undecoded>) -> Self {
+        Self { item, held }
     }
 
     /// Removes the item from the queue, waits until the manager has done so, and returns its bytes and
@@ -211,8 +211,8 @@ impl UndecodedItem {
     ///
     /// As [`Taken::done`].
     pub fn discard(self) -> Wait<Undecoded> {
-        let Self { item, claim } = self;
-        Wait::new(|timeout| async move { claim.done(timeout).await.map(|()| *item) })
+        let Self { item, held } = self;
+        Wait::new(|timeout| async move { held.done(timeout).await.map(|()| *item) })
     }
 
     /// Returns the item to its place, as [`Taken::put_back`] does.
@@ -225,13 +225,13 @@ impl UndecodedItem {
     ///
     /// As [`Taken::put_back`].
     pub fn put_back(self) -> Wait<()> {
-        Wait::new(|timeout| self.claim.put_back(timeout))
+        Wait::new(|timeout| self.held.put_back(timeout))
     }
 
     /// Returns the number of deliveries, as [`Taken::attempts`] does.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
-        self.claim.attempts
+        self.held.attempts
     }
 }
 
@@ -248,7 +248,7 @@ impl fmt::Display for UndecodedItem {
         write!(
             f,
             "{}; discard() removes it, and a drop puts it back (attempt {})",
-            self.item, self.claim.attempts
+            self.item, self.held.attempts
         )
     }
 }

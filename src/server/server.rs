@@ -34,7 +34,7 @@ use crate::{
     server::{
         acceptors::Acceptors,
         budgets::Budgets,
-        claim::claim::Claim,
+        claim::address_claim::AddressClaim,
         deadlock::{policy::DeadlockPolicy, watch::watch},
         kinds::{self, Kinds},
         session::{
@@ -64,7 +64,7 @@ use crate::{
 /// A manager that is bound and does not serve clients yet.
 #[derive(Debug)]
 pub(crate) struct Server {
-    pub(crate) claim: Claim,
+    pub(crate) claim: AddressClaim,
     pub(crate) listener: Box<dyn Listener>,
     /// The listeners for clients that do not come by the claimed address.
     pub(crate) others: Vec<Box<dyn Listener>>,
@@ -85,7 +85,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// A server of the kinds of this program, with the default settings.
-    pub(crate) fn new(claim: Claim, listener: Box<dyn Listener>, limits: Limits) -> Self {
+    pub(crate) fn new(claim: AddressClaim, listener: Box<dyn Listener>, limits: Limits) -> Self {
         Self {
             claim,
             listener,

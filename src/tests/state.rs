@@ -14,7 +14,7 @@ use crate::{
     manager::manager::Manager,
     server::{
         budgets::Budgets,
-        claim::claim::Claim,
+        claim::address_claim::AddressClaim,
         kinds::Kinds,
         server::{Server, ServerRuntime},
         shards::{Shards, Threads},
@@ -30,7 +30,7 @@ fn start(folder: &Path, shards: u32) -> (Address, Threads, Arc<State>) {
     let address = Address::unused();
     let state = Arc::new(State::open_with(folder, BLOCK).expect("the folder is usable"));
     let access = Access::default();
-    let claimed = Claim::acquire_all(&address, shards, &access, Some(&state));
+    let claimed = AddressClaim::acquire_all(&address, shards, &access, Some(&state));
     let limits = Limits::default();
     let budgets = Budgets::new(limits);
     let servers = claimed

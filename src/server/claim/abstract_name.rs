@@ -39,7 +39,7 @@ pub(super) struct AbstractName(Private<UnixListener>);
 
 /// The result of an attempt to take a name.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum NameAttempt {
     /// This process has bound the name.
     Ours(AbstractName),
     /// A live manager of this user has the name.
@@ -50,14 +50,14 @@ pub(super) enum Taken {
 
 impl AbstractName {
     /// Takes the name of a claim file in a folder.
-    pub(super) fn take(folder: FileId, claim: &Path) -> Taken {
+    pub(super) fn take(folder: FileId, claim: &Path) -> NameAttempt {
         let text = text(folder, claim.file_name().unwrap_or_default());
         let mut holder = Err(io::Error::from(io::ErrorKind::AddrInUse));
         for _ in 0..TRIES {
             match Private::open(|| bind(&text)) {
-                Ok(listener) => return Taken::Ours(Self(listener)),
+                Ok(listener) => return NameAttempt::Ours(Self(listener)),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                Err(error) => return Taken::Useless(error.to_string()),
+                Err(error) => return NameAttempt::Useless(error.to_string()),
             }
             holder = holder_of(&text);
             match &holder {
@@ -66,13 +66,13 @@ impl AbstractName {
             }
         }
         match holder {
-            Ok(uid) if uid == own_uid() => Taken::Manager,
-            Ok(uid) => Taken::Useless(format!("uid {uid} has taken the name")),
+            Ok(uid) if uid == own_uid() => NameAttempt::Manager,
+            Ok(uid) => NameAttempt::Useless(format!("uid {uid} has taken the name")),
             // The queue is full, so the holder is unknown: any user can fill the queue of any socket.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && is_own_process(&text) => {
-                Taken::Manager
+                NameAttempt::Manager
             }
-            Err(error) => Taken::Useless(format!(
+            Err(error) => NameAttempt::Useless(format!(
                 "a process that does not say who it is has taken the name ({error})"
             )),
         }
@@ -183,8 +183,8 @@ mod tests {
         FileId { device: 1, inode }
     }
 
-    fn is_ours(taken: &Taken) -> bool {
-        matches!(taken, Taken::Ours(_))
+    fn is_ours(taken: &NameAttempt) -> bool {
+        matches!(taken, NameAttempt::Ours(_))
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             let first = AbstractName::take(folder(inode), &socket);
             assert!(is_ours(&first), "{first:?}");
             let second = AbstractName::take(folder(inode), &socket);
-            assert!(matches!(second, Taken::Manager), "{second:?}");
+            assert!(matches!(second, NameAttempt::Manager), "{second:?}");
             for (inode, file) in [(inode + 1_000_000, file), (inode, "other")] {
                 let other = AbstractName::take(folder(inode), &socket.with_file_name(file));
                 assert!(is_ours(&other), "{other:?}");
@@ -210,7 +210,7 @@ mod tests {
     fn probes_do_not_fill_the_queue_for_ever() {
         let inode = u64::from(std::process::id()) + 2_000_000;
         let socket = Path::new("/anywhere/socket");
-        let Taken::Ours(name) = AbstractName::take(folder(inode), socket) else {
+        let NameAttempt::Ours(name) = AbstractName::take(folder(inode), socket) else {
             panic!("it is free");
         };
         let text = text(folder(inode), OsStr::new("socket"));
@@ -221,7 +221,7 @@ mod tests {
         // A full queue proves nothing; here a live manager has the name.
         assert!(asked < 100_000 && is_own_process(&text));
         let taken = AbstractName::take(folder(inode), socket);
-        assert!(matches!(taken, Taken::Manager), "{taken:?}");
+        assert!(matches!(taken, NameAttempt::Manager), "{taken:?}");
         name.answer();
         assert_eq!(holder_of(&text).ok(), Some(own_uid()));
         drop(name);
@@ -237,6 +237,6 @@ mod tests {
         let name = SocketAddrUnix::new_abstract_name(&text).expect("a name");
         rustix::net::bind(&squatter, &name).expect("it is free");
         let taken = AbstractName::take(folder(inode), Path::new("/anywhere/socket"));
-        assert!(matches!(taken, Taken::Useless(_)), "{taken:?}");
+        assert!(matches!(taken, NameAttempt::Useless(_)), "{taken:?}");
     }
 }

@@ -19,7 +19,7 @@ use lockkeeper_sys::{Origin, Private};
 use crate::{
     files::{self, FileId},
     server::claim::{
-        abstract_name::{AbstractName, Taken},
+        abstract_name::{AbstractName, NameAttempt},
         sockets::{Sockets, StaleSockets, is_claim},
     },
     telemetry::manager::claim_is_weak,
@@ -40,7 +40,7 @@ pub(super) struct Lock {
 
 /// The result of an attempt to claim a path.
 #[derive(Debug)]
-pub(super) enum Claimed {
+pub(super) enum ClaimAttempt {
     /// This process has claimed the path, where sockets of a killed manager may be.
     Ours(Box<Lock>, StaleSockets),
     /// Another process has locked the claim file.
@@ -67,17 +67,17 @@ const CLAIMED: &str = "another manager has claimed it";
 
 impl Lock {
     /// Claims the path of a socket for a manager of `shards` shards.
-    pub(super) fn claim(socket: &Path, shards: u32) -> io::Result<Claimed> {
+    pub(super) fn claim(socket: &Path, shards: u32) -> io::Result<ClaimAttempt> {
         let path = lock_path(socket);
         let Some(file) = lock_exclusively(&path)? else {
-            return Ok(Claimed::Locked);
+            return Ok(ClaimAttempt::Locked);
         };
         let folder = folder_of(&path)?;
         let id = FileId::of(&file.get()?.metadata()?);
         let Some(name) = take_name(folder, &path) else {
             // The file of the live manager was removed, and that manager will create a new one.
             files::remove(&path, id)?;
-            return Ok(Claimed::Named);
+            return Ok(ClaimAttempt::Named);
         };
         let stale = StaleSockets::read(file.get()?)?;
         let held = Mutex::new(Held {
@@ -94,7 +94,7 @@ impl Lock {
             held,
             lost: OnceLock::new(),
         };
-        Ok(Claimed::Ours(Box::new(claim), stale))
+        Ok(ClaimAttempt::Ours(Box::new(claim), stale))
     }
 
     /// Lists the socket of a shard in the file once it is bound, and `None` before: after a kill, the next
@@ -206,9 +206,9 @@ impl Drop for Lock {
 /// Takes the abstract name of a claim file. Returns `None` if a live manager has it.
 fn take_name(folder: FileId, path: &Path) -> Option<Option<AbstractName>> {
     match AbstractName::take(folder, path) {
-        Taken::Ours(name) => Some(Some(name)),
-        Taken::Manager => None,
-        Taken::Useless(why) => {
+        NameAttempt::Ours(name) => Some(Some(name)),
+        NameAttempt::Manager => None,
+        NameAttempt::Useless(why) => {
             claim_is_weak(path, &why);
             Some(None)
         }

@@ -3,7 +3,7 @@
 
 mod abstract_name;
 mod access_list;
-pub(crate) mod claim;
+pub(crate) mod address_claim;
 mod lock_file;
 mod socket_file;
 mod sockets;

@@ -26,7 +26,7 @@ use crate::{
     files::{self, FileId, own_uid},
     server::claim::{
         access_list,
-        lock_file::{Claimed, Lock, SUFFIX, lock_exclusively, lock_path},
+        lock_file::{ClaimAttempt, Lock, SUFFIX, lock_exclusively, lock_path},
         sockets::StaleSockets,
     },
     transport::unix::{UnixListener, UnixStream},
@@ -223,9 +223,9 @@ fn lock(
     for _ in 0..TRIES {
         let claimed = Lock::claim(path, shards);
         match claimed.map_err(|error| unusable(address, &lock_path(path), &lack(&error)))? {
-            Claimed::Ours(lock, stale) => return Ok(Some((*lock, stale))),
-            Claimed::Named => return Ok(None),
-            Claimed::Locked => thread::sleep(PAUSE),
+            ClaimAttempt::Ours(lock, stale) => return Ok(Some((*lock, stale))),
+            ClaimAttempt::Named => return Ok(None),
+            ClaimAttempt::Locked => thread::sleep(PAUSE),
         }
     }
     Ok(None)

@@ -1,4 +1,4 @@
-//! `Claim`: the delivery of an item, which `Taken` and `UndecodedItem` share.
+//! `HeldItem`: the delivery of an item, which `Taken` and `UndecodedItem` share.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use lockkeeper_protocol::{
 use crate::{error::CallError, proxy::hold::Hold};
 
 /// A delivery. Dropping it returns the item unless the delivery is over.
-pub(super) struct Claim {
+pub(super) struct HeldItem {
     pub(super) hold: Hold,
     pub(super) fence: Fence,
     pub(super) attempts: u32,
@@ -20,8 +20,8 @@ pub(super) struct Claim {
     is_over: bool,
 }
 
-impl Claim {
-    /// Returns the claim of a delivery, and its encoded item.
+impl HeldItem {
+    /// Returns the holder of a delivery, and its encoded item.
     pub(super) fn new(hold: Hold, delivery: Delivery) -> (Self, Blob) {
         let Delivery {
             fence,
@@ -29,14 +29,14 @@ impl Claim {
             abandoned,
             item,
         } = delivery;
-        let claim = Self {
+        let held = Self {
             hold,
             fence,
             attempts,
             abandoned: abandoned.map(Box::new),
             is_over: false,
         };
-        (claim, item)
+        (held, item)
     }
 
     /// Acknowledges the item.
@@ -65,7 +65,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for HeldItem {
     fn drop(&mut self) {
         if !self.is_over {
             let delivery = self.hold.proof();

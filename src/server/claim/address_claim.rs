@@ -1,4 +1,4 @@
-//! `Claim`: the exclusive right of a running manager to its address, for any transport.
+//! `AddressClaim`: the exclusive right of a running manager to its address, for any transport.
 //!
 //! A path is claimed by a claim file and an abstract name (see `lock_file`), and the manager checks both
 //! regularly. For other transports the listener itself is the claim.
@@ -22,7 +22,7 @@ use crate::{
 /// The exclusive right of one shard of a manager to its address. Dropping the claim and the listener
 /// frees the address.
 #[derive(Debug)]
-pub(crate) struct Claim {
+pub(crate) struct AddressClaim {
     address: Address,
     shard_of: ShardOf,
     secret: ManagerSecret,
@@ -32,15 +32,15 @@ pub(crate) struct Claim {
 /// The interval at which a manager checks that its files are still its own.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 
-pub(crate) type Claimed = (Claim, Box<dyn Listener>);
+pub(crate) type ClaimedAddress = (AddressClaim, Box<dyn Listener>);
 
-impl Claim {
+impl AddressClaim {
     /// Claims an address for a manager of one shard, and binds it.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`Self::acquire_all`].
-    pub(crate) fn acquire(address: &Address) -> Result<Claimed, StartError> {
+    pub(crate) fn acquire(address: &Address) -> Result<ClaimedAddress, StartError> {
         let claimed = Self::acquire_all(address, 1, &Access::default(), None)?.pop();
         claimed.ok_or_else(|| StartError::BadAddress {
             address: address.clone(),
@@ -60,7 +60,7 @@ impl Claim {
         shards: u32,
         access: &Access,
         state: Option<&State>,
-    ) -> Result<Vec<Claimed>, StartError> {
+    ) -> Result<Vec<ClaimedAddress>, StartError> {
         let bound: Vec<(_, Box<dyn Listener>)> = match address.path() {
             Some(path) => SocketFile::claim_all(address, path, shards, access)?
                 .into_iter()
