@@ -43,7 +43,7 @@ pub use waiting::{Parked, WaitQueue};
 pub use {
     host::{
         CallAtLimit, Client, ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry,
-        Mailbox, MailboxReceiver, RawCall, ReplySink, Report, Shell, Tallies, Tally, Waits,
+        Mailbox, MailboxReceiver, ObjectReport, RawCall, ReplySink, Shell, Tallies, Tally, Waits,
         encode_reply, encode_whole, keep_reply,
     },
     kind::{Answer, Fences, LargeReply, Outcome, Reserve, Share, StoredBudget},

@@ -19,7 +19,7 @@ use crate::client::{calls::OPEN_PATIENCE, connection::Connection, state::Success
 
 /// A report pipe that the manager reads.
 #[derive(Debug)]
-pub(crate) struct ReportPipe {
+pub(crate) struct ReportPipeWriter {
     pipe: Private<File>,
     record: Vec<u8>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct ReportPipe {
 /// The most bytes that a pipe writes atomically.
 const WHOLE_BYTES: usize = rustix::pipe::PIPE_BUF;
 
-impl ReportPipe {
+impl ReportPipeWriter {
     /// Returns whether a record of that many bytes may fit, so that a large one need not be encoded.
     pub(crate) const fn may_take(bytes: usize) -> bool {
         bytes < WHOLE_BYTES
@@ -62,7 +62,7 @@ impl Connection {
         object: u32,
         operation: u32,
         pipe: Private<OwnedFd>,
-    ) -> Option<ReportPipe> {
+    ) -> Option<ReportPipeWriter> {
         if !self.capabilities.has(Capability::Reports) {
             return None;
         }
@@ -73,7 +73,7 @@ impl Connection {
             operation,
         });
         let answer = pending.ok()?.settle(OPEN_PATIENCE).await;
-        matches!(answer, Ok(Success::Reply(_))).then(|| ReportPipe {
+        matches!(answer, Ok(Success::Reply(_))).then(|| ReportPipeWriter {
             pipe,
             record: Vec::new(),
         })

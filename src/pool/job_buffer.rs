@@ -28,7 +28,8 @@ use lockkeeper_sys::Private;
 use tokio::sync::Notify;
 
 use crate::{
-    background::background, client::side_channel::ReportPipe, error::CallError, proxy::proxy::Proxy,
+    background::background, client::side_channel::ReportPipeWriter, error::CallError,
+    proxy::proxy::Proxy,
 };
 
 /// The time for which one batch of jobs is to keep a worker busy.
@@ -76,7 +77,7 @@ type Work = Result<Option<Vec<Job>>, CallError>;
 struct State {
     jobs: VecDeque<Todo>,
     /// The pipe for reports that another request will follow, if this worker has one.
-    report_pipe: Option<ReportPipe>,
+    report_pipe: Option<ReportPipeWriter>,
     /// Whether the pipe may contain reports that the manager has not been told to read.
     is_untold: bool,
     /// The request for the next batch.
@@ -94,7 +95,7 @@ impl State {
         let report_pipe = self
             .report_pipe
             .as_mut()
-            .filter(|_| ReportPipe::may_take(bytes));
+            .filter(|_| ReportPipeWriter::may_take(bytes));
         let is_laid = report_pipe.is_some_and(|report_pipe| report_pipe.put(report));
         self.is_untold |= is_laid;
         is_laid

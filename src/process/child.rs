@@ -36,7 +36,7 @@ use crate::{
     process::{
         advice,
         executable::{Build, Executable},
-        lifeline::{Assignment, MOST_BYTES, Report, send_first},
+        lifeline::{Assignment, ChildReport, MOST_BYTES, send_first},
         not_ready::NotReady,
         threads::first_has_ended,
         within::within,
@@ -238,8 +238,8 @@ impl Child {
         let mut patience = READY_PATIENCE;
         let report = loop {
             match within(patience, self.next_report()).await {
-                Some(Ok(Some(Report::Begun(begun)))) => step = Some(begun),
-                Some(Ok(Some(Report::Waits(time)))) => patience = READY_PATIENCE + time,
+                Some(Ok(Some(ChildReport::Begun(begun)))) => step = Some(begun),
+                Some(Ok(Some(ChildReport::Waits(time)))) => patience = READY_PATIENCE + time,
                 Some(other) => break other,
                 None => {
                     let why = format!("it took longer than {patience:?}");
@@ -248,13 +248,13 @@ impl Child {
             }
         };
         match report {
-            Ok(Some(Report::Ready | Report::Done)) => Ok(()),
-            Ok(Some(Report::Failed(why, detail))) => Err(NotReady::Cannot(
+            Ok(Some(ChildReport::Ready | ChildReport::Done)) => Ok(()),
+            Ok(Some(ChildReport::Failed(why, detail))) => Err(NotReady::Cannot(
                 StartError::Child(why),
                 detail.map(Box::new),
             )),
-            Ok(Some(Report::Lacking(why))) => Err(NotReady::not_now(why)),
-            Ok(Some(Report::Begun(_) | Report::Waits(_)) | None) => {
+            Ok(Some(ChildReport::Lacking(why))) => Err(NotReady::not_now(why)),
+            Ok(Some(ChildReport::Begun(_) | ChildReport::Waits(_)) | None) => {
                 let status = self.process.wait().await;
                 let advice = match (&status, step) {
                     (_, Some(step)) => advice::in_step(&step),
@@ -270,7 +270,7 @@ impl Child {
     }
 
     /// Waits for the next report of a child that is not ready yet; `None` if it has ended.
-    async fn next_report(&mut self) -> io::Result<Option<Report>> {
+    async fn next_report(&mut self) -> io::Result<Option<ChildReport>> {
         // Another process may hold the child's end of the lifeline open, so this also waits for the end of the
         // child, after its reports.
         let first_thread = first_has_ended(self.process.id());
@@ -307,7 +307,7 @@ impl Child {
                 status = self.process.wait() => break status,
                 () = &mut first_thread => break self.killed().await,
                 report = self.reports.next() => match report {
-                    Ok(Some(report)) => self.is_done |= matches!(report, Report::Done),
+                    Ok(Some(report)) => self.is_done |= matches!(report, ChildReport::Done),
                     // End of file without the end of the process: a task may have closed all
                     // descriptors of its process, which can do no work without them.
                     Ok(None) | Err(_) => {
@@ -344,7 +344,7 @@ impl Child {
     async fn ending(&mut self, status: io::Result<ExitStatus>) -> Ending {
         let last_reports = async {
             while let Ok(Some(report)) = self.reports.next().await {
-                self.is_done |= matches!(report, Report::Done);
+                self.is_done |= matches!(report, ChildReport::Done);
             }
         };
         // All reports have arrived already. Only the end of file may be missing, if another process
@@ -389,7 +389,7 @@ impl Child {
 impl Reports {
     /// Waits for the next report; `None` is the end of the lifeline. Meanwhile this writes the rest
     /// of the first message, which may be more than the socket takes at once.
-    async fn next(&mut self) -> io::Result<Option<Report>> {
+    async fn next(&mut self) -> io::Result<Option<ChildReport>> {
         loop {
             if let Some(frame) = self.inbox.next_message().map_err(io::Error::other)? {
                 return codec::decode(&frame).map(Some).map_err(io::Error::other);

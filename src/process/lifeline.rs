@@ -47,7 +47,7 @@ pub(super) struct Assignment {
 
 /// A message from the child.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Report {
+pub(super) enum ChildReport {
     /// The child begins a step before its work, of this name, whose code may end the process.
     Begun(String),
     /// The child waits for that long before its work.
@@ -75,12 +75,12 @@ impl Lifeline {
 
     /// Reports that a step before the work begins, such as the initializer.
     pub(crate) fn begun(&mut self, step: &str) {
-        self.tell(&Report::Begun(step.to_owned()));
+        self.tell(&ChildReport::Begun(step.to_owned()));
     }
 
     /// Reports a wait of that length before the work, and waits. Returns false if the parent has ended meanwhile.
     pub(crate) fn wait(&mut self, time: Duration) -> bool {
-        self.tell(&Report::Waits(time));
+        self.tell(&ChildReport::Waits(time));
         let (Ok(stream), Ok(timeout)) = (self.0.get(), Timespec::try_from(time)) else {
             return false;
         };
@@ -102,27 +102,27 @@ impl Lifeline {
 
     /// Reports that the work begins.
     pub(crate) fn ready(&mut self) {
-        self.tell(&Report::Ready);
+        self.tell(&ChildReport::Ready);
     }
 
     /// Reports that the child cannot do its work.
     pub(crate) fn failed(&mut self, why: String) {
-        self.tell(&Report::Failed(why, None));
+        self.tell(&ChildReport::Failed(why, None));
     }
 
     /// Reports that the child cannot do its work, with bytes from which the role's owner reads more.
     pub(crate) fn failed_with(&mut self, why: String, detail: Blob) {
-        self.tell(&Report::Failed(why, Some(detail)));
+        self.tell(&ChildReport::Failed(why, Some(detail)));
     }
 
     /// Reports that the work needs a resource that the system lacks.
     pub(crate) fn lacking(&mut self, why: String) {
-        self.tell(&Report::Lacking(why));
+        self.tell(&ChildReport::Lacking(why));
     }
 
     /// Reports that the work is done.
     pub(crate) fn done(&mut self) {
-        self.tell(&Report::Done);
+        self.tell(&ChildReport::Done);
     }
 
     /// Starts a thread that runs `end` once the parent has ended.
@@ -140,7 +140,7 @@ impl Lifeline {
             .map(drop)
     }
 
-    fn tell(&mut self, report: &Report) {
+    fn tell(&mut self, report: &ChildReport) {
         let mut message = Vec::new();
         if frame::append(&mut message, report, MOST_BYTES).is_ok() {
             // An error means that the parent has ended. It needs no report then, and `watch` ends

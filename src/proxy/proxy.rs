@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{
     background,
-    client::{connection::Connection, deadline::Deadline, side_channel::ReportPipe},
+    client::{connection::Connection, deadline::Deadline, side_channel::ReportPipeWriter},
     error::{CallError, lack},
     proxy::{
         binding::{Bind, Binding, Current},
@@ -302,7 +302,7 @@ impl<P: Primitive> Proxy<P> {
     pub(crate) async fn report_pipe<O: Operation>(
         &self,
         pipe: Private<OwnedFd>,
-    ) -> Option<ReportPipe>
+    ) -> Option<ReportPipeWriter>
     where
         P: Serve<O>,
     {

@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_actors::{Holding, Input, Inputs, Inquiry, Mailbox, Part, Report, Shell, Waiting};
+use lockkeeper_actors::{
+    Holding, Input, Inputs, Inquiry, Mailbox, ObjectReport, Part, Shell, Waiting,
+};
 use lockkeeper_protocol::{
     CallId, CallInfo, Fault, ObjectInfo, Page, PartInfo, Peer, Shard, codec, cut,
 };
@@ -42,7 +44,7 @@ const TOLD_BYTES: usize = 1 << 20;
 const MOST_CALLS: usize = 1_000;
 
 /// Asks objects for reports, and waits for the answers of those that live.
-pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64, Report)> {
+pub(crate) async fn ask(objects: Vec<(u64, Mailbox)>, now: Duration) -> Vec<(u64, ObjectReport)> {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     for (object, mailbox) in objects {
         let sender = sender.clone();
@@ -66,7 +68,7 @@ async fn ask_some(
     objects: Vec<(u64, Mailbox)>,
     now: Duration,
     most_bytes: usize,
-) -> (Vec<(u64, Report)>, Option<u64>) {
+) -> (Vec<(u64, ObjectReport)>, Option<u64>) {
     let numbers: Vec<u64> = objects.iter().map(|(object, _)| *object).collect();
     let first = numbers.first().copied();
     let told = Arc::new(AtomicUsize::new(0));
@@ -99,14 +101,16 @@ async fn ask_some(
 }
 
 /// The approximate number of bytes of the lists in a report.
-fn bytes_of(report: &Report) -> usize {
+fn bytes_of(report: &ObjectReport) -> usize {
     let parts = report.survey.iter().flat_map(|survey| &survey.parts);
     let bytes = parts.map(|part| {
         let key = part.key.as_ref().map_or(0, String::len);
         let holders = part.holders.len() * size_of::<Holding>();
         size_of::<Part>() + key + holders + part.waiters.len() * size_of::<Waiting>()
     });
-    bytes.sum::<usize>() + report.callers.len() * size_of::<(CallId, u64)>() + size_of::<Report>()
+    bytes.sum::<usize>()
+        + report.callers.len() * size_of::<(CallId, u64)>()
+        + size_of::<ObjectReport>()
 }
 
 /// The parts of a shard that an inspection needs.
@@ -178,7 +182,7 @@ impl Inspector<'_> {
         found.map_err(|_| Fault::ShuttingDown)
     }
 
-    async fn survey(&self, found: Vec<Found>) -> (Vec<(Found, Report)>, Option<u64>) {
+    async fn survey(&self, found: Vec<Found>) -> (Vec<(Found, ObjectReport)>, Option<u64>) {
         let mailbox = |found: &Found| (found.name.number(), found.mailbox.clone());
         let objects = found.iter().map(mailbox).collect();
         let (reports, next) = ask_some(objects, self.shell.now(), TOLD_BYTES).await;
@@ -186,7 +190,7 @@ impl Inspector<'_> {
     }
 
     /// Adds objects to the page until the message is full.
-    async fn fill(&self, objects: Vec<(Found, Report)>, next: Option<u64>) -> Page {
+    async fn fill(&self, objects: Vec<(Found, ObjectReport)>, next: Option<u64>) -> Page {
         let mut page = Page {
             next,
             ..Page::default()
@@ -217,8 +221,8 @@ impl Inspector<'_> {
         page
     }
 
-    fn info(&self, found: &Found, report: Report) -> ObjectInfo {
-        let Report {
+    fn info(&self, found: &Found, report: ObjectReport) -> ObjectInfo {
+        let ObjectReport {
             at,
             survey,
             callers,
@@ -299,7 +303,7 @@ fn count(number: usize) -> u64 {
 }
 
 /// Joins reports with names. An object that was removed meanwhile has no name.
-fn join(found: Vec<Found>, mut reports: Vec<(u64, Report)>) -> Vec<(Found, Report)> {
+fn join(found: Vec<Found>, mut reports: Vec<(u64, ObjectReport)>) -> Vec<(Found, ObjectReport)> {
     reports.sort_unstable_by_key(|(object, _)| *object);
     let mut reports = reports.into_iter().peekable();
     let mut joined = Vec::new();

@@ -116,16 +116,16 @@ pub(crate) type WeakMailbox = WeakRecipient<Inputs>;
 
 /// A question to one object, and the receiver of its answer. If the object has ended, the question is dropped
 /// without an answer.
-pub struct Inquiry(Box<dyn FnOnce(Report) + Send>);
+pub struct Inquiry(Box<dyn FnOnce(ObjectReport) + Send>);
 
 impl Inquiry {
     /// Creates a question whose answer is passed to `receive`.
     #[must_use]
-    pub fn new(receive: impl FnOnce(Report) + Send + 'static) -> Self {
+    pub fn new(receive: impl FnOnce(ObjectReport) + Send + 'static) -> Self {
         Self(Box::new(receive))
     }
 
-    pub(super) fn answer(self, report: Report) {
+    pub(super) fn answer(self, report: ObjectReport) {
         (self.0)(report);
     }
 }
@@ -138,7 +138,7 @@ impl fmt::Debug for Inquiry {
 
 /// The state of an object at one moment.
 #[derive(Debug)]
-pub struct Report {
+pub struct ObjectReport {
     /// The moment, as the time since the manager's start.
     pub at: Duration,
     /// The survey of the kind; `None` once the object has failed.

@@ -31,7 +31,7 @@ pub use client::Client;
 pub use contended::ContendedObjects;
 pub use deadlines::Deadlines;
 pub use host::Host;
-pub use input::{CallAtLimit, Input, Inputs, Inquiry, Mailbox, RawCall, Report};
+pub use input::{CallAtLimit, Input, Inputs, Inquiry, Mailbox, ObjectReport, RawCall};
 pub use mailbox::MailboxReceiver;
 pub use replies::{encode_reply, encode_whole, keep_reply};
 pub use shell::{ReplySink, Shell};

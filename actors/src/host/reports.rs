@@ -9,7 +9,7 @@ use lockkeeper_protocol::CallId;
 use crate::{
     host::{
         host::Host,
-        input::{Report, WeakMailbox},
+        input::{ObjectReport, WeakMailbox},
     },
     kind::{object_stats::ObjectStats, primitive::Primitive, survey::Survey},
 };
@@ -77,10 +77,10 @@ impl<P: Primitive> Host<P> {
         told
     }
 
-    pub(super) fn report(&mut self, now: Duration) -> Report {
+    pub(super) fn report(&mut self, now: Duration) -> ObjectReport {
         let survey = self.survey();
         self.with_object_stats(|object_stats| {
-            let mut report = Report {
+            let mut report = ObjectReport {
                 at: now,
                 survey,
                 callers: HashMap::new(),

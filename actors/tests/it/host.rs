@@ -12,7 +12,7 @@ mod slices;
 use std::time::Duration;
 
 use lockkeeper_actors::{
-    Bench, BreakReason, CallId, Fault, Input, Inquiry, Operation, Proof, Refusal, Report,
+    Bench, BreakReason, CallId, Fault, Input, Inquiry, ObjectReport, Operation, Proof, Refusal,
     sync::{Acquire, Arrive, Barrier, GetLockStatus, Lock, LockStatus, Release, ReleaseBy},
 };
 
@@ -177,7 +177,7 @@ async fn a_panic_leaves_the_second_object_of_its_shard_untouched() {
 }
 
 /// Returns the report of an object.
-async fn report(lock: &shard::Hosted<Lock>) -> Report {
+async fn report(lock: &shard::Hosted<Lock>) -> ObjectReport {
     let (tell, observed) = std::sync::mpsc::channel();
     let inquiry = Inquiry::new(move |report| tell.send(report).expect("the receiver exists"));
     lock.send([Input::Survey(inquiry)]).await;

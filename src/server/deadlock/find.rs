@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_actors::{Holding, Mailbox, Part, Report, Waiting};
+use lockkeeper_actors::{Holding, Mailbox, ObjectReport, Part, Waiting};
 use lockkeeper_protocol::{
     CallId, Caller, Claim, Deadlock, Fault, ObjectName, SessionId, WaitsFor,
 };
@@ -119,14 +119,16 @@ pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault>
 }
 
 /// Finds the deadlocks in the reports of objects.
-fn circles(reports: Vec<(u64, Report)>) -> (Vec<(u64, Report)>, Vec<Circle<CallerKey>>) {
+fn circles(
+    reports: Vec<(u64, ObjectReport)>,
+) -> (Vec<(u64, ObjectReport)>, Vec<Circle<CallerKey>>) {
     let views = views(&reports);
     let drawn: Vec<_> = views.iter().map(View::drawn).collect();
     let circles = graph::circles(&drawn);
     (reports, circles)
 }
 
-fn views(reports: &[(u64, Report)]) -> Vec<View<'_>> {
+fn views(reports: &[(u64, ObjectReport)]) -> Vec<View<'_>> {
     let surveys = reports.iter().filter_map(|(object, report)| {
         let survey = report.survey.as_ref()?;
         Some((*object, report, survey))

@@ -42,11 +42,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone)]
 pub struct DeadlockPolicy {
     pub(super) plan: Plan,
-    pub(super) report: Option<Arc<Report>>,
+    pub(super) report: Option<Arc<OnDeadlock>>,
 }
 
 /// The callback that receives a deadlock.
-type Report = dyn Fn(Deadlock) + Send + Sync;
+type OnDeadlock = dyn Fn(Deadlock) + Send + Sync;
 
 /// The part of a policy that is sent to another process.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
