@@ -28,7 +28,7 @@ pub struct Caller {
     pub process: Peer,
     /// The number of the caller within the session of its process.
     pub caller: u64,
-    /// The holds that other members wait for.
+    /// The holds that other callers of the deadlock wait for.
     pub holds: Vec<Claim>,
     /// The waits of the caller. There are several if branches of it wait concurrently.
     pub waits: Vec<WaitsFor>,
@@ -54,20 +54,20 @@ pub struct Claim {
     pub fence: Option<Fence>,
 }
 
-/// A wait of a caller, and the members that block it.
+/// A wait of a caller, and the callers that block it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct WaitsFor {
     /// The request.
     pub wants: Claim,
-    /// The indices of the members that hold it.
+    /// The indices in [`Deadlock::members`] of the callers that hold it.
     pub held_by: Vec<u64>,
-    /// The index of the member directly before it in the line.
+    /// The index in [`Deadlock::members`] of the caller directly before it in the queue of waiters.
     pub behind: Option<u64>,
 }
 
 impl Deadlock {
-    /// The most members that a report lists.
+    /// The most callers that a report lists.
     pub const MOST_MEMBERS: usize = 64;
 
     /// Creates a report of `size` callers, which lists the first of `members`.
@@ -79,7 +79,7 @@ impl Deadlock {
 }
 
 impl Caller {
-    /// Creates a member with its holds and waits.
+    /// Creates a caller with its holds and waits.
     #[must_use]
     pub const fn new(process: Peer, caller: u64, holds: Vec<Claim>, waits: Vec<WaitsFor>) -> Self {
         Self {
@@ -161,15 +161,15 @@ impl Caller {
 impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "deadlock of {}", self.size)?;
-        for (place, member) in self.members.iter().enumerate() {
+        for (place, caller) in self.members.iter().enumerate() {
             f.write_str(if place == 0 { ": " } else { "; " })?;
-            f.write_str(&member.name())?;
-            if !member.holds.is_empty() {
+            f.write_str(&caller.name())?;
+            if !caller.holds.is_empty() {
                 f.write_str(" holds ")?;
-                list(f, &member.holds)?;
+                list(f, &caller.holds)?;
                 f.write_str(" and")?;
             }
-            for (place, wait) in member.waits.iter().enumerate() {
+            for (place, wait) in caller.waits.iter().enumerate() {
                 f.write_str(if place == 0 { "" } else { " and" })?;
                 self.tell_wait(f, wait)?;
             }
@@ -187,8 +187,8 @@ impl Deadlock {
     fn tell_wait(&self, f: &mut fmt::Formatter<'_>, wait: &WaitsFor) -> fmt::Result {
         write!(f, " waits for {}", wait.wants)?;
         let name = |place: &u64| {
-            let member = self.members.get(usize::try_from(*place).ok()?);
-            member.map(Caller::name)
+            let caller = self.members.get(usize::try_from(*place).ok()?);
+            caller.map(Caller::name)
         };
         let holders: Vec<String> = wait.held_by.iter().filter_map(name).collect();
         if !holders.is_empty() {

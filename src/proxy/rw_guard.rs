@@ -145,7 +145,7 @@ impl Guard<Upgradable> {
 }
 
 impl Guard<Writing> {
-    /// Downgrades to reading without another writer in between. The readers at the head of the line are
+    /// Downgrades to reading without another writer in between. The readers at the head of the queue are
     /// granted with it.
     ///
     /// The guard keeps the writer's fence and the mark of a dead holder. A process that dies as a reader

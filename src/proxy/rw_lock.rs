@@ -21,7 +21,7 @@ use crate::{
 
 /// A lock that processes share, with many readers or one writer at a time.
 ///
-/// All calls wait in one line, in order of arrival: adjacent readers are granted together, and a reader does
+/// All calls wait in one queue, in order of arrival: adjacent readers are granted together, and a reader does
 /// not overtake a waiting writer, so neither starves. For the same reason a task that reads must not wait to
 /// read again: a writer between the two would wait for the first read, and the second read for the writer.
 ///

@@ -92,7 +92,7 @@ impl<B: Bound> SemaphoreOf<B> {
     }
 
     /// Waits for several permits, all or none. Later calls wait behind it, even for fewer permits. A call for
-    /// zero permits waits in line too. With a [`Semaphore`], a call may wait for more permits than exist, until
+    /// zero permits waits in the queue too. With a [`Semaphore`], a call may wait for more permits than exist, until
     /// some are added.
     ///
     /// # Errors

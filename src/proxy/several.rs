@@ -25,7 +25,7 @@ use crate::{
 ///
 /// The call acquires the locks in an order that is the same for all callers: by address, name and key. It
 /// acquires free locks in one round trip. If a lock is not free, it releases the later locks, and waits for
-/// that lock in its line.
+/// that lock in its queue.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -144,7 +144,7 @@ impl<P: LockKind> Lockable for &LockOf<P> {
 #[doc(hidden)]
 pub struct Target<G> {
     kind: &'static str,
-    place: Place,
+    place: LockOrder,
     acquire: Box<dyn Fn() -> Wait<G> + Send + Sync>,
     is_valid: fn(&G) -> bool,
 }
@@ -159,7 +159,7 @@ impl<G> Target<G> {
         // The user of the manager is left out, because only some addresses of the same manager
         // contain it.
         let (scheme, address) = token.address.parts();
-        let place = Place {
+        let place = LockOrder {
             scheme: scheme.to_owned(),
             address: address.to_owned(),
             name: token.name.to_owned(),
@@ -187,14 +187,14 @@ impl<G> fmt::Debug for Target<G> {
 
 /// The place of a lock in the order that all callers share.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+struct LockOrder {
     scheme: String,
     address: String,
     name: String,
     key: Option<String>,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for LockOrder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             address, name, key, ..
