@@ -44,7 +44,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 pub(crate) struct PoolSupervisor {
     deaths: Deaths,
     queue: Option<Proxy<TaskQueue>>,
-    places: Vec<Place>,
+    places: Vec<WorkerSlot>,
     /// The number of first workers that are not ready yet, and the channel for the result of the start.
     starting: Option<(usize, oneshot::Sender<Result<(), StartError>>)>,
     /// The number of places that are not permanently empty.
@@ -57,7 +57,7 @@ pub(crate) struct PoolSupervisor {
 
 /// One place of the pool.
 #[derive(Debug)]
-struct Place {
+struct WorkerSlot {
     worker: Addr<Worker>,
     /// The current process of the place.
     pid: Option<u32>,
@@ -148,7 +148,7 @@ impl Handler<Start> for PoolSupervisor {
                     setup: setup.clone(),
                     kill: None,
                 };
-                Place {
+                WorkerSlot {
                     worker: worker.start(),
                     pid: None,
                     is_ready: false,
@@ -299,7 +299,7 @@ impl PoolSupervisor {
         let reason = TaskFault::Broken(error.to_string());
         if *self.filled.borrow() == 0 {
             self.close_queue(reason);
-        } else if self.places.iter().all(Place::has_failed) {
+        } else if self.places.iter().all(WorkerSlot::has_failed) {
             self.fail_waiting(reason);
         }
     }
@@ -460,7 +460,7 @@ impl Handler<Missing> for PoolSupervisor {
     }
 }
 
-impl Place {
+impl WorkerSlot {
     /// Kills a process that has left its session. One that is not ready has no tasks, and reports why it ends.
     fn kill_if_left(&self) {
         if self.is_ready && self.left.is_some() {

@@ -45,7 +45,7 @@ use crate::{
 pub struct Permit {
     /// One part for each grant, ordered by grant. Dropping a part releases its permits. It is never empty:
     /// a permit of zero has one part, which identifies the semaphore.
-    parts: Vec<Part>,
+    parts: Vec<GrantPermits>,
     fence: Fence,
     abandoned: Option<Box<Abandoned>>,
     token: DropToken,
@@ -56,7 +56,7 @@ impl Permit {
     pub(super) fn new(hold: Hold, permits: u32, grant: Granted) -> Self {
         let Granted { fence, abandoned } = grant;
         Self {
-            parts: vec![Part { hold, permits }],
+            parts: vec![GrantPermits { hold, permits }],
             fence,
             abandoned: abandoned.map(Box::new),
             token: DropToken::default(),
@@ -98,7 +98,7 @@ impl Permit {
     /// Declares that the data protected by the semaphore is consistent: later permits have no mark.
     pub fn mark_consistent(&mut self) {
         self.abandoned = None;
-        for Part { hold, .. } in &self.parts {
+        for GrantPermits { hold, .. } in &self.parts {
             hold.cast(&MarkConsistent {
                 grant: hold.proof(),
             });
@@ -185,7 +185,7 @@ impl Permit {
             if taken > 0 || parts.is_empty() {
                 wanted -= taken;
                 part.permits -= taken;
-                parts.push(Part {
+                parts.push(GrantPermits {
                     hold: part.hold.share(),
                     permits: taken,
                 });
@@ -223,7 +223,7 @@ impl Permit {
     }
 
     /// Adds a part, or merges it with the part of the same grant.
-    fn take_in(&mut self, mut part: Part) {
+    fn take_in(&mut self, mut part: GrantPermits) {
         let grant = part.hold.grant();
         match self
             .parts
@@ -252,12 +252,12 @@ impl Permit {
 
 /// Permits of one grant.
 #[derive(Debug)]
-struct Part {
+struct GrantPermits {
     hold: Hold,
     permits: u32,
 }
 
-impl Part {
+impl GrantPermits {
     /// Releases the permits and waits until the manager has them.
     async fn release(&mut self, timeout: Option<Duration>) -> Result<(), CallError> {
         let release = ReleasePermits {
@@ -281,7 +281,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for GrantPermits {
     fn drop(&mut self) {
         let permits = mem::take(&mut self.permits);
         if permits > 0 {

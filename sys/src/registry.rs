@@ -16,10 +16,10 @@ const WORDS: usize = 512;
 const BITS: usize = 64;
 
 /// One bit for each descriptor.
-type Part = [AtomicU64; WORDS];
+type Chunk = [AtomicU64; WORDS];
 
-/// The registered descriptors: at most 33 million, in parts that are allocated when they are needed.
-static TABLE: [AtomicPtr<Part>; 1024] = [const { AtomicPtr::new(ptr::null_mut()) }; 1024];
+/// The registered descriptors: at most 33 million, in chunks that are allocated when they are needed.
+static TABLE: [AtomicPtr<Chunk>; 1024] = [const { AtomicPtr::new(ptr::null_mut()) }; 1024];
 
 /// The dead socket, once it exists.
 static DEAD: AtomicI32 = AtomicI32::new(NONE);

@@ -43,7 +43,7 @@ pub struct Queue {
     /// Items that were taken and returned, by their numbers.
     back: BTreeMap<u64, Item>,
     /// Items that are taken, by the calls that received them.
-    taken: BTreeMap<CallId, Taken>,
+    taken: BTreeMap<CallId, TakenItem>,
     putters: WaitQueue<Putter>,
     getters: WaitQueue<Call<Result<Delivery, Refusal>>>,
     joiners: WaitQueue<Call<()>>,
@@ -66,7 +66,7 @@ struct Item {
 
 /// An item that a session has taken.
 #[derive(Debug)]
-struct Taken {
+struct TakenItem {
     item: Item,
     timer: HoldTimer,
 }
@@ -194,7 +194,7 @@ impl Queue {
             item: item.bytes.clone(),
         };
         let shared = item.stored.shared.clone();
-        self.taken.insert(call.id(), Taken { item, timer });
+        self.taken.insert(call.id(), TakenItem { item, timer });
         match shared {
             Some(shared) => call.reply_sharing(Ok(delivery), &shared),
             None => call.reply(Ok(delivery)),
@@ -203,7 +203,7 @@ impl Queue {
 
     /// Takes an item back from its taker and returns it to its place. `change` updates the item.
     fn take_back(&mut self, delivery: CallId, change: impl FnOnce(&mut Item, HoldTimer)) -> bool {
-        let Some(Taken { mut item, timer }) = self.taken.remove(&delivery) else {
+        let Some(TakenItem { mut item, timer }) = self.taken.remove(&delivery) else {
             return false;
         };
         change(&mut item, timer);

@@ -52,7 +52,7 @@ pub enum Share {
 
 /// The sum to which a number of bytes belongs.
 #[derive(Clone, Copy)]
-enum Part {
+enum Counter {
     Calls,
     Data,
 }
@@ -86,10 +86,10 @@ impl StoredBudget {
         if step < STEP { step } else { STEP }
     }
 
-    const fn part(&self, part: Part) -> &AtomicUsize {
-        match part {
-            Part::Calls => &self.calls,
-            Part::Data => &self.data,
+    const fn count_of(&self, counter: Counter) -> &AtomicUsize {
+        match counter {
+            Counter::Calls => &self.calls,
+            Counter::Data => &self.data,
         }
     }
 
@@ -114,14 +114,14 @@ impl StoredBudget {
         room.checked_sub(data)
     }
 
-    /// Returns whether `bytes` more bytes put a part beyond the limit.
-    fn is_over(&self, part: Part, bytes: usize) -> bool {
-        match part {
-            Part::Calls => {
+    /// Returns whether `bytes` more bytes put a counter beyond the limit.
+    fn is_over(&self, counter: Counter, bytes: usize) -> bool {
+        match counter {
+            Counter::Calls => {
                 let calls = self.calls.load(Ordering::Relaxed);
                 calls.saturating_add(bytes) > self.room_of_calls()
             }
-            Part::Data => !self.takes(Share::Data, bytes),
+            Counter::Data => !self.takes(Share::Data, bytes),
         }
     }
 
@@ -222,7 +222,7 @@ impl Account {
     #[cold]
     fn is_refused(&self, of_session: usize) -> bool {
         let others = of_session.saturating_sub(CALL_BYTES);
-        self.budget.is_over(Part::Calls, 0) || others > self.budget.left_for_calls()
+        self.budget.is_over(Counter::Calls, 0) || others > self.budget.left_for_calls()
     }
 
     /// Counts a hold of a session, even beyond the limit.
@@ -254,13 +254,13 @@ impl Account {
     /// Counts bytes of a waiting call or a hold, even beyond the limit.
     #[inline]
     pub(crate) fn count(&self, bytes: usize) {
-        self.add(&self.calls, Part::Calls, bytes);
+        self.add(&self.calls, Counter::Calls, bytes);
     }
 
     /// Stops counting bytes of a waiting call or a hold.
     #[inline]
     pub(crate) fn forget(&self, bytes: usize) {
-        self.subtract(&self.calls, Part::Calls, bytes);
+        self.subtract(&self.calls, Counter::Calls, bytes);
     }
 
     /// The fault of a call that the limit refuses.
@@ -278,11 +278,11 @@ impl Account {
 
     /// Counts bytes of data, even beyond the limit.
     fn count_data(&self, bytes: usize) {
-        self.add(&self.data, Part::Data, bytes);
+        self.add(&self.data, Counter::Data, bytes);
     }
 
     fn forget_data(&self, bytes: usize) {
-        self.subtract(&self.data, Part::Data, bytes);
+        self.subtract(&self.data, Counter::Data, bytes);
     }
 
     /// Counts bytes of data if the limit permits.
@@ -296,38 +296,38 @@ impl Account {
     }
 
     #[inline]
-    fn add(&self, sum: &Sum, part: Part, bytes: usize) {
+    fn add(&self, sum: &Sum, counter: Counter, bytes: usize) {
         let used = sum.used.get() + bytes;
         sum.used.set(used);
         if used > sum.drawn.get() {
-            self.draw(sum, part, used);
+            self.draw(sum, counter, used);
         }
     }
 
     #[inline]
-    fn subtract(&self, sum: &Sum, part: Part, bytes: usize) {
+    fn subtract(&self, sum: &Sum, counter: Counter, bytes: usize) {
         let used = sum.used.get().saturating_sub(bytes);
         sum.used.set(used);
         if sum.drawn.get() - used > self.most_spare || sum.was_over.get() {
-            self.give_back(sum, part, used);
+            self.give_back(sum, counter, used);
         }
     }
 
     #[cold]
-    fn draw(&self, sum: &Sum, part: Part, used: usize) {
+    fn draw(&self, sum: &Sum, counter: Counter, used: usize) {
         let missing = used - sum.drawn.get();
         // Near the limit it draws only what it needs.
         let step = missing.max(self.budget.step());
-        let is_near = self.budget.is_over(part, step);
+        let is_near = self.budget.is_over(counter, step);
         let more = if is_near { missing } else { step };
         sum.drawn.set(sum.drawn.get() + more);
-        let drawn = self.budget.part(part);
+        let drawn = self.budget.count_of(counter);
         drawn.fetch_add(more, Ordering::Relaxed);
-        self.note_limits(sum, part);
+        self.note_limits(sum, counter);
     }
 
     #[cold]
-    fn give_back(&self, sum: &Sum, part: Part, used: usize) {
+    fn give_back(&self, sum: &Sum, counter: Counter, used: usize) {
         let step = self.budget.step();
         let kept = if sum.was_over.get() {
             used
@@ -336,22 +336,22 @@ impl Account {
         };
         if let Some(more) = sum.drawn.get().checked_sub(kept) {
             sum.drawn.set(kept);
-            let drawn = self.budget.part(part);
+            let drawn = self.budget.count_of(counter);
             drawn.fetch_sub(more, Ordering::Relaxed);
         }
-        self.note_limits(sum, part);
+        self.note_limits(sum, counter);
     }
 
-    fn note_limits(&self, sum: &Sum, part: Part) {
-        sum.was_over.set(self.budget.is_over(part, 0));
+    fn note_limits(&self, sum: &Sum, counter: Counter) {
+        sum.was_over.set(self.budget.is_over(counter, 0));
         self.is_tight.set(self.budget.is_tight());
     }
 }
 
 impl Drop for Account {
     fn drop(&mut self) {
-        for (sum, part) in [(&self.calls, Part::Calls), (&self.data, Part::Data)] {
-            let drawn = self.budget.part(part);
+        for (sum, counter) in [(&self.calls, Counter::Calls), (&self.data, Counter::Data)] {
+            let drawn = self.budget.count_of(counter);
             drawn.fetch_sub(sum.drawn.get(), Ordering::Relaxed);
         }
     }

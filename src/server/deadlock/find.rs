@@ -12,7 +12,7 @@ use lockkeeper_protocol::{
 use tokio::task;
 
 use crate::server::{
-    deadlock::graph::{self, Circle, Place},
+    deadlock::graph::{self, Cycle, WaitIndex},
     inspection::{Inspector, MOST_OBJECTS, ask},
     supervisor::supervisor::Find,
 };
@@ -44,10 +44,10 @@ impl View<'_> {
         Some((call.session(), *caller))
     }
 
-    fn drawn(&self) -> graph::Part<CallerKey> {
+    fn drawn(&self) -> graph::Resource<CallerKey> {
         let holders = self.part.holders.iter();
         let waiters = self.part.waiters.iter();
-        graph::Part {
+        graph::Resource {
             units: self.part.units,
             holders: holders
                 .map(|holder| (self.caller(holder.call), holder.units))
@@ -92,40 +92,38 @@ pub(crate) async fn find(inspector: &Inspector<'_>) -> Result<Vec<Found>, Fault>
     }
     let parts = views(&reports).into_iter().map(|view| view.part);
     let calls = parts.map(|part| 1 + part.holders.len() + part.waiters.len());
-    let (reports, circles) = if calls.sum::<usize>() < MOST_CALLS {
-        circles(reports)
+    let (reports, cycles) = if calls.sum::<usize>() < MOST_CALLS {
+        cycles(reports)
     } else {
-        let found = task::spawn_blocking(|| circles(reports)).await;
+        let found = task::spawn_blocking(|| cycles(reports)).await;
         found.map_err(|_| Fault::ShuttingDown)?
     };
-    if circles.is_empty() {
+    if cycles.is_empty() {
         return Ok(Vec::new());
     }
     let views = views(&reports);
-    let places = circles
+    let places = cycles
         .iter()
-        .flat_map(|circle| circle.callers.values().flatten());
-    let objects = places.filter_map(|place| Some(views.get(place.part)?.object));
+        .flat_map(|cycle| cycle.callers.values().flatten());
+    let objects = places.filter_map(|place| Some(views.get(place.resource)?.object));
     let named = inspector.find(Find::Numbered(objects.collect())).await?;
     let names: Names = named
         .into_iter()
         .map(|found| (found.name.number(), (found.kind, found.name)))
         .collect();
-    let told = circles.iter().filter_map(|circle| {
-        let words = Words::new(circle, &views, &names);
+    let told = cycles.iter().filter_map(|cycle| {
+        let words = Words::new(cycle, &views, &names);
         words.tell(inspector, &mailboxes)
     });
     Ok(told.collect())
 }
 
 /// Finds the deadlocks in the reports of objects.
-fn circles(
-    reports: Vec<(u64, ObjectReport)>,
-) -> (Vec<(u64, ObjectReport)>, Vec<Circle<CallerKey>>) {
+fn cycles(reports: Vec<(u64, ObjectReport)>) -> (Vec<(u64, ObjectReport)>, Vec<Cycle<CallerKey>>) {
     let views = views(&reports);
     let drawn: Vec<_> = views.iter().map(View::drawn).collect();
-    let circles = graph::circles(&drawn);
-    (reports, circles)
+    let cycles = graph::cycles(&drawn);
+    (reports, cycles)
 }
 
 fn views(reports: &[(u64, ObjectReport)]) -> Vec<View<'_>> {
@@ -150,21 +148,21 @@ type Names = HashMap<u64, (&'static str, ObjectName)>;
 
 /// The data that turns a deadlock into a report.
 struct Words<'a> {
-    circle: &'a Circle<CallerKey>,
+    cycle: &'a Cycle<CallerKey>,
     views: &'a [View<'a>],
     names: &'a Names,
-    /// The parts that members wait for.
+    /// The parts that callers wait for.
     parts: BTreeSet<usize>,
 }
 
 impl<'a> Words<'a> {
-    fn new(circle: &'a Circle<CallerKey>, views: &'a [View<'a>], names: &'a Names) -> Self {
-        let places = circle.callers.values().flatten();
+    fn new(cycle: &'a Cycle<CallerKey>, views: &'a [View<'a>], names: &'a Names) -> Self {
+        let places = cycle.callers.values().flatten();
         Self {
-            circle,
+            cycle,
             views,
             names,
-            parts: places.map(|place| place.part).collect(),
+            parts: places.map(|place| place.resource).collect(),
         }
     }
 
@@ -174,7 +172,7 @@ impl<'a> Words<'a> {
         let places: BTreeMap<CallerKey, u64> = order.iter().copied().zip(0..).collect();
         let listed = order.iter().take(Deadlock::MOST_MEMBERS);
         let members = listed.filter_map(|caller| {
-            let waits = self.circle.callers.get(caller)?;
+            let waits = self.cycle.callers.get(caller)?;
             let call = self.call_of(*waits.first()?)?;
             Some(Caller::new(
                 inspector.peer(call),
@@ -197,12 +195,12 @@ impl<'a> Words<'a> {
     /// The victim: among the members that hold something that other members wait for, the one that began to
     /// wait last. Returned with its call and the object that it waits for.
     fn victim(&self) -> Option<(CallerKey, CallId, u64)> {
-        let holders = self.circle.callers.iter();
+        let holders = self.cycle.callers.iter();
         let holders = holders.filter(|(caller, _)| self.holdings(**caller).next().is_some());
         let waits =
             holders.flat_map(|(caller, waits)| waits.iter().map(move |wait| (*caller, *wait)));
         let waits = waits.filter_map(|(caller, place)| {
-            let view = self.views.get(place.part)?;
+            let view = self.views.get(place.resource)?;
             let waiting = view.waiter(place.position)?;
             Some((waiting.since, waiting.call, caller, view.object))
         });
@@ -210,15 +208,15 @@ impl<'a> Words<'a> {
         Some((caller, call, object))
     }
 
-    /// The members, each before the member that it waits for where that is possible.
+    /// The callers, each before the caller that it waits for where that is possible.
     fn order(&self, first: CallerKey) -> Vec<CallerKey> {
-        let mut left: BTreeSet<CallerKey> = self.circle.callers.keys().copied().collect();
+        let mut left: BTreeSet<CallerKey> = self.cycle.callers.keys().copied().collect();
         let mut order = Vec::new();
         let mut next = Some(first);
         while let Some(caller) = next.or_else(|| left.first().copied()) {
             left.remove(&caller);
             order.push(caller);
-            let waits = self.circle.callers.get(&caller).into_iter().flatten();
+            let waits = self.cycle.callers.get(&caller).into_iter().flatten();
             next = waits
                 .flat_map(|place| self.holders(*place).chain(self.before(*place)))
                 .find(|other| left.contains(other));
@@ -226,30 +224,30 @@ impl<'a> Words<'a> {
         order
     }
 
-    fn call_of(&self, place: Place) -> Option<CallId> {
-        let waiter = self.views.get(place.part)?.waiter(place.position)?;
+    fn call_of(&self, place: WaitIndex) -> Option<CallId> {
+        let waiter = self.views.get(place.resource)?.waiter(place.position)?;
         Some(waiter.call)
     }
 
-    /// The members that hold units of the part at `place`.
-    fn holders(&self, place: Place) -> impl Iterator<Item = CallerKey> {
-        let view = self.views.get(place.part).into_iter();
+    /// The callers that hold units of the part at `place`.
+    fn holders(&self, place: WaitIndex) -> impl Iterator<Item = CallerKey> {
+        let view = self.views.get(place.resource).into_iter();
         let holders = view.flat_map(|view| {
             let held = view.part.holders.iter().filter(|holder| holder.units > 0);
             held.filter_map(|holder| view.caller(holder.call))
         });
-        holders.filter(|caller| self.circle.callers.contains_key(caller))
+        holders.filter(|caller| self.cycle.callers.contains_key(caller))
     }
 
-    /// The member directly before a place in its line.
-    fn before(&self, Place { part, position }: Place) -> Option<CallerKey> {
-        let view = self.views.get(part)?;
+    /// The caller directly before a place in the queue of waiters.
+    fn before(&self, WaitIndex { resource, position }: WaitIndex) -> Option<CallerKey> {
+        let view = self.views.get(resource)?;
         let before = view.part.waiters.get(..position)?.iter().rev();
         let mut callers = before.filter_map(|waiter| view.caller(waiter.call));
-        callers.find(|caller| self.circle.callers.contains_key(caller))
+        callers.find(|caller| self.cycle.callers.contains_key(caller))
     }
 
-    /// The units that a member holds and other members wait for.
+    /// The units that a caller holds and other callers wait for.
     fn holdings(&self, caller: CallerKey) -> impl Iterator<Item = (&View<'a>, &Holding)> {
         let views = self.parts.iter().filter_map(|part| self.views.get(*part));
         views.flat_map(move |view| view.holds_of(caller).map(move |held| (view, held)))
@@ -264,8 +262,8 @@ impl<'a> Words<'a> {
         holds.collect()
     }
 
-    fn wait(&self, place: Place, places: &BTreeMap<CallerKey, u64>) -> Option<WaitsFor> {
-        let view = self.views.get(place.part)?;
+    fn wait(&self, place: WaitIndex, places: &BTreeMap<CallerKey, u64>) -> Option<WaitsFor> {
+        let view = self.views.get(place.resource)?;
         let wanted = view.waiter(place.position)?;
         let listed = |caller: &CallerKey| {
             let place = places.get(caller).copied();
@@ -295,7 +293,7 @@ impl<'a> Words<'a> {
     }
 
     fn key(&self) -> Key {
-        let callers = self.circle.callers.iter();
+        let callers = self.cycle.callers.iter();
         callers
             .flat_map(|(caller, waits)| {
                 let held = self.holdings(*caller).map(|(_, held)| held.call);

@@ -16,7 +16,7 @@ use petgraph::{
 
 /// Units that callers hold and wait for. An unknown caller is `None`.
 #[derive(Clone, Debug)]
-pub(super) struct Part<C> {
+pub(super) struct Resource<C> {
     /// The number of units, or `None` if a caller that holds nothing may end the wait.
     pub(super) units: Option<u64>,
     /// The holders, and how many units each holds.
@@ -25,20 +25,20 @@ pub(super) struct Part<C> {
     pub(super) waiters: Vec<(Option<C>, u64)>,
 }
 
-/// A wait of a caller for a part.
+/// A wait of a caller for a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    /// The index of the part.
-    pub(super) part: usize,
-    /// The index in the part's line.
+pub(super) struct WaitIndex {
+    /// The index of the resource.
+    pub(super) resource: usize,
+    /// The index in the queue of the resource.
     pub(super) position: usize,
 }
 
 /// Callers that wait for one another and for no other caller.
 #[derive(Debug)]
-pub(super) struct Circle<C> {
+pub(super) struct Cycle<C> {
     /// The callers, and all waits of each.
-    pub(super) callers: BTreeMap<C, Vec<Place>>,
+    pub(super) callers: BTreeMap<C, Vec<WaitIndex>>,
 }
 
 /// The index of a caller among all callers.
@@ -46,16 +46,16 @@ type Index = usize;
 
 /// The state of a search.
 struct Search<'a, C> {
-    parts: &'a [Part<C>],
-    /// The callers of each part's holders and, below, of its waiters.
+    resources: &'a [Resource<C>],
+    /// The callers of each resource's holders and, below, of its waiters.
     holders: Vec<Vec<Option<Index>>>,
     waiters: Vec<Vec<Option<Index>>>,
     callers: Vec<Caller>,
-    /// The units of each part that callers hold which are not known to proceed.
+    /// The units of each resource that callers hold which are not known to proceed.
     kept: Vec<u64>,
-    /// The number of waiters of each part that are known to proceed: all before the first one that is not.
+    /// The number of waiters of each resource that are known to proceed: all before the first one that is not.
     passed: Vec<usize>,
-    /// The parts whose next waiter may be able to proceed.
+    /// The resources whose next waiter may be able to proceed.
     unsettled: Vec<usize>,
 }
 
@@ -63,20 +63,20 @@ struct Search<'a, C> {
 struct Caller {
     goes_on: bool,
     holds: Vec<(usize, u64)>,
-    waits: Vec<Place>,
+    waits: Vec<WaitIndex>,
 }
 
 /// Finds all deadlocks.
-pub(super) fn circles<C: Copy + Ord>(parts: &[Part<C>]) -> Vec<Circle<C>> {
+pub(super) fn cycles<C: Copy + Ord>(resources: &[Resource<C>]) -> Vec<Cycle<C>> {
     let mut numbers = BTreeMap::new();
-    let mut search = Search::new(parts, &mut numbers);
+    let mut search = Search::new(resources, &mut numbers);
     search.reduce();
     let names: BTreeMap<Index, C> = numbers
         .into_iter()
         .map(|(name, caller)| (caller, name))
         .collect();
-    let members = |circle: Vec<Index>| Circle {
-        callers: circle
+    let members = |cycle: Vec<Index>| Cycle {
+        callers: cycle
             .into_iter()
             .filter_map(|caller| {
                 let waits = search.callers.get(caller)?.waits.clone();
@@ -88,7 +88,7 @@ pub(super) fn circles<C: Copy + Ord>(parts: &[Part<C>]) -> Vec<Circle<C>> {
 }
 
 impl<'a, C: Copy + Ord> Search<'a, C> {
-    fn new(parts: &'a [Part<C>], numbers: &mut BTreeMap<C, Index>) -> Self {
+    fn new(resources: &'a [Resource<C>], numbers: &mut BTreeMap<C, Index>) -> Self {
         let mut number = |name: Option<C>| {
             let next = numbers.len();
             name.map(|name| *numbers.entry(name).or_insert(next))
@@ -97,16 +97,22 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
             let named = list.iter().map(|(name, _)| number(*name));
             named.collect::<Vec<_>>()
         };
-        let holders = parts.iter().map(|part| numbered(&part.holders)).collect();
-        let waiters = parts.iter().map(|part| numbered(&part.waiters)).collect();
+        let holders = resources
+            .iter()
+            .map(|resource| numbered(&resource.holders))
+            .collect();
+        let waiters = resources
+            .iter()
+            .map(|resource| numbered(&resource.waiters))
+            .collect();
         let mut search = Self {
-            parts,
+            resources,
             holders,
             waiters,
             callers: Vec::new(),
-            kept: vec![0; parts.len()],
-            passed: vec![0; parts.len()],
-            unsettled: (0..parts.len()).collect(),
+            kept: vec![0; resources.len()],
+            passed: vec![0; resources.len()],
+            unsettled: (0..resources.len()).collect(),
         };
         search.callers.resize_with(numbers.len(), Caller::default);
         search.enter();
@@ -116,8 +122,8 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
     /// Records what each caller holds and waits for. A caller proceeds if it has no wait, or one that any
     /// caller may end.
     fn enter(&mut self) {
-        for (place, part) in self.parts.iter().enumerate() {
-            for (holder, (_, units)) in self.holders[place].iter().zip(&part.holders) {
+        for (place, resource) in self.resources.iter().enumerate() {
+            for (holder, (_, units)) in self.holders[place].iter().zip(&resource.holders) {
                 if let Some(holder) = holder {
                     self.callers[*holder].holds.push((place, *units));
                     self.kept[place] = self.kept[place].saturating_add(*units);
@@ -125,42 +131,44 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
             }
             for (position, waiter) in self.waiters[place].iter().enumerate() {
                 if let Some(waiter) = waiter {
-                    let part = place;
-                    self.callers[*waiter].waits.push(Place { part, position });
+                    let resource = place;
+                    self.callers[*waiter]
+                        .waits
+                        .push(WaitIndex { resource, position });
                 }
             }
         }
         for caller in 0..self.callers.len() {
             let waits = &self.callers[caller].waits;
-            if waits.is_empty() || waits.iter().any(|wait| self.is_up_to_anybody(*wait)) {
+            if waits.is_empty() || waits.iter().any(|wait| self.is_up_to_any_session(*wait)) {
                 self.let_go_on(caller);
             }
         }
     }
 
-    /// Returns whether a caller that holds nothing may end the wait: the part does not count units, or the
+    /// Returns whether a caller that holds nothing may end the wait: the resource does not count units, or the
     /// waiter wants more units than exist.
-    fn is_up_to_anybody(&self, Place { part, position }: Place) -> bool {
-        let part = &self.parts[part];
-        let wanted = part.waiters[position].1;
-        part.units.is_none_or(|units| wanted > units)
+    fn is_up_to_any_session(&self, WaitIndex { resource, position }: WaitIndex) -> bool {
+        let resource = &self.resources[resource];
+        let wanted = resource.waiters[position].1;
+        resource.units.is_none_or(|units| wanted > units)
     }
 
     /// Marks all callers that can proceed.
     fn reduce(&mut self) {
-        while let Some(part) = self.unsettled.pop() {
-            self.settle(part);
+        while let Some(resource) = self.unsettled.pop() {
+            self.settle(resource);
         }
     }
 
-    /// Marks the next waiters of a part as able to proceed, as long as their units fit.
+    /// Marks the next waiters of a resource as able to proceed, as long as their units fit.
     fn settle(&mut self, place: usize) {
-        let part = &self.parts[place];
-        while let Some((_, wanted)) = part.waiters.get(self.passed[place]) {
+        let resource = &self.resources[place];
+        while let Some((_, wanted)) = resource.waiters.get(self.passed[place]) {
             let waiter = self.waiters[place][self.passed[place]];
             let waiter = waiter.filter(|waiter| !self.callers[*waiter].goes_on);
             if let Some(waiter) = waiter {
-                let units = part.units.unwrap_or(u64::MAX);
+                let units = resource.units.unwrap_or(u64::MAX);
                 if self.kept[place] > units.saturating_sub(*wanted) {
                     return;
                 }
@@ -174,12 +182,12 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
     fn let_go_on(&mut self, caller: Index) {
         let caller = &mut self.callers[caller];
         caller.goes_on = true;
-        for (part, units) in mem::take(&mut caller.holds) {
-            self.kept[part] = self.kept[part].saturating_sub(units);
-            self.unsettled.push(part);
+        for (resource, units) in mem::take(&mut caller.holds) {
+            self.kept[resource] = self.kept[resource].saturating_sub(units);
+            self.unsettled.push(resource);
         }
-        let lines = caller.waits.iter().map(|wait| wait.part);
-        self.unsettled.extend(lines);
+        let resources = caller.waits.iter().map(|wait| wait.resource);
+        self.unsettled.extend(resources);
     }
 
     /// The groups of blocked callers whose members wait only for members of the same group.

@@ -1,7 +1,7 @@
 //! `Gate`: accepts the callers of a manager's endpoints, checks that they have a key, and passes them to their shards.
 //!
 //! Invariant: a caller that has proved nothing takes no time of a shard and a bounded part of this process: one of
-//! [`MOST_CALLERS`] places, a socket, a few kilobytes, and those for at most [`PATIENCE`] and [`PENALTY`].
+//! [`MOST_CALLERS`] slots, a socket, a few kilobytes, and those for at most [`PATIENCE`] and [`PENALTY`].
 
 use std::{
     convert::Infallible,
@@ -23,7 +23,7 @@ use crate::{
     keys::KeyRing,
     server::{
         network::{
-            places::{MOST_OF_ONE, Places},
+            pending_slots::{MOST_OF_ONE, PendingSlots},
             streams::Streams,
         },
         server::ServerRuntime,
@@ -47,7 +47,7 @@ const MOST_KEPT: usize = 1 << 28;
 /// The time in which a caller has to prove its key.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time for which a caller that failed keeps its place, so that a machine cannot try keys faster.
+/// The time for which a caller that failed keeps its slot, so that a machine cannot try keys faster.
 const PENALTY: Duration = Duration::from_secs(1);
 
 /// The pause before the next accept when the manager has no descriptor left.
@@ -68,7 +68,7 @@ pub(super) struct Gate {
     /// What the streams keep to go on over other connections.
     kept: KeptBudget,
     room: Arc<Semaphore>,
-    places: Places,
+    slots: PendingSlots,
 }
 
 impl Gate {
@@ -84,7 +84,7 @@ impl Gate {
             frees_on_close,
             kept: KeptBudget::new(MOST_KEPT),
             room: Arc::new(Semaphore::new(MOST_CALLERS)),
-            places: Places::default(),
+            slots: PendingSlots::default(),
         }
     }
 
@@ -105,8 +105,8 @@ impl Gate {
             };
             // The machine is looked at first: one with too many callers must not keep others waiting.
             let host = caller.host();
-            let place = match self.places.take(host) {
-                Ok(place) => place,
+            let slot = match self.slots.take(host) {
+                Ok(slot) => slot,
                 Err(refused) => {
                     // Any host can cause this, so not each one is an event.
                     if refused.is_power_of_two() {
@@ -127,7 +127,7 @@ impl Gate {
                 if !is_known {
                     time::sleep(PENALTY).await;
                 }
-                drop(place);
+                drop(slot);
             });
         }
     }

@@ -9,10 +9,10 @@
 //! | `identity_file` | the key pair in the state folder, so that the fingerprint stays the same |
 //! | `gate` | the thread: accepts, checks keys, and passes clients on |
 //! | `streams` | the streams of clients, which may go on over another connection |
-//! | `places` | how many callers there may be at once, of all machines and of one |
+//! | `pending_slots` | how many callers there may be at once, of all machines and of one |
 
 pub(crate) mod endpoints;
 mod gate;
 mod identity_file;
-mod places;
+mod pending_slots;
 mod streams;

@@ -27,7 +27,7 @@ pub(super) const OPEN_BYTES: usize = 64;
 /// The objects of a session.
 #[derive(Default)]
 pub(super) struct Objects {
-    pages: Vec<Page>,
+    pages: Vec<ObjectPage>,
     /// The number of the next object that is opened.
     next: u32,
     /// The numbers of all open objects, found by the supervisor's number.
@@ -41,7 +41,7 @@ pub(super) struct Objects {
 /// Objects of consecutive numbers. A slot is empty if its object was removed, and the page is empty if all
 /// were.
 #[derive(Default)]
-struct Page {
+struct ObjectPage {
     slots: Vec<Option<Object>>,
     live: usize,
     /// For each object, the operations that the client may not call. Empty for a client that may call all.
@@ -67,13 +67,13 @@ fn place(number: u32) -> (usize, usize) {
     (number / PAGE, number % PAGE)
 }
 
-fn object(pages: &[Page], number: u32) -> Option<&Object> {
+fn object(pages: &[ObjectPage], number: u32) -> Option<&Object> {
     let (page, slot) = place(number);
     pages.get(page)?.slots.get(slot)?.as_ref()
 }
 
 /// How the table of numbers reads the hash of an object.
-fn hash_in(pages: &[Page]) -> impl Fn(&u32) -> u64 {
+fn hash_in(pages: &[ObjectPage]) -> impl Fn(&u32) -> u64 {
     |number| object(pages, *number).map_or(0, |other| hash_number(other.id))
 }
 
@@ -109,7 +109,7 @@ impl Objects {
         let hashed = hash_number(opened.id);
         self.made += bytes_of(&opened);
         if page >= self.pages.len() {
-            self.pages.push(Page::default());
+            self.pages.push(ObjectPage::default());
         }
         if let Some(page) = self.pages.get_mut(page) {
             page.slots.push(Some(opened));

@@ -10,12 +10,12 @@ const PAGE: u64 = u64::BITS as u64;
 
 /// Values by numbers.
 pub(super) struct Pages<T> {
-    pages: BTreeMap<u64, Page<T>>,
+    pages: BTreeMap<u64, Block<T>>,
     len: usize,
 }
 
 /// The values of consecutive numbers. Only numbers with a value take room.
-struct Page<T> {
+struct Block<T> {
     there: u64,
     values: Vec<T>,
 }
@@ -48,7 +48,7 @@ impl<T> Pages<T> {
     /// Inserts the value of a number that has none.
     pub(super) fn insert(&mut self, number: u64, value: T) {
         let (page, bit) = place(number);
-        let page = self.pages.entry(page).or_insert_with(|| Page {
+        let page = self.pages.entry(page).or_insert_with(|| Block {
             there: 0,
             values: Vec::new(),
         });
@@ -85,7 +85,7 @@ impl<T> Pages<T> {
     }
 }
 
-impl<T> Page<T> {
+impl<T> Block<T> {
     /// The number of values before that of a bit.
     fn below(&self, bit: u64) -> usize {
         (self.there & (bit - 1)).count_ones() as usize

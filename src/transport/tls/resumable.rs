@@ -37,7 +37,7 @@ pub(super) enum AtLoss {
 
 /// A stream that outlives the connections below it.
 pub(crate) struct Resumable {
-    link: OnlyHere<Mutex<Link>>,
+    state: OnlyHere<Mutex<ResumableState>>,
     at_loss: AtLoss,
     host: Option<String>,
     is_trusted: bool,
@@ -47,7 +47,8 @@ pub(crate) struct Resumable {
     me: Weak<Self>,
 }
 
-struct Link {
+/// The state of a stream: its current connection, and what was read and written.
+struct ResumableState {
     /// The connection, unless it was lost.
     below: Option<Arc<dyn Stream>>,
     /// The number of connections so far, those that were given up included.
@@ -82,7 +83,7 @@ impl Resumable {
             is_trusted: below.is_trusted(),
             rights: below.peer_rights(),
             me: Weak::clone(me),
-            link: OnlyHere::new(Mutex::new(Link {
+            state: OnlyHere::new(Mutex::new(ResumableState {
                 below: Some(below),
                 generation: 0,
                 received: 0,
@@ -93,79 +94,79 @@ impl Resumable {
         })
     }
 
-    /// Locks the link. A forked child gets an error before it could wait for a lock of its parent.
-    fn lock(&self) -> io::Result<MutexGuard<'_, Link>> {
-        let link = self.link.get().map(lock);
-        link.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    /// Locks the state. A forked child gets an error before it could wait for a lock of its parent.
+    fn lock(&self) -> io::Result<MutexGuard<'_, ResumableState>> {
+        let state = self.state.get().map(lock);
+        state.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Gives the connection up, so that nothing is read from it any more. Returns `None` if the stream has ended.
     pub(crate) fn suspend(&self) -> Option<Suspended> {
-        let mut link = self.lock().ok()?;
-        if link.end.is_some() {
+        let mut state = self.lock().ok()?;
+        if state.end.is_some() {
             return None;
         }
-        link.give_up();
-        link.generation += 1;
+        state.give_up();
+        state.generation += 1;
         Some(Suspended {
-            received: link.received,
-            generation: link.generation,
+            received: state.received,
+            generation: state.generation,
         })
     }
 
     /// Returns why the stream cannot go on if the other side has read that many bytes. The stream ends then.
     pub(crate) fn refusal(&self, received: u64) -> Option<String> {
-        let mut link = self.lock().ok()?;
-        let gap = link.sent.gap(received)?;
-        link.end(Some(gap.clone()));
+        let mut state = self.lock().ok()?;
+        let gap = state.sent.gap(received)?;
+        state.end(Some(gap.clone()));
         Some(gap)
     }
 
     /// Goes on over a connection whose other side has read that many bytes, unless it was suspended again since.
     pub(crate) fn resume(&self, suspended: &Suspended, below: Arc<dyn Stream>, received: u64) {
-        let Ok(mut link) = self.lock() else { return };
-        if link.end.is_some() || link.generation != suspended.generation {
-            drop(link);
+        let Ok(mut state) = self.lock() else { return };
+        if state.end.is_some() || state.generation != suspended.generation {
+            drop(state);
             return below.shutdown();
         }
-        link.sent.resume(received);
-        link.below = Some(below);
-        link.wake();
+        state.sent.resume(received);
+        state.below = Some(below);
+        state.wake();
     }
 
     /// Ends the stream for good.
     pub(super) fn end(&self, why: String) {
-        if let Ok(mut link) = self.lock() {
-            link.end(Some(why));
+        if let Ok(mut state) = self.lock() {
+            state.end(Some(why));
         }
     }
 
     /// Handles the loss of the connection.
-    fn lose(&self, link: &mut Link) {
-        link.give_up();
+    fn lose(&self, state: &mut ResumableState) {
+        state.give_up();
         match &self.at_loss {
             AtLoss::Wait => {}
-            AtLoss::End => link.end(None),
+            AtLoss::End => state.end(None),
             AtLoss::Connect(connect) => {
                 if let Err(error) = connect(Weak::clone(&self.me)) {
-                    link.end(Some(error.to_string()));
+                    state.end(Some(error.to_string()));
                 }
             }
         }
-        link.wake();
+        state.wake();
     }
 
     /// Handles the outcome of a read.
-    fn read(&self, link: &mut Link, read: io::Result<usize>) -> io::Result<usize> {
+    fn read(&self, state: &mut ResumableState, read: io::Result<usize>) -> io::Result<usize> {
         match read {
             Ok(length) if length > 0 => {
-                link.received = link.received.saturating_add(length as u64);
+                state.received = state.received.saturating_add(length as u64);
                 Ok(length)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
             Ok(_) | Err(_) => {
-                self.lose(link);
-                link.read_end()
+                self.lose(state);
+                state.read_end()
             }
         }
     }
@@ -173,13 +174,13 @@ impl Resumable {
     /// Writes the bytes that have to be written again.
     fn write_again(
         &self,
-        link: &mut Link,
+        state: &mut ResumableState,
         write: &mut impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
-        while !link.sent.rest().is_empty() {
-            match write(link.sent.rest()) {
-                Ok(count) => link.sent.wrote_again(count),
-                Err(error) => return Err(self.not_written(link, error)),
+        while !state.sent.rest().is_empty() {
+            match write(state.sent.rest()) {
+                Ok(count) => state.sent.wrote_again(count),
+                Err(error) => return Err(self.not_written(state, error)),
             }
         }
         Ok(())
@@ -188,33 +189,33 @@ impl Resumable {
     /// Writes bytes after those that have to be written again.
     fn write(
         &self,
-        link: &mut Link,
+        state: &mut ResumableState,
         bytes: &[u8],
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        self.write_again(link, &mut write)?;
-        if let Some(known) = link.sent.skip(bytes) {
+        self.write_again(state, &mut write)?;
+        if let Some(known) = state.sent.skip(bytes) {
             return Ok(known);
         }
         match write(bytes) {
             Ok(count) => {
-                link.sent.push(bytes.get(..count).unwrap_or(bytes));
+                state.sent.push(bytes.get(..count).unwrap_or(bytes));
                 Ok(count)
             }
-            Err(error) => Err(self.not_written(link, error)),
+            Err(error) => Err(self.not_written(state, error)),
         }
     }
 
-    fn not_written(&self, link: &mut Link, error: io::Error) -> io::Error {
+    fn not_written(&self, state: &mut ResumableState, error: io::Error) -> io::Error {
         if error.kind() == io::ErrorKind::WouldBlock {
             return error;
         }
-        self.lose(link);
-        link.write_end()
+        self.lose(state);
+        state.write_end()
     }
 }
 
-impl Link {
+impl ResumableState {
     fn give_up(&mut self) {
         if let Some(below) = self.below.take() {
             below.shutdown();
@@ -260,27 +261,27 @@ impl Link {
 
 impl Stream for Resumable {
     fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let link = &mut *self.lock()?;
-        let Some(below) = link.below.clone() else {
-            return link.read_end();
+        let state = &mut *self.lock()?;
+        let Some(below) = state.below.clone() else {
+            return state.read_end();
         };
-        match self.write_again(link, &mut |bytes| below.try_write(bytes)) {
+        match self.write_again(state, &mut |bytes| below.try_write(bytes)) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            Ok(()) | Err(_) => self.read(link, below.try_read(buffer)),
+            Ok(()) | Err(_) => self.read(state, below.try_read(buffer)),
         }
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        let link = &mut *self.lock()?;
-        let Some(below) = link.below.clone() else {
-            return Err(link.write_end());
+        let state = &mut *self.lock()?;
+        let Some(below) = state.below.clone() else {
+            return Err(state.write_end());
         };
-        self.write(link, bytes, |bytes| below.try_write(bytes))
+        self.write(state, bytes, |bytes| below.try_write(bytes))
     }
 
     fn shutdown(&self) {
-        if let Ok(mut link) = self.lock() {
-            link.end(None);
+        if let Ok(mut state) = self.lock() {
+            state.end(None);
         }
     }
 
@@ -297,9 +298,9 @@ impl Stream for Resumable {
             wakers,
             stream: self,
         };
-        let link = attached.stream.lock()?;
-        let below = attached.below(&link)?;
-        drop((below, link));
+        let state = attached.stream.lock()?;
+        let below = attached.below(&state)?;
+        drop((below, state));
         Ok(Box::new(attached))
     }
 
@@ -316,28 +317,28 @@ impl Stream for Resumable {
     }
 
     fn has_buffered(&self) -> bool {
-        let link = self.lock();
-        link.is_ok_and(|link| match &link.below {
+        let state = self.lock();
+        state.is_ok_and(|state| match &state.below {
             Some(below) => below.has_buffered(),
-            None => link.end.is_some(),
+            None => state.end.is_some(),
         })
     }
 
     fn received(&self) -> u64 {
-        self.lock().map_or(0, |link| link.received)
+        self.lock().map_or(0, |state| state.received)
     }
 
     fn acknowledge(&self, received: u64) {
-        if let Ok(mut link) = self.lock() {
-            link.sent.acknowledge(received);
+        if let Ok(mut state) = self.lock() {
+            state.sent.acknowledge(received);
         }
     }
 
     fn renew(&self) {
-        if let Ok(mut link) = self.lock()
-            && link.below.is_some()
+        if let Ok(mut state) = self.lock()
+            && state.below.is_some()
         {
-            self.lose(&mut link);
+            self.lose(&mut state);
         }
     }
 }
@@ -360,19 +361,19 @@ struct Attached {
 
 impl Attached {
     /// Returns the current connection, attached to the runtime, if there is one.
-    fn below(&self, link: &Link) -> io::Result<Option<Arc<dyn AttachedStream>>> {
-        let Some(below) = &link.below else {
+    fn below(&self, state: &ResumableState) -> io::Result<Option<Arc<dyn AttachedStream>>> {
+        let Some(below) = &state.below else {
             return Ok(None);
         };
         let mut attached = lock(&self.below);
         if let Some((generation, known)) = &*attached
-            && *generation == link.generation
+            && *generation == state.generation
         {
             return Ok(Some(Arc::clone(known)));
         }
         let _runtime = self.runtime.enter();
         let new: Arc<dyn AttachedStream> = Arc::clone(below).attach()?.into();
-        *attached = Some((link.generation, Arc::clone(&new)));
+        *attached = Some((state.generation, Arc::clone(&new)));
         Ok(Some(new))
     }
 }
@@ -380,20 +381,20 @@ impl Attached {
 impl AttachedStream for Attached {
     fn poll_read(&self, task: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         self.wakers.reader.register(task.waker());
-        let link = &mut *self.stream.lock()?;
-        let below = match self.below(link) {
+        let state = &mut *self.stream.lock()?;
+        let below = match self.below(state) {
             Ok(Some(below)) => below,
-            Ok(None) => return poll(link.read_end()),
+            Ok(None) => return poll(state.read_end()),
             // The runtime is about to end, and another one reads.
             Err(_) => return Poll::Pending,
         };
         // The reader writes what another connection has to get first, since perhaps no call writes. If it has
         // to wait for room, it is woken as one that writes.
         let mut write = |bytes: &[u8]| now(below.poll_write(task, bytes));
-        match self.stream.write_again(link, &mut write) {
+        match self.stream.write_again(state, &mut write) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Poll::Ready(Err(error)),
             Ok(()) | Err(_) => match below.poll_read(task, buffer) {
-                Poll::Ready(read) => poll(self.stream.read(link, read)),
+                Poll::Ready(read) => poll(self.stream.read(state, read)),
                 Poll::Pending => Poll::Pending,
             },
         }
@@ -401,13 +402,13 @@ impl AttachedStream for Attached {
 
     fn poll_write(&self, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.wakers.writer.register(task.waker());
-        let link = &mut *self.stream.lock()?;
-        let Some(below) = self.below(link)? else {
-            return poll(Err(link.write_end()));
+        let state = &mut *self.stream.lock()?;
+        let Some(below) = self.below(state)? else {
+            return poll(Err(state.write_end()));
         };
         poll(
             self.stream
-                .write(link, bytes, |bytes| now(below.poll_write(task, bytes))),
+                .write(state, bytes, |bytes| now(below.poll_write(task, bytes))),
         )
     }
 }

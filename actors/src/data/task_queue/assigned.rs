@@ -37,7 +37,7 @@ pub(super) struct AssignedJobs {
 /// The jobs of one worker.
 #[derive(Debug, Default)]
 struct JobsOfWorker {
-    jobs: BTreeMap<Given, Taken>,
+    jobs: BTreeMap<Given, TakenJobs>,
     /// The key of each entry, by its first job. That job may be finished already: ids are never reused.
     places: BTreeMap<JobId, Given>,
     /// The worker's last report that was a call.
@@ -51,7 +51,7 @@ type Given = (CallId, u64);
 
 /// The jobs that a worker received as one entry, without those that it has finished.
 #[derive(Debug)]
-struct Taken {
+struct TakenJobs {
     /// The first job and the number of jobs.
     id: JobId,
     count: usize,
@@ -89,7 +89,7 @@ impl AssignedJobs {
         self.running += count;
         self.held += count;
         let job = Some(job);
-        self.put((by, place), Taken { id, count, job });
+        self.put((by, place), TakenJobs { id, count, job });
     }
 
     /// Takes the first of several awaited tasks of a series, which is the usual case. Returns the series, the
@@ -276,7 +276,7 @@ impl AssignedJobs {
         self.workers.is_empty() && self.awaited.is_empty() && (self.running, self.held) == (0, 0)
     }
 
-    fn put(&mut self, given: Given, taken: Taken) {
+    fn put(&mut self, given: Given, taken: TakenJobs) {
         let worker = given.0.session();
         if let Some(job) = &taken.job {
             self.awaited.insert((job.told(), taken.id), worker);
@@ -301,7 +301,7 @@ impl JobsOfWorker {
     }
 }
 
-impl Taken {
+impl TakenJobs {
     /// The index of a job in the entry.
     fn place_of(&self, job: JobId) -> Option<usize> {
         job.behind(self.id).filter(|place| *place < self.count)

@@ -1,4 +1,4 @@
-//! `Places`: how many callers of one machine there may be that have not proved a key yet.
+//! `PendingSlots`: how many callers of one machine there may be that have not proved a key yet.
 
 use std::{
     collections::HashMap,
@@ -11,26 +11,26 @@ pub(super) const MOST_OF_ONE: usize = 64;
 
 /// The callers of each machine. Its clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Places(Arc<Mutex<HashMap<IpAddr, Taken>>>);
+pub(super) struct PendingSlots(Arc<Mutex<HashMap<IpAddr, CallerCount>>>);
 
 /// The callers of a machine.
 #[derive(Debug, Default)]
-struct Taken {
+struct CallerCount {
     now: usize,
-    /// The number of callers that got no place, since the machine had none last.
+    /// The number of callers that got no slot, since the machine had none last.
     refused: u64,
 }
 
-/// The place of one caller, until it is dropped.
+/// The slot of one caller, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Places,
+pub(super) struct PendingSlot {
+    slots: PendingSlots,
     machine: IpAddr,
 }
 
-impl Places {
-    /// Gives a caller a place. If its machine has too many, returns how many got none meanwhile.
-    pub(super) fn take(&self, host: IpAddr) -> Result<Place, u64> {
+impl PendingSlots {
+    /// Gives a caller a slot. If its machine has too many, returns how many got none meanwhile.
+    pub(super) fn take(&self, host: IpAddr) -> Result<PendingSlot, u64> {
         let machine = machine(host);
         let mut all = self.lock();
         let taken = all.entry(machine).or_default();
@@ -40,18 +40,18 @@ impl Places {
         }
         taken.now += 1;
         drop(all);
-        let places = self.clone();
-        Ok(Place { places, machine })
+        let slots = self.clone();
+        Ok(PendingSlot { slots, machine })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Taken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, CallerCount>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place {
+impl Drop for PendingSlot {
     fn drop(&mut self) {
-        let mut all = self.places.lock();
+        let mut all = self.slots.lock();
         if let Some(taken) = all.get_mut(&self.machine) {
             taken.now = taken.now.saturating_sub(1);
             if taken.now == 0 {
@@ -75,23 +75,23 @@ mod tests {
 
     #[test]
     fn one_machine_has_so_many_places_and_others_have_theirs() {
-        let places = Places::default();
+        let slots = PendingSlots::default();
         for (one, same, other) in [
             ("10.0.0.1", "::ffff:10.0.0.1", "10.0.0.2"),
             ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1"),
             ("::1", "::2", "127.0.0.1"),
         ] {
             let [one, same, other] = [one, same, other].map(|host| host.parse().unwrap());
-            let mut taken: Vec<_> = (0..MOST_OF_ONE).map(|_| places.take(one)).collect();
+            let mut taken: Vec<_> = (0..MOST_OF_ONE).map(|_| slots.take(one)).collect();
             assert!(taken.iter().all(Result::is_ok));
-            assert_eq!(places.take(one).err(), Some(1));
-            assert_eq!(places.take(same).err(), Some(2));
-            assert!(places.take(other).is_ok());
+            assert_eq!(slots.take(one).err(), Some(1));
+            assert_eq!(slots.take(same).err(), Some(2));
+            assert!(slots.take(other).is_ok());
             taken.pop();
-            taken.push(places.take(same));
+            taken.push(slots.take(same));
             assert!(taken.iter().all(Result::is_ok));
-            assert!(places.take(one).is_err());
+            assert!(slots.take(one).is_err());
         }
-        assert!(places.lock().is_empty());
+        assert!(slots.lock().is_empty());
     }
 }
