@@ -81,12 +81,10 @@ pub(super) type Stop = (oneshot::Sender<()>, JoinHandle<()>);
 /// The settings of a pool that is not started yet.
 ///
 /// ```no_run
-/// # use lockkeeper::{Pool, StartError};
-/// # async fn start() -> Result<(), StartError> {
+/// # async fn start() -> Result<(), lockkeeper::StartError> {
 /// // Eight workers, each replaced after 1,000 tasks. A task whose worker dies runs once more.
-/// let pool = Pool::builder(8).retries(1).max_tasks_per_child(1000).start().await?;
-/// # Ok(())
-/// # }
+/// let pool = lockkeeper::Pool::builder(8).retries(1).max_tasks_per_child(1000).start().await?;
+/// # Ok(()) }
 /// ```
 #[derive(Debug)]
 pub struct PoolBuilder {

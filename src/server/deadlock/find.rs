@@ -192,7 +192,7 @@ impl<'a> Words<'a> {
         })
     }
 
-    /// The victim: among the members that hold something that other members wait for, the one that began to
+    /// The victim: among the callers that hold something that other callers wait for, the one that began to
     /// wait last. Returned with its call and the object that it waits for.
     fn victim(&self) -> Option<(CallerKey, CallId, u64)> {
         let holders = self.cycle.callers.iter();
