@@ -318,7 +318,7 @@ impl fmt::Display for TaskFault {
             Self::NotRegistered(name) => write!(
                 f,
                 "no task named {name:?} is registered: add .task::<..>() where the program starts, and \
-                 .task::<Plain<..>>() for a PlainTask"
+                 .task::<Blocking<..>>() for a BlockingTask"
             ),
             Self::Unreadable(why) => {
                 write!(

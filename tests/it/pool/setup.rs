@@ -1,9 +1,9 @@
 //! The setup of a pool: its initializer, the lifetime of its workers, and refused settings.
 
-use std::{collections::BTreeSet, fmt, sync::OnceLock};
+use std::{any::type_name, collections::BTreeSet, fmt, sync::OnceLock};
 
 use lockkeeper::{
-    CallError, Pool, StartError, Task, TaskError,
+    Blocking, CallError, Pool, StartError, Task, TaskError,
     builders::Program,
     errors::{Refusal, TaskFault},
 };
@@ -239,6 +239,10 @@ fn unregistered_task_is_refused_by_name() {
         let refused = pool.apply(Unregistered).await.unwrap_err();
         let fault = TaskFault::NotRegistered("stranger".to_owned());
         assert_eq!(refused, TaskError::Failed(fault));
+        let advice = "add .task::<..>() where the program starts, and .task::<Blocking<..>>() for a BlockingTask";
+        let words = format!("no task named \"stranger\" is registered: {advice}");
+        assert_eq!(refused.to_string(), words);
+        assert!(type_name::<Blocking<Square>>().contains("::Blocking<"));
         assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);
     });
 }
