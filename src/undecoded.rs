@@ -5,7 +5,30 @@ use std::{error::Error, fmt};
 use lockkeeper_protocol::{Printable, PrintableText, codec::Blob};
 use serde::{Deserialize, Serialize};
 
-/// An item, a value or the outcome of a task that this process cannot decode: its bytes, and both types.
+/// The code that has encoded the bytes, on which the advice depends.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Encoder {
+    /// A client of the object, in any program.
+    Client,
+    /// The code of a kind, in the program of the manager.
+    Kind,
+    /// A worker, which runs the file of this program.
+    Worker,
+}
+
+impl Encoder {
+    const fn advice(self) -> &'static str {
+        match self {
+            Self::Client => "use the same type in both programs",
+            Self::Kind => {
+                "let its Deserialize read what its Serialize writes, and build both programs with one version of it"
+            }
+            Self::Worker => "let its Deserialize read what its Serialize writes",
+        }
+    }
+}
+
+/// An item, a value, the output of a task or the reply of an own kind that this process cannot decode: its bytes, and both types.
 ///
 /// It can be serialized, so a task may have it in its output.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,11 +38,19 @@ pub struct Undecoded {
     wanted: String,
     why: String,
     bytes: Blob,
+    encoder: Encoder,
 }
 
 impl Undecoded {
-    pub(crate) fn new(what: String, [sent, wanted]: [String; 2], why: String, bytes: Blob) -> Self {
+    pub(crate) fn new(
+        encoder: Encoder,
+        what: String,
+        [sent, wanted]: [String; 2],
+        why: String,
+        bytes: Blob,
+    ) -> Self {
         Self {
+            encoder,
             what,
             sent,
             wanted,
@@ -62,14 +93,16 @@ impl fmt::Display for Undecoded {
             wanted,
             why,
             bytes: _,
+            encoder,
         } = self;
         write!(
             f,
             "{what} cannot be decoded: it was sent as {}, and {} does not read it ({}): \
-             use the same type in both programs, or read what was sent by bytes()",
+             {}, or use bytes() to read what was sent",
             Printable(sent),
             Printable(wanted),
             PrintableText(why),
+            encoder.advice(),
         )
     }
 }

@@ -13,7 +13,11 @@ use lockkeeper_protocol::{
 };
 use serde::Serialize;
 
-use crate::{error::TaskError, pool::task::Task, undecoded::Undecoded};
+use crate::{
+    error::TaskError,
+    pool::task::Task,
+    undecoded::{Encoder, Undecoded},
+};
 
 /// The most bytes of a row, so that it fits into a message both to and from the queue.
 const MOST_ROW_BYTES: usize = (64 << 20) - (64 << 10);
@@ -134,7 +138,7 @@ fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Result<T::Out
         let what = format!("the output of task {:?}", T::NAME);
         let types = [type_name::<T::Output>(); 2].map(str::to_owned);
         let bytes = Blob(row.slice_ref(output));
-        let undecoded = Undecoded::new(what, types, error.to_string(), bytes);
+        let undecoded = Undecoded::new(Encoder::Worker, what, types, error.to_string(), bytes);
         TaskError::Undecoded(Box::new(undecoded))
     })
 }

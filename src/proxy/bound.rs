@@ -29,7 +29,7 @@ use crate::{
     error::CallError,
     subject::{Asked, Subject},
     telemetry::call::{self, Calling},
-    undecoded::Undecoded,
+    undecoded::{Encoder, Undecoded},
 };
 
 /// An answered call, and its caller if the manager tracks callers: the caller keeps its number while
@@ -215,7 +215,7 @@ impl Bound {
         let wanted = type_name::<O::Reply>();
         let types = [wanted, wanted].map(str::to_owned);
         let bytes = Blob::from(body.to_vec());
-        let undecoded = Undecoded::new(what, types, error.to_string(), bytes);
+        let undecoded = Undecoded::new(Encoder::Kind, what, types, error.to_string(), bytes);
         CallError::Undecoded(Box::new(undecoded))
     }
 

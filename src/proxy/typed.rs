@@ -32,7 +32,7 @@ use crate::{
         token::Token,
     },
     subject::Subject,
-    undecoded::Undecoded,
+    undecoded::{Encoder, Undecoded},
 };
 
 /// A proxy of an object of kind `P` that stores values of type `T`.
@@ -92,7 +92,13 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
             let what = format!("the data of {kind} {:?}", self.proxy.token().name);
             let sent = id_of::<T>(self.schema.as_ref()).into_owned();
             let types = [sent, type_name::<T>().to_owned()];
-            let undecoded = Undecoded::new(what, types, error.to_string(), blob.clone());
+            let undecoded = Undecoded::new(
+                Encoder::Client,
+                what,
+                types,
+                error.to_string(),
+                blob.clone(),
+            );
             CallError::Undecoded(Box::new(undecoded))
         })
     }

@@ -283,9 +283,17 @@ async fn each_error_is_of_its_call_alone(manager: &Manager) {
                     panic!("{error}");
                 };
                 assert!(shown.bytes().len() > length);
+                let advice = "let its Deserialize read what its Serialize writes, and build both programs with one \
+                              version of it, or use bytes() to read what was sent";
                 assert_message(
                     &error,
-                    &[words, "own_code::counter", "\"ask\"", "own_code::Data"],
+                    &[
+                        words,
+                        "own_code::counter",
+                        "\"ask\"",
+                        "own_code::Data",
+                        advice,
+                    ],
                 );
             }
             served += 6;

@@ -56,6 +56,8 @@ fn is_why<T>(undecoded: &Undecoded, why: &str) {
     assert!(undecoded.why().contains(why), "{undecoded}");
     let words = undecoded.to_string();
     assert!(words.contains("luck") && words.contains(wanted) && words.contains(why));
+    let advice = "): use the same type in both programs, or use bytes() to read what was sent";
+    assert!(words.ends_with(advice), "{words}");
     assert_eq!(format!("{undecoded:?}"), words);
 }
 
