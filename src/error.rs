@@ -3,7 +3,8 @@
 use std::{fmt, io, path::PathBuf};
 
 use lockkeeper_protocol::{
-    Deadlock, Fault, Printable, PrintableText, Refusal, operations::TaskFault,
+    Deadlock, Fault, Printable, PrintableText, Refusal,
+    operations::{Key, TaskFault},
 };
 use serde::{Deserialize, Serialize};
 
@@ -138,6 +139,15 @@ impl CallError {
             },
             other => other,
         }
+    }
+
+    /// Adds the key that the call was about to an error that names the object.
+    #[must_use]
+    pub(crate) fn of_key(mut self, key: &Key) -> Self {
+        if let Self::TimedOut(about) | Self::Refused(_, about) | Self::Gone(about) = &mut self {
+            about.set_key(key);
+        }
+        self
     }
 
     /// Adds the object that the error is about, unless the error already has one or concerns no

@@ -4,10 +4,13 @@
 
 use std::{borrow::Cow, fmt};
 
-use lockkeeper_protocol::{Operation, Printable, Refusal, operations::ReleaseAny};
+use lockkeeper_protocol::{
+    Operation, Printable, Refusal,
+    operations::{Key, ReleaseAny},
+};
 use serde::{Deserialize, Serialize};
 
-/// The object that an error is about, if it is known: its kind and its name.
+/// The object that an error is about, if it is known: its kind and its name, and the key of a keyed kind.
 ///
 /// All subjects are equal, so that the comparison of two errors ignores which objects they are about.
 #[derive(Clone, Serialize, Deserialize)]
@@ -18,6 +21,8 @@ struct Known {
     kind: Cow<'static, str>,
     /// `None` for an anonymous object that was not created yet.
     name: Option<String>,
+    /// The key of a keyed kind that the call was about.
+    key: Option<String>,
     asked: Asked,
 }
 
@@ -47,8 +52,22 @@ impl Subject {
     /// Makes the subject for an object that may have no name yet.
     pub(crate) fn of(kind: impl Into<Cow<'static, str>>, name: Option<&str>) -> Self {
         let (kind, name) = (kind.into(), name.map(str::to_owned));
-        let asked = Asked::Other;
-        Self(Some(Box::new(Known { kind, name, asked })))
+        let (key, asked) = (None, Asked::Other);
+        Self(Some(Box::new(Known {
+            kind,
+            name,
+            key,
+            asked,
+        })))
+    }
+
+    /// Adds the key that the call was about. A text that is too long for a key is left out.
+    pub(crate) fn set_key(&mut self, key: &Key) {
+        if let Some(known) = &mut self.0
+            && key.check().is_ok()
+        {
+            known.key = Some(key.as_str().to_owned());
+        }
     }
 
     /// Adds what the object was asked for.
@@ -70,6 +89,12 @@ impl Subject {
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         self.0.as_ref()?.name.as_deref()
+    }
+
+    /// Returns the key of a keyed lock or semaphore that the call was about.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.0.as_ref()?.key.as_deref()
     }
 }
 
@@ -101,6 +126,8 @@ impl Subject {
 
     /// Writes that the object is gone.
     pub(crate) fn fmt_gone(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The whole object is gone, and not a key of it.
+        let object = Object(self.0.as_deref());
         match self.0.as_deref() {
             Some(Known {
                 name: Some(name),
@@ -108,12 +135,12 @@ impl Subject {
                 ..
             }) => write!(
                 f,
-                "{self} is gone: its code panicked, and its name stays taken: call remove({name:?}) of a \
+                "{object} is gone: its code panicked, and its name stays taken: call remove({name:?}) of a \
                  manager, and open it again"
             ),
             Some(_) | None => write!(
                 f,
-                "{self} is gone: it was removed, or its code panicked: remove its name if that is still \
+                "{object} is gone: it was removed, or its code panicked: remove its name if that is still \
                  taken, and open it again"
             ),
         }
@@ -263,7 +290,20 @@ impl Eq for Subject {}
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_deref() {
+        let known = self.0.as_deref();
+        if let Some(key) = known.and_then(|known| known.key.as_ref()) {
+            write!(f, "key {key:?} of ")?;
+        }
+        Object(known).fmt(f)
+    }
+}
+
+/// The object without the key.
+struct Object<'a>(Option<&'a Known>);
+
+impl fmt::Display for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
             Some(Known {
                 kind,
                 name: Some(name),

@@ -175,7 +175,11 @@ impl<G> Target<G> {
     }
 
     fn subject(&self) -> Subject {
-        Subject::new(self.kind, &self.place.name)
+        let mut subject = Subject::new(self.kind, &self.place.name);
+        if let Some(key) = &self.place.key {
+            subject.set_key(&key.as_str().into());
+        }
+        subject
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, thread, time::Duration};
 
-use lockkeeper::{Manager, ReleaseBy, lock_all};
+use lockkeeper::{CallError, Manager, ReleaseBy, lock_all};
 
 use crate::run;
 
@@ -103,11 +103,11 @@ fn timeout_of_several_calls_says_what_the_object_did_not_have() {
         let both = || lock_all(["a", "b"].map(|key| (&keys, key)));
         says(
             both().timeout(Duration::ZERO).await,
-            "keyed_lock \"k\" was not free, and the call did not wait",
+            "key \"a\" of keyed_lock \"k\" was not free, and the call did not wait",
         );
         says(
             both().timeout(SHORT).await,
-            "timed out: keyed_lock \"k\" was not free in time",
+            "timed out: key \"a\" of keyed_lock \"k\" was not free in time",
         );
     });
 }
@@ -122,5 +122,59 @@ fn release_of_a_free_object_says_that_nothing_is_held() {
         says(lock.release_any().await, nothing);
         let keys = anyone().keyed_lock().await.unwrap();
         says(keys.release_any("k").await, nothing);
+    });
+}
+
+#[test]
+fn error_of_a_call_about_a_key_names_the_key_and_that_of_the_object_does_not() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let keys = manager.named("users").keyed_lock().await.unwrap();
+        let _guard = keys.acquire("ada").await.unwrap();
+        let late = keys.acquire("ada").timeout(SHORT).await.map(drop);
+        let error = late.clone().unwrap_err();
+        let CallError::TimedOut(subject) = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(subject.name(), Some("users"));
+        assert_eq!(subject.key(), Some("ada"));
+        says(
+            late,
+            "timed out: key \"ada\" of keyed_lock \"users\" was not free in time: wait longer",
+        );
+        says(
+            keys.acquire("ada").timeout(Duration::ZERO).await,
+            "key \"ada\" of keyed_lock \"users\" was not free, and the call did not wait",
+        );
+        says(
+            keys.release_any("ada").await,
+            "key \"ada\" of keyed_lock \"users\" refused the call: ",
+        );
+        let long = "x".repeat(256);
+        for refused in [
+            keys.acquire(&long).await.map(drop),
+            keys.release_any(&long).await,
+            keys.force_unlock(&long).await.map(drop),
+            keys.key_status(&long).await.map(drop),
+        ] {
+            let words = refused.unwrap_err().to_string();
+            assert!(words.starts_with("keyed_lock \"users\" refused"), "{words}");
+        }
+
+        let permits = manager.named("hosts").keyed_semaphore(2).await.unwrap();
+        let _permit = permits.acquire("a").await.unwrap();
+        says(
+            permits.acquire_many("a", 2).timeout(SHORT).await,
+            "key \"a\" of keyed_semaphore \"hosts\" had too few free permits in time",
+        );
+
+        manager.remove("users").await.unwrap();
+        for gone in [
+            keys.acquire("ada").await.map(drop),
+            keys.key_status("ada").timeout(SHORT).await.map(drop),
+        ] {
+            let words = gone.unwrap_err().to_string();
+            assert!(words.starts_with("keyed_lock \"users\" is gone"), "{words}");
+        }
     });
 }

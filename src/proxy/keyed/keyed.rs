@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref, time::Duration};
 
-use lockkeeper_actors::sync::{Keyed, KeyedVariant, ManyPermits, SinglePermit};
+use lockkeeper_actors::{
+    Serve,
+    sync::{Keyed, KeyedVariant, ManyPermits, SinglePermit},
+};
 use lockkeeper_protocol::{
     Operation, Refusal,
     operations::{
@@ -146,12 +149,12 @@ impl<F: KeyedKind> KeyedOf<F> {
         timeout: Option<Duration>,
     ) -> Result<Guard<Keyed<F>>, CallError> {
         let ask = F::ask_for(key.clone(), permits);
-        let (bound, grant, reply) = self.0.ask(ask, timeout).await?;
-        Ok(Guard::new(
-            Hold::new(&bound, grant),
-            bound.accepted(reply)?,
-            HeldKey { key, permits },
-        ))
+        let asked = self.0.ask(ask, timeout).await;
+        let (bound, grant, reply) = asked.map_err(|error| error.of_key(&key))?;
+        let granted = bound.accepted(reply);
+        let granted = granted.map_err(|error| error.of_key(&key))?;
+        let held = HeldKey { key, permits };
+        Ok(Guard::new(Hold::new(&bound, grant), granted, held))
     }
 }
 
@@ -198,8 +201,7 @@ impl<F: KeyedVariant> KeyedOf<F> {
     /// If the call is dropped after the first poll, the hold may have been released. Do not repeat
     /// the call: it could release the hold of the next holder.
     pub fn release_any(&self, key: impl AsRef<str>) -> Wait<()> {
-        let key = key.as_ref().into();
-        self.0.attempt(ReleaseAnyKey { key })
+        self.attempt_key(key.as_ref().into(), |key| ReleaseAnyKey { key })
     }
 
     /// Ends all holds of the key, whose guards are then lost, and grants the key to the next waiter with a
@@ -211,15 +213,13 @@ impl<F: KeyedVariant> KeyedOf<F> {
     ///
     /// If the call is dropped after the first poll, it may have had its effect.
     pub fn force_unlock(&self, key: impl AsRef<str>) -> Wait<bool> {
-        let key = key.as_ref().into();
-        self.0.attempt(ForceUnlockKey { key })
+        self.attempt_key(key.as_ref().into(), |key| ForceUnlockKey { key })
     }
 
     /// Returns whether the key is held and the number of waiters, which may have changed when the
     /// answer arrives.
     pub fn key_status(&self, key: impl AsRef<str>) -> Wait<KeyStatus> {
-        let key = key.as_ref().into();
-        self.0.attempt(GetKeyStatus { key })
+        self.attempt_key(key.as_ref().into(), |key| GetKeyStatus { key })
     }
 
     /// Returns the held keys, each once, in any order.
@@ -252,6 +252,23 @@ impl<F: KeyedVariant> KeyedOf<F> {
             keys.sort_unstable();
             keys.dedup();
             Ok(keys)
+        })
+    }
+
+    /// Calls the object about a key, which the errors name.
+    fn attempt_key<T, O>(&self, key: Key, operation: impl FnOnce(Key) -> O) -> Wait<T>
+    where
+        O: Operation<Reply = Result<T, Refusal>>,
+        Keyed<F>: Serve<O>,
+        T: 'static,
+    {
+        let call = self.0.attempt(operation(key.clone()));
+        Wait::new(move |timeout| {
+            let call = match timeout {
+                Some(timeout) => call.timeout(timeout),
+                None => call,
+            };
+            async move { call.await.map_err(|error| error.of_key(&key)) }
         })
     }
 }
