@@ -204,7 +204,8 @@ impl fmt::Display for Fault {
             ),
             Self::Limit { what, most } => write!(
                 f,
-                "limit reached: at most {most} {}, as the limits of the manager say",
+                "limit reached: at most {most} {}, as the limits of the manager say: ask for less at a time, or raise \
+                 it with Manager::builder().limits(..)",
                 PrintableText(what)
             ),
             Self::NotAllowed(what) => write!(f, "not allowed {}", PrintableText(what)),
@@ -360,5 +361,20 @@ impl std::error::Error for BreakReason {}
 impl fmt::Debug for BreakReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_says_how_to_raise_it() {
+        let words = Fault::limit("calls in flight", 2).to_string();
+        assert_eq!(
+            words,
+            "limit reached: at most 2 calls in flight, as the limits of the manager say: ask for less at a time, or \
+             raise it with Manager::builder().limits(..)"
+        );
     }
 }

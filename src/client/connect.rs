@@ -385,7 +385,7 @@ impl Connection {
 }
 
 /// Refuses a manager of another user, unless that is root or the user in the address.
-fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
+pub(super) fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
     let own = own_uid();
     let (why, advice) = match stream.peer_user() {
         Some(user) if [own, 0].contains(&user.uid) || address.owner() == Some(user.uid) => {
@@ -400,8 +400,12 @@ fn check_user(address: &Address, stream: &dyn Stream) -> Result<(), CallError> {
         }
         None if stream.is_trusted() => return Ok(()),
         None => (
-            "it is there, but it is another user's".to_owned(),
-            String::new(),
+            "it is there, but its stream neither names its user nor is trusted".to_owned(),
+            format!(
+                "if it only leads to this user's processes, let is_trusted() of the Stream of {:?} return true, else \
+                 let peer_user() return the user",
+                address.parts().0
+            ),
         ),
     };
     Err(CallError::NoManager {

@@ -4,6 +4,7 @@
 mod ends;
 mod greeting;
 mod stalls;
+mod untrusted;
 
 use std::{
     fmt,
