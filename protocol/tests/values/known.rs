@@ -103,6 +103,131 @@ fn flattened_entry_with_the_name_of_a_field_is_an_error_of_the_receiver() {
     is(&Twice { a: 1, rest }, Outcome::RefusedByReceiver);
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct Unit;
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+struct FlatOption<T> {
+    beside: u8,
+    #[serde(flatten)]
+    inner: Option<T>,
+}
+
+/// Checks a flattened option whose absence leaves no trace in the encoding.
+#[track_caller]
+fn none_becomes_some<T>(some: T)
+where
+    T: Serialize + DeserializeOwned + PartialEq,
+{
+    for inner in [Some(some), None] {
+        let expected = match inner {
+            Some(_) => Outcome::Equal,
+            None => Outcome::Other,
+        };
+        let value = FlatOption { beside: 1, inner };
+        assert_eq!((ours(&value), json(&value)), (expected, expected));
+    }
+}
+
+#[test]
+fn flattened_option_of_a_unit_or_of_an_option_is_ambiguous_in_every_format() {
+    none_becomes_some(());
+    none_becomes_some(Unit);
+    none_becomes_some(None::<Inner>);
+    // An option of a struct with a field that is always written has a trace.
+    for inner in [Some(Inner { inner: 1 }), None] {
+        is(&FlatOption { beside: 1, inner }, Outcome::Equal);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "tag")]
+enum Outer {
+    Enum(TaggedAlike),
+    Struct(FieldLikeTag),
+    Map(BTreeMap<String, u8>),
+    Other(TaggedOtherwise),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "tag")]
+enum TaggedAlike {
+    Empty {},
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum TaggedOtherwise {
+    Empty {},
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct FieldLikeTag {
+    tag: u8,
+}
+
+#[test]
+fn content_with_the_name_of_the_tag_is_an_error_of_the_receiver() {
+    let map = |key: &str| Outer::Map(BTreeMap::from([(key.to_owned(), 1)]));
+    for value in [
+        Outer::Enum(TaggedAlike::Empty {}),
+        Outer::Struct(FieldLikeTag { tag: 1 }),
+        map("tag"),
+    ] {
+        is(&value, Outcome::RefusedByReceiver);
+        assert_eq!(json(&value), Outcome::RefusedByReceiver);
+    }
+    is(&Outer::Other(TaggedOtherwise::Empty {}), Outcome::Equal);
+    is(&map("other"), Outcome::Equal);
+}
+
+#[test]
+fn flattened_field_with_the_name_of_another_field_is_an_error_of_the_receiver() {
+    #[derive(PartialEq, Serialize, Deserialize)]
+    struct Beside {
+        inner: u8,
+        #[serde(flatten)]
+        flat: Inner,
+    }
+
+    #[derive(PartialEq, Serialize, Deserialize)]
+    struct TwoFlat {
+        #[serde(flatten)]
+        first: Inner,
+        #[serde(flatten)]
+        second: Inner,
+    }
+
+    let [first, second] = [1, 2].map(|inner| Inner { inner });
+    let flat = first.clone();
+    is(&Beside { inner: 2, flat }, Outcome::RefusedByReceiver);
+    is(&TwoFlat { first, second }, Outcome::RefusedByReceiver);
+}
+
+#[test]
+fn recursion_by_options_alone_is_bounded_outside_of_buffers_and_a_field_bounds_it_inside() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Options(Option<Box<Self>>);
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Chain {
+        next: Option<Box<Self>>,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Buffered {
+        Chain(Chain),
+        Number(u8),
+    }
+
+    // In place of `Chain`, `Options` would overflow the stack: serde reads its buffer without a call to the decoder.
+    is(&Buffered::Number(5), Outcome::Equal);
+    is(&Buffered::Chain(Chain { next: None }), Outcome::Equal);
+    let error = decode::<Options>(b"\x05").unwrap_err().to_string();
+    assert!(error.contains("deeper than 128 levels"), "{error}");
+}
+
 #[test]
 fn field_that_is_written_and_not_read_needs_a_default() {
     #[derive(PartialEq, Serialize, Deserialize)]
