@@ -21,7 +21,8 @@ impl Encoder {
         match self {
             Self::Client => "use the same type in both programs",
             Self::Kind => {
-                "let its Deserialize read what its Serialize writes, and build both programs with one version of it"
+                "let its Deserialize read what its Serialize writes, and build both programs with one \
+                 version of it"
             }
             Self::Worker => "let its Deserialize read what its Serialize writes",
         }
