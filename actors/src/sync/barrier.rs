@@ -1,9 +1,11 @@
 //! The barrier: a fixed number of parties that wait until the last one has arrived.
 //!
-//! The first `parties` arrivals in the queue form the current generation; calls that arrive while its action
-//! runs wait behind them. An arrival that leaves the queue before the release does not count.
+//! The first `parties` arrivals form the current generation; calls that arrive while its action runs are in a
+//! queue of their own, and take the places of arrivals that leave before the release. So the last arrival of a
+//! generation is found without a walk over it.
 //!
-//! Invariants: a broken barrier has no arrivals, and while a generation is complete its action runs.
+//! Invariants: a broken barrier has no arrivals, while a generation is complete its action runs, and no call
+//! is behind a generation that is not complete.
 
 use std::time::Duration;
 
@@ -33,7 +35,10 @@ pub struct Barrier {
     on_death: OnDeath,
     generation: u64,
     broken: Option<BreakReason>,
+    /// The current generation.
     arrivals: WaitQueue<Party>,
+    /// The arrivals behind the current generation. Most barriers never have any.
+    behind: Option<Box<WaitQueue<Party>>>,
     action: Action,
 }
 
@@ -100,13 +105,10 @@ impl Barrier {
     /// Lets the parties pass, or makes the last one run the action, once enough have arrived. Every path that
     /// changes the arrivals ends here.
     fn let_pass(&mut self) {
-        let parties = usize::try_from(self.parties).unwrap_or(usize::MAX);
-        // The walk to the last party is one step per party that passes, so arrivals that come early are not
-        // recounted.
-        while self.arrivals.len() >= parties && !matches!(self.action, Action::Runs(_)) {
-            let Some((last, _)) = self.arrivals.iter().nth(parties - 1) else {
-                return;
-            };
+        self.fill_up();
+        while self.is_complete()
+            && let Some(last) = self.arrivals.back().map(Party::id)
+        {
             match self.action {
                 Action::Runs(_) => return,
                 Action::NotBegun => {
@@ -128,6 +130,51 @@ impl Barrier {
         }
     }
 
+    /// Returns whether the current generation has all its parties.
+    fn is_complete(&self) -> bool {
+        let parties = usize::try_from(self.parties).unwrap_or(usize::MAX);
+        self.arrivals.len() >= parties
+    }
+
+    /// Adds an arrival behind all others.
+    fn arrive(&mut self, party: Party) {
+        if self.is_complete() {
+            self.behind.get_or_insert_default().push(party);
+        } else {
+            self.arrivals.push(party);
+        }
+    }
+
+    /// Moves arrivals behind the current generation to its free places. Each move follows the end of an arrival.
+    fn fill_up(&mut self) {
+        while !self.is_complete()
+            && let Some(behind) = &mut self.behind
+        {
+            match behind.pop_front() {
+                Some(party) => self.arrivals.push(party),
+                None => self.behind = None,
+            }
+        }
+    }
+
+    /// Removes an arrival.
+    fn remove(&mut self, id: CallId) -> Option<Party> {
+        let party = self.arrivals.remove(id);
+        party.or_else(|| self.behind.as_mut()?.remove(id))
+    }
+
+    /// All arrivals, in order.
+    fn all(&self) -> impl Iterator<Item = (CallId, &Party)> {
+        let behind = self.behind.iter().flat_map(|behind| behind.iter());
+        self.arrivals.iter().chain(behind)
+    }
+
+    /// The number of all arrivals.
+    fn arrived(&self) -> usize {
+        let behind = self.behind.as_ref().map_or(0, |behind| behind.len());
+        self.arrivals.len() + behind
+    }
+
     /// Makes the last arrival run the action, if it offered to. Returns whether it did.
     fn begin_action(&mut self, last: CallId) -> bool {
         let Some(party) = self.arrivals.get_mut(last) else {
@@ -147,20 +194,9 @@ impl Barrier {
         true
     }
 
-    /// Lets the parties of this generation pass.
+    /// Lets the parties of this generation pass. The arrivals behind them are the next generation.
     fn release(&mut self, leader: CallId) {
-        let parties = usize::try_from(self.parties).unwrap_or(usize::MAX);
-        let has_others = self.arrivals.len() > parties;
-        let mut all = (!has_others).then(|| self.arrivals.take_all());
-        for index in 0..self.parties {
-            let party = match &mut all {
-                Some(all) => all.next(),
-                // The parties behind them belong to the next generation.
-                None => self.arrivals.pop_front(),
-            };
-            let Some(party) = party else {
-                break;
-            };
+        for (index, party) in (0..self.parties).zip(self.arrivals.take_all()) {
             let mut passed = Passed::default();
             passed.index = index;
             passed.is_leader = party.id() == leader;
@@ -169,12 +205,15 @@ impl Barrier {
         }
         self.generation += 1;
         self.action = Action::NotBegun;
+        self.fill_up();
     }
 
     /// Tells all waiting parties that the barrier broke.
     fn turn_away(&mut self, reason: &BreakReason) {
         self.action = Action::NotBegun;
-        for party in self.arrivals.take_all() {
+        let behind = self.behind.take();
+        let behind = behind.into_iter().flat_map(|mut behind| behind.take_all());
+        for party in self.arrivals.take_all().chain(behind) {
             party.refuse(reason);
         }
     }
@@ -213,6 +252,7 @@ impl Primitive for Barrier {
             generation: 0,
             broken: None,
             arrivals: WaitQueue::new(),
+            behind: None,
             action: Action::NotBegun,
         })
     }
@@ -228,7 +268,7 @@ impl Primitive for Barrier {
     }
 
     fn withdraw(&mut self, id: CallId) {
-        let gone = self.arrivals.remove(self.arrival_of(id));
+        let gone = self.remove(self.arrival_of(id));
         if let Some(Party::HasActed { finish, .. }) = gone
             && finish.id() != id
         {
@@ -243,14 +283,18 @@ impl Primitive for Barrier {
     }
 
     fn expire(&mut self, id: CallId) {
-        if self.arrivals.remove(self.arrival_of(id)).is_some() {
+        if self.remove(self.arrival_of(id)).is_some() {
             self.break_all(BreakReason::TimedOut);
         }
     }
 
     fn hang_up(&mut self, ended: &HangUp) {
-        let has_waited = !self.arrivals.hang_up(ended).is_empty();
+        let behind = self.behind.as_mut();
+        let behind = behind.map(|behind| behind.hang_up(ended));
+        let gone = self.arrivals.hang_up(ended);
+        let has_waited = !gone.is_empty() || behind.is_some_and(|gone| !gone.is_empty());
         if ended.goes_on() {
+            self.fill_up();
             return;
         }
         let has_acted =
@@ -264,14 +308,14 @@ impl Primitive for Barrier {
 
     /// The arrivals. The party that runs the action blocks the others.
     fn survey(&self) -> Survey {
-        let (arrived, parties) = (self.arrivals.len(), self.parties);
+        let (arrived, parties) = (self.arrived(), self.parties);
         let broken = self.broken.as_ref().map_or("", |_| ", broken");
         let generation = self.generation;
         let mut part = Part {
             more_waiters: Survey::beyond(arrived),
             ..Part::default()
         };
-        for (turn, party) in self.arrivals.iter().take(Survey::MOST) {
+        for (turn, party) in self.all().take(Survey::MOST) {
             match party {
                 Party::Waits { call, .. } => part.waiters.push(Waiting::new(call, 1, "others")),
                 Party::HasActed { finish, .. } => {
@@ -298,7 +342,7 @@ impl Serve<Arrive> for Barrier {
         if let Some(reason) = &self.broken {
             call.reply(Err(Refusal::Broken(reason.clone())));
         } else {
-            self.arrivals.push(Party::Waits { call, acts });
+            self.arrive(Party::Waits { call, acts });
             self.let_pass();
         }
     }
@@ -366,7 +410,7 @@ impl Serve<GetBarrierStatus> for Barrier {
     fn serve(&mut self, _: GetBarrierStatus, call: Call<BarrierStatus>) {
         let mut status = BarrierStatus::default();
         status.parties = self.parties;
-        status.arrived = self.arrivals.len().try_into().unwrap_or(u64::MAX);
+        status.arrived = self.arrived().try_into().unwrap_or(u64::MAX);
         status.generation = self.generation;
         status.broken = self.broken.clone();
         call.reply(status);

@@ -85,6 +85,11 @@ impl<T: Parked> Lines<T> {
         self.at(line.front)
     }
 
+    /// The last call of a line.
+    pub(crate) fn back(&self, line: &Line) -> Option<&T> {
+        self.at(line.back)
+    }
+
     /// A parked call of any line.
     pub(crate) fn get(&self, id: CallId) -> Option<&T> {
         self.at(self.0.find(id)?)

@@ -71,6 +71,11 @@ impl<T: Parked> WaitQueue<T> {
         self.calls.front(&self.line)
     }
 
+    /// Returns the call that was parked last.
+    pub(crate) fn back(&self) -> Option<&T> {
+        self.calls.back(&self.line)
+    }
+
     /// Returns a parked call.
     #[must_use]
     pub fn get(&self, id: CallId) -> Option<&T> {

@@ -340,6 +340,34 @@ fn arrival_does_not_cost_more_the_more_have_arrived() {
 }
 
 #[test]
+fn turn_that_is_taken_back_does_not_cost_more_the_more_have_arrived() {
+    const PARTIES: u32 = 30_000;
+    // The arrivals behind the generation take the place of the one that is taken back.
+    for behind in [0, 20_000] {
+        let mut bench = bench(PARTIES);
+        for _ in 1..PARTIES {
+            arrive(&mut bench, 1);
+        }
+        let turns: Vec<_> = (0..=behind)
+            .map(|_| arrive_with_action(&mut bench, 2))
+            .collect();
+        let begun = Instant::now();
+        for turn in turns {
+            assert!(acts(&bench, turn));
+            bench.withdraw(turn);
+        }
+        for _ in behind..20_000 {
+            let turn = arrive_with_action(&mut bench, 2);
+            assert!(acts(&bench, turn));
+            bench.withdraw(turn);
+        }
+        // With a walk to the last party for each turn, this takes a quarter of a minute.
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert_eq!(status(&mut bench).arrived, u64::from(PARTIES) - 1);
+    }
+}
+
+#[test]
 fn turn_is_finished_and_failed_by_its_own_session_alone() {
     let mut bench = bench(1);
     let turn = arrive_with_action(&mut bench, 1);
