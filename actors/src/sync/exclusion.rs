@@ -20,6 +20,7 @@ use crate::{
     kind::{
         call::{Call, Outbox},
         hang_up::HangUp,
+        held_bytes::HeldBytes,
         hold_timer::HoldTimer,
         primitive::{Primitive, Serve},
         survey::{Holding, Part, Survey, Waiting},
@@ -53,11 +54,44 @@ pub struct Exclusion<E: Waiter> {
 struct Holder<B> {
     /// The call that holds the lock.
     grant: CallId,
-    /// The calls by which the same owner acquired again.
-    more: BTreeSet<CallId>,
+    /// The calls by which the same owner acquired again. Most holders have none.
+    more: Option<Box<Nested>>,
     owner: Option<u64>,
     timer: HoldTimer,
     carried: B,
+}
+
+/// The nested entries of one owner, each of which counts as a hold. Only the first one has a timer.
+struct Nested {
+    calls: BTreeSet<CallId>,
+    bytes: HeldBytes,
+}
+
+impl Nested {
+    fn new(outbox: &Outbox) -> Box<Self> {
+        Box::new(Self {
+            calls: BTreeSet::new(),
+            bytes: outbox.held_bytes(),
+        })
+    }
+
+    fn insert(&mut self, call: CallId) {
+        if self.calls.insert(call) {
+            self.bytes.add(call.session());
+        }
+    }
+
+    fn remove(&mut self, call: CallId) {
+        if self.calls.remove(&call) {
+            self.bytes.remove(call.session());
+        }
+    }
+
+    fn pop_first(&mut self) -> Option<CallId> {
+        let first = self.calls.pop_first()?;
+        self.bytes.remove(first.session());
+        Some(first)
+    }
 }
 
 /// The most entries of one owner at a time.
@@ -65,11 +99,21 @@ const MOST_ENTRIES: u64 = 65_536;
 
 impl<B> Holder<B> {
     fn has(&self, grant: CallId) -> bool {
-        self.grant == grant || self.more.contains(&grant)
+        self.grant == grant || self.nested().any(|nested| nested.contains(&grant))
     }
 
     fn depth(&self) -> u64 {
-        count(self.more.len()).saturating_add(1)
+        count(self.entered())
+    }
+
+    /// The number of entries.
+    fn entered(&self) -> usize {
+        self.nested().map(BTreeSet::len).sum::<usize>() + 1
+    }
+
+    /// The calls of the nested entries, if there are any.
+    fn nested(&self) -> impl Iterator<Item = &BTreeSet<CallId>> {
+        self.more.iter().map(|more| &more.calls)
     }
 
     /// The entries: the first holds the lock, the others hold no units.
@@ -81,16 +125,19 @@ impl<B> Holder<B> {
             since: self.timer.since(),
             fence: Some(self.timer.fence()),
         };
-        let again = self.more.iter().map(move |call| entry(*call, 0, "again"));
+        let again = self
+            .nested()
+            .flatten()
+            .map(move |call| entry(*call, 0, "again"));
         iter::once(entry(self.grant, 1, "")).chain(again)
     }
 
     /// Removes a grant. Returns `None` if that was the last one.
     fn without(mut self, grant: CallId) -> Option<Self> {
         if self.grant == grant {
-            self.grant = self.more.pop_first()?;
-        } else {
-            self.more.remove(&grant);
+            self.grant = self.more.as_mut()?.pop_first()?;
+        } else if let Some(more) = &mut self.more {
+            more.remove(grant);
         }
         Some(self)
     }
@@ -123,7 +170,10 @@ impl<E: Waiter> Exclusion<E> {
         if !is_inside {
             self.line.push(waiter);
         } else if holder.depth() < MOST_ENTRIES {
-            holder.more.insert(waiter.id());
+            let more = holder
+                .more
+                .get_or_insert_with(|| Nested::new(waiter.outbox()));
+            more.insert(waiter.id());
             // Nested entries have the fence of the first one, because one holder makes all their writes.
             waiter.admit(Granted {
                 fence: holder.timer.fence(),
@@ -234,8 +284,8 @@ impl<E: Waiter> Exclusion<E> {
     pub fn evict(&mut self, outbox: &Outbox) -> Option<E::Carried> {
         let holder = self.holder.take()?;
         outbox.revoke(holder.grant);
-        for grant in holder.more {
-            outbox.revoke(grant);
+        for grant in holder.nested().flatten() {
+            outbox.revoke(*grant);
         }
         Some(holder.carried)
     }
@@ -256,14 +306,11 @@ impl<E: Waiter> Exclusion<E> {
         let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
         let state = match &self.holder {
             None => format!("free{mark}"),
-            Some(holder) if holder.more.is_empty() => format!("held{mark}"),
+            Some(holder) if holder.entered() == 1 => format!("held{mark}"),
             Some(holder) => format!("held, entered {} times{mark}", holder.depth()),
         };
         let entries = self.holder.iter().flat_map(Holder::entries);
-        let depth = self
-            .holder
-            .as_ref()
-            .map_or(0, |holder| holder.more.len() + 1);
+        let depth = self.holder.as_ref().map_or(0, Holder::entered);
         let waiters = self.line.iter().map(|(call, waiter)| Waiting {
             call,
             units: 1,
@@ -291,7 +338,7 @@ impl<E: Waiter> Exclusion<E> {
         let (id, owner) = (waiter.id(), waiter.owner());
         self.holder = Some(Holder {
             grant: id,
-            more: BTreeSet::new(),
+            more: None,
             owner,
             timer,
             carried: waiter.carried(),

@@ -9,9 +9,9 @@ use lockkeeper_actors::{
         QueueSpec, Read, Row, Store, Submit, TaskQueue, Value, ValueSpec,
     },
     sync::{
-        Acquire, AcquireKey, Arrive, Barrier, BarrierSpec, Condition, Event, GetBarrierStatus,
-        GetKeyedStatus, GetLockStatus, KeyedLock, Lock, Notify, OnDeath, Release, ReleaseBy, Sleep,
-        WaitSet,
+        Acquire, AcquireAs, AcquireKey, Arrive, Barrier, BarrierSpec, Condition, Event,
+        ForceUnlock, GetBarrierStatus, GetKeyedStatus, GetLockStatus, KeyedLock, Lock, Notify,
+        OnDeath, ReentrantLock, Release, ReleaseBy, Sleep, WaitSet,
     },
 };
 
@@ -130,6 +130,30 @@ fn grants_and_waiting_calls_beyond_the_limit_are_refused_and_nothing_is_held() {
     bench.hang_up(1);
     let held = fill(&mut bench, most, key);
     assert_eq!(held.len(), 10);
+}
+
+#[test]
+fn nested_entries_of_a_reentrant_lock_are_holds_that_the_limit_refuses() {
+    let most = 20 * CALL;
+    let mut bench = Bench::<ReentrantLock>::within(ReleaseBy::Holder, most).unwrap();
+    let enter = |_| AcquireAs { owner: 1 };
+    let mut entries = fill(&mut bench, most, enter);
+    // A session has at most as many as are left for the others.
+    assert_eq!(entries.len(), 10);
+    assert_eq!(ask(&mut bench, GetLockStatus).unwrap().depth, 10);
+    // The first entry is released too, whose place another one takes.
+    for released in [5, 0] {
+        let grant = Proof::own(entries.remove(released));
+        let id = bench.call(1, Release { grant });
+        assert_eq!(bench.reply::<Release>(id), Some(Ok(Ok(()))));
+        let again = fill(&mut bench, most, enter);
+        assert_eq!(again.len(), 1);
+        entries.extend(again);
+    }
+    assert!(ask(&mut bench, ForceUnlock).unwrap());
+    assert_eq!(fill(&mut bench, most, enter).len(), 10);
+    bench.hang_up(1);
+    assert_eq!(fill(&mut bench, most, enter).len(), 10);
 }
 
 /// Fills a queue with items, and returns how many there are.
