@@ -85,7 +85,12 @@ fn attack(mut attacker: Attacker, end: Instant) -> Findings {
                 Ok(()) => {}
                 Err(Ended::HungUp) => attacker.count(&format!("{name}: ended by the manager")),
                 Err(Ended::NotRead) => attacker.count(&format!("{name}: not read")),
-                Err(ended @ (Ended::NotAnswered | Ended::NotAFrame | Ended::NoManager)) => {
+                Err(
+                    ended @ (Ended::NotAnswered
+                    | Ended::NotAFrame
+                    | Ended::Malformed
+                    | Ended::NoManager),
+                ) => {
                     attacker.fault(format!("{name}: {ended:?}"));
                     if ended == Ended::NoManager {
                         return attacker.found;

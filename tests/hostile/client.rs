@@ -57,6 +57,9 @@ pub(crate) enum Ended {
     NotAnswered,
     /// The manager has sent an invalid frame.
     NotAFrame,
+    /// The manager could not decode a request that the attack made as a valid one, so the attack does not reach what
+    /// it attacks.
+    Malformed,
     /// No manager accepts connections at the address.
     NoManager,
 }
@@ -168,6 +171,11 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    /// The names of the operations.
+    pub(crate) fn operations(&self) -> &[String] {
+        &self.operations
+    }
+
     /// The number of an operation, or [`NO_OPERATION`].
     pub(crate) fn operation(&self, name: &str) -> u64 {
         let numbered = (0..).zip(&self.operations);
@@ -176,6 +184,20 @@ impl Object {
             .next()
             .map_or(NO_OPERATION, |(number, _)| number)
     }
+}
+
+/// Returns the answer to a request that the attack made as a valid one, unless the manager could not decode it.
+pub(crate) fn decoded(response: Response) -> Result<Response, Ended> {
+    let is_malformed = match &response {
+        Response::Fault { fault, .. } => ["BadArguments", "UnknownOperation"]
+            .iter()
+            .any(|name| fault.variant_name() == Some(name)),
+        _ => false,
+    };
+    if is_malformed {
+        return Err(Ended::Malformed);
+    }
+    Ok(response)
 }
 
 /// Returns a message with its header.
@@ -188,6 +210,11 @@ impl Client {
     /// Returns the next sequence number.
     pub(crate) fn next(&mut self) -> u64 {
         self.seq += 1;
+        self.seq
+    }
+
+    /// Returns the last sequence number.
+    pub(crate) fn last(&self) -> u64 {
         self.seq
     }
 
@@ -288,7 +315,7 @@ impl Client {
         })
     }
 
-    /// Calls an operation that is answered at once.
+    /// Calls an operation that is answered at once, with valid arguments.
     pub(crate) fn call(
         &mut self,
         object: &Object,
@@ -298,7 +325,7 @@ impl Client {
         let seq = self.next();
         let operation = object.operation(operation);
         let call = protocol::call(seq, object.number, operation, Some(0), arguments);
-        self.ask(seq, &call)
+        decoded(self.ask(seq, &call)?)
     }
 
     /// Removes an object.

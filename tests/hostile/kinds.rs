@@ -3,11 +3,15 @@
 //! Operations are identified by name here. An attack gets their numbers from the answer to its
 //! `Open`.
 
-use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use std::{collections::BTreeSet, path::Path, time::Instant};
+
+use lockkeeper_test_support::seeded;
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 
 use super::{
+    client::{Attacker, Findings, decoded},
     pack::Pack,
-    protocol::{Grant, guessed_proof, proof},
+    protocol::{self, Grant, guessed_proof, proof},
 };
 
 /// The type of a field of arguments or of a spec.
@@ -24,20 +28,10 @@ pub(crate) enum Shape {
     Expected,
     OnDeath,
     ReleaseBy,
-    Row,
-    Chunk,
-    Outcome,
-    Fault,
-    OptionalFault,
-    JobId,
-    Job,
-    OptionalJob,
-    Jobs,
 }
 
 use Shape::{
-    Access, Bytes, Chunk, Count, Expected, Fault, Job, JobId, Jobs, Number, OnDeath, OptionalFault,
-    OptionalJob, OptionalNumber, Outcome, Proof, ReleaseBy, Row, Text, Truth,
+    Access, Bytes, Count, Expected, Number, OnDeath, OptionalNumber, Proof, ReleaseBy, Text, Truth,
 };
 
 /// A kind: its name, its spec, and its operations with the fields of their arguments.
@@ -196,7 +190,7 @@ pub(crate) const KINDS: &[Kind] = &[
             ("force_unlock", &[Text]),
             ("key_status", &[Text]),
             ("status", &[]),
-            ("keys", &[]),
+            ("keys", &[Count]),
             ("release_any", &[Text]),
         ],
     ),
@@ -211,25 +205,8 @@ pub(crate) const KINDS: &[Kind] = &[
             ("force_unlock", &[Text]),
             ("key_status", &[Text]),
             ("status", &[]),
-            ("keys", &[]),
+            ("keys", &[Count]),
             ("release_any", &[Text]),
-        ],
-    ),
-    (
-        "task_queue",
-        Nothing,
-        &[
-            ("submit", &[Chunk, Count]),
-            ("next", &[OptionalJob, Count]),
-            ("finished", &[JobId, Outcome]),
-            ("hand_back", &[Jobs]),
-            ("close", &[OptionalFault]),
-            ("status", &[]),
-            ("reports", &[Job, Job]),
-            ("feed", &[Number, Number, Text, Row, Count]),
-            ("collect", &[Number]),
-            ("leave", &[Number]),
-            ("fail", &[Fault]),
         ],
     ),
 ];
@@ -266,19 +243,6 @@ pub(crate) fn queue_spec(capacity: Option<u64>) -> Pack {
 /// Returns the spec of a value that is a byte string.
 pub(crate) fn value_spec(bytes: Vec<u8>) -> Pack {
     Pack::list([Pack::Bytes(bytes), Pack::text("bytes")])
-}
-
-/// Returns the arguments of `feed`: tasks of a series from a number on, without retries.
-pub(crate) fn feed(series: u64, first: u64, task: &str, row: Pack) -> Pack {
-    let [series, first] = [series, first].map(Pack::Number);
-    Pack::list([series, first, Pack::text(task), row, Pack::Number(0)])
-}
-
-/// Returns a row of tasks with one byte each.
-pub(crate) fn row(tasks: u64) -> Pack {
-    let lengths = (0..tasks).map(|_| Pack::Number(1));
-    let bytes = lengths.clone().map(|_| 1).collect();
-    Pack::list([Pack::Bytes(bytes), Pack::List(lengths.collect())])
 }
 
 /// Makes a record of random values of these shapes. Most proofs are those of the given grants.
@@ -319,40 +283,6 @@ fn value(random: &mut StdRng, shape: Shape, grants: &[Grant]) -> Pack {
         },
         OnDeath => Pack::text(["Break", "Retract"].choose(random).expect("two")),
         ReleaseBy => Pack::text(["Holder", "Anyone"].choose(random).expect("two")),
-        Row => {
-            let lengths: Vec<_> = (0..random.random_range(0..20))
-                .map(|_| count(random))
-                .collect();
-            let lengths = lengths.into_iter().map(Pack::Number);
-            Pack::list([value(random, Bytes, grants), Pack::List(lengths.collect())])
-        }
-        Chunk => record(random, &[Text, Bytes], grants),
-        Outcome => match random.random::<bool>() {
-            true => Pack::variant("Ok", value(random, Bytes, grants)),
-            false => Pack::variant("Err", Pack::text("Terminated")),
-        },
-        Fault => match random.random::<bool>() {
-            true => Pack::text("Closed"),
-            false => Pack::variant("Broken", value(random, Text, grants)),
-        },
-        OptionalFault => match random.random_range(0..9) {
-            0 => Pack::text("Closed"),
-            _ => Pack::Nil,
-        },
-        JobId => {
-            let grant = grants.choose(random).copied();
-            let [session, job] = grant.map_or([0, 0], |grant| [grant.session, grant.seq]);
-            Pack::list([session, job].map(Pack::Number))
-        }
-        Job => record(random, &[JobId, Outcome], grants),
-        OptionalJob => match random.random::<bool>() {
-            true => Pack::Nil,
-            false => value(random, Job, grants),
-        },
-        Jobs => {
-            let jobs = (0..random.random_range(0..5)).map(|_| value(random, JobId, grants));
-            Pack::List(jobs.collect())
-        }
     }
 }
 
@@ -397,5 +327,41 @@ pub(crate) fn text(random: &mut StdRng) -> String {
         4 => "y".repeat(random.random_range(256..5_000)),
         5 => String::new(),
         _ => format!("key {}", random.random_range(0..8)),
+    }
+}
+
+/// The number of random specs and arguments of which the manager must decode at least one.
+const TRIES: usize = 100;
+
+/// Checks that a manager decodes the specs and the arguments of this file, and has no other operations.
+pub(crate) fn check(address: &Path) {
+    let mut attacker = Attacker {
+        address: address.display().to_string(),
+        honest: 0,
+        random: StdRng::from_rng(&mut seeded()),
+        until: Instant::now(),
+        found: Findings::default(),
+    };
+    let mut client = attacker.client().expect("a manager");
+    for (kind, spec, operations) in KINDS {
+        let object = (0..TRIES).find_map(|_| {
+            let spec = random_spec(&mut attacker.random, *spec);
+            client.open(kind, None, Some(&spec)).expect("an answer")
+        });
+        let object = object.unwrap_or_else(|| panic!("no spec of {kind} is accepted"));
+        let listed: BTreeSet<&str> = operations.iter().map(|(name, _)| *name).collect();
+        let hosted = object.operations().iter().map(String::as_str).collect();
+        assert_eq!(listed, hosted, "the operations of {kind}");
+        for (name, shapes) in *operations {
+            let is_decoded = (0..TRIES).any(|_| {
+                let seq = client.next();
+                let grants = [client.own(seq)];
+                let arguments = record(&mut attacker.random, shapes, &grants);
+                let number = object.operation(name);
+                let call = protocol::call(seq, object.number, number, Some(0), &arguments);
+                decoded(client.ask(seq, &call).expect("an answer")).is_ok()
+            });
+            assert!(is_decoded, "no arguments of {name} of {kind} are decoded");
+        }
     }
 }

@@ -79,6 +79,17 @@ fn no_hostile_client_hurts_an_honest_one_or_the_manager() {
     run(hostile_run_of(Duration::from_secs(seconds)));
 }
 
+#[test]
+fn each_operation_of_the_attacks_is_one_that_the_manager_decodes() {
+    program();
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let address = manager.address().path().expect("a socket").to_owned();
+        let checked = tokio::task::spawn_blocking(move || kinds::check(&address));
+        checked.await.unwrap();
+    });
+}
+
 async fn hostile_run_of(length: Duration) {
     let mut random = seeded();
     let folder = tempfile::tempdir().unwrap();

@@ -19,6 +19,8 @@ pub(crate) mod request {
     pub(crate) const INSPECT: u64 = 7;
     pub(crate) const CALL_BY: u64 = 8;
     pub(crate) const REPORT_PIPE: u64 = 9;
+    pub(crate) const BEAT: u64 = 10;
+    pub(crate) const GOODBYE: u64 = 11;
 }
 
 /// A frame that a manager sends.
@@ -180,8 +182,18 @@ pub(crate) fn inspect(seq: u64, question: Pack) -> Pack {
     Pack::list([Pack::Number(request::INSPECT), Pack::Number(seq), question])
 }
 
-pub(crate) fn report_pipe(seq: u64, object: u64, operation: u64, descriptor: u64) -> Pack {
-    Pack::list([request::REPORT_PIPE, seq, object, operation, descriptor].map(Pack::Number))
+pub(crate) fn report_pipe(seq: u64, object: u64, operation: u64) -> Pack {
+    Pack::list([request::REPORT_PIPE, seq, object, operation].map(Pack::Number))
+}
+
+/// Renews a lease, which the sessions of this manager do not have.
+pub(crate) fn beat(seq: u64, received: u64) -> Pack {
+    Pack::list([request::BEAT, seq, received].map(Pack::Number))
+}
+
+/// Ends the session.
+pub(crate) fn goodbye() -> Pack {
+    Pack::list([Pack::Number(request::GOODBYE)])
 }
 
 /// Returns the question of `Inspect` for all objects.

@@ -12,8 +12,9 @@ const ROUND_TRIP_LIMIT: Duration = Duration::from_secs(2);
 const MOST_REPORTED: usize = 20;
 
 /// The counts that must occur, because the test would otherwise not have tested them.
-const MUST_OCCUR: [&str; 14] = [
+const MUST_OCCUR: [&str; 19] = [
     "valid: answers",
+    "valid: goodbyes",
     "mutated: hung up",
     "lengths: hung up",
     "lengths: lies",
@@ -23,6 +24,10 @@ const MUST_OCCUR: [&str; 14] = [
     "thefts: tried",
     "numbers: hung up",
     "numbers: permits released",
+    "stores: stored",
+    "stores: refused",
+    "pipes: refused",
+    "turns: taken",
     "names: answered",
     "waits: refused",
     "replaced: values",

@@ -60,8 +60,8 @@ fn large_frames_that_break_off(attacker: &mut Attacker) -> Result<(), Ended> {
 /// Arrays, maps and texts whose headers state billions of elements, and nested arrays.
 fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
     let mut client = attacker.client()?;
-    let Some(queue) = client.open("task_queue", Some("hostile tasks"), Some(&kinds::nothing()))?
-    else {
+    let spec = kinds::value_spec(vec![1]);
+    let Some(value) = client.open("value", Some("hostile lies"), Some(&spec))? else {
         return Ok(());
     };
     let lies: [&[u8]; 6] = [
@@ -78,7 +78,7 @@ fn absurd_lengths_inside(attacker: &mut Attacker) -> Result<(), Ended> {
             let operation = attacker.random.random_range(0..most);
             let seq = client.next();
             let arguments = Pack::Raw(lie.to_vec());
-            let call = protocol::call(seq, queue.number, operation, Some(0), &arguments);
+            let call = protocol::call(seq, value.number, operation, Some(0), &arguments);
             client.ask(seq, &call)?;
             attacker.count("lengths: lies");
         }

@@ -2,7 +2,6 @@
 //! permits that a session acquired by casts must be free after its end.
 
 use std::{
-    io::Write,
     thread,
     time::{Duration, Instant},
 };
@@ -10,7 +9,7 @@ use std::{
 use rand::Rng;
 
 use crate::{
-    client::{Attacker, Client, Ended, Object, framed},
+    client::{Attacker, Ended, framed},
     kinds,
     pack::Pack,
     protocol::{self, Response},
@@ -82,7 +81,7 @@ fn withdrawals_of_anything(attacker: &mut Attacker) -> Result<(), Ended> {
     Ok(())
 }
 
-/// Permits are acquired by casts and through report pipes, and not released.
+/// Permits are acquired by casts, and not released.
 fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
     let mut client = attacker.client()?;
     let spec = kinds::semaphore_spec(PERMITS);
@@ -90,14 +89,10 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
         return Ok(());
     };
     for _ in 0..attacker.random.random_range(1..5) {
-        if attacker.random.random() {
-            acquire_by_pipe(attacker, &mut client, &semaphore)?;
-        } else {
-            let one = Pack::list([Pack::Number(1)]);
-            let acquire = semaphore.operation("acquire");
-            let cast = protocol::cast(semaphore.number, acquire, &one);
-            client.send(&cast)?;
-        }
+        let one = Pack::list([Pack::Number(1)]);
+        let acquire = semaphore.operation("acquire");
+        let cast = protocol::cast(semaphore.number, acquire, &one);
+        client.send(&cast)?;
     }
     client.call(&semaphore, "status", &Pack::list([]))?;
     drop(client);
@@ -124,32 +119,4 @@ fn permits_by_casts(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
         }
         thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Acquires a permit with each of some records in a pipe. A second pipe replaces the first one.
-fn acquire_by_pipe(
-    attacker: &mut Attacker,
-    client: &mut Client,
-    semaphore: &Object,
-) -> Result<(), Ended> {
-    let (reader, mut writer) = std::io::pipe().expect("the system has pipes");
-    let seq = client.next();
-    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&reader);
-    let descriptor = u64::try_from(descriptor).expect("an open descriptor");
-    let acquire = semaphore.operation("acquire");
-    let request = protocol::report_pipe(seq, semaphore.number, acquire, descriptor);
-    let response = client.ask(seq, &request)?;
-    if !matches!(response, Response::Reply { .. }) {
-        return Ok(());
-    }
-    let record = framed(&Pack::Number(1).encoded());
-    for _ in 0..attacker.random.random_range(1..4) {
-        writer
-            .write_all(&record)
-            .expect("the record fits into the pipe");
-        // The manager reads the pipe before the next frame.
-        client.call(semaphore, "status", &Pack::list([]))?;
-    }
-    attacker.count("numbers: pipes");
-    Ok(())
 }

@@ -1,11 +1,11 @@
-//! Fills the stored bytes of the manager: values, items, waiting calls with large arguments, tasks
-//! and their names, and keys.
+//! Fills the stored bytes of the manager: values, items, waiting calls with large arguments, keys, names of
+//! wait sets, and nested entries.
 
 use rand::{Rng, seq::IndexedRandom};
 
 use crate::{
     budget,
-    client::{Attacker, Client, Ended, Object},
+    client::{Attacker, Client, Ended, Object, framed},
     kinds,
     pack::Pack,
     protocol::{self, Response},
@@ -13,15 +13,14 @@ use crate::{
 
 type Store = fn(&mut Attacker, &mut Client, &str) -> Result<(), Ended>;
 
-const STORES: [(&str, Store); 8] = [
+const STORES: [(&str, Store); 7] = [
     ("values", values),
     ("specs", specs),
     ("items", items),
     ("puts that wait", puts_that_wait),
-    ("tasks", tasks),
-    ("names of tasks", names_of_tasks),
-    ("rows of tasks", rows_of_tasks),
     ("keys", keys),
+    ("names of sets", names_of_sets),
+    ("entries", entries),
 ];
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
@@ -49,9 +48,10 @@ fn large() -> Pack {
     Pack::Bytes(vec![9; budget::LARGE])
 }
 
-/// Returns whether the manager refused for a limit.
+/// Returns whether the manager refused for a limit, and counts what it stored.
 fn is_full(attacker: &mut Attacker, response: &Response) -> bool {
     let Response::Fault { fault, .. } = response else {
+        attacker.count("stores: stored");
         return false;
     };
     let is_limit = fault.of_variant("Limit").is_some();
@@ -131,60 +131,6 @@ fn puts_that_wait(attacker: &mut Attacker, client: &mut Client, name: &str) -> R
     Ok(())
 }
 
-/// Casts do not count as waiting calls.
-fn tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
-        return Ok(());
-    };
-    for first in 0..120 {
-        let row = Pack::list([large(), Pack::list([Pack::Number(budget::LARGE as u64)])]);
-        let arguments = kinds::feed(1, first, "task", row);
-        let cast = protocol::cast(queue.number, queue.operation("feed"), &arguments);
-        client.send(&cast)?;
-        if !attacker.is_running() {
-            break;
-        }
-    }
-    client.call(&queue, "status", &Pack::list([]))?;
-    Ok(())
-}
-
-/// One frame has many tasks of one name, and each task that is delivered alone has a copy of the
-/// name.
-fn names_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
-        return Ok(());
-    };
-    let row = kinds::row(3_000);
-    let arguments = kinds::feed(1, 1, &"t".repeat(budget::LARGE), row);
-    client.call(&queue, "feed", &arguments)?;
-    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
-    for _ in 0..3_000 {
-        let response = client.call(&queue, "next", &one)?;
-        if is_full(attacker, &response) || !attacker.is_running() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// One frame has thousands of tasks, which are delivered one by one.
-fn rows_of_tasks(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
-    let Some(queue) = open(client, "task_queue", name, 0, &kinds::nothing())? else {
-        return Ok(());
-    };
-    let arguments = kinds::feed(1, 1, "task", kinds::row(100_000));
-    client.call(&queue, "feed", &arguments)?;
-    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
-    for _ in 0..3_000 {
-        let response = client.call(&queue, "next", &one)?;
-        if is_full(attacker, &response) || !attacker.is_running() {
-            break;
-        }
-    }
-    Ok(())
-}
-
 /// Acquires keys of the maximum length by casts.
 fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
     let Some(locks) = open(client, "keyed_lock", name, 0, &kinds::lock_spec())? else {
@@ -202,5 +148,49 @@ fn keys(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), 
         client.call(&locks, "status", &Pack::list([]))?;
     }
     attacker.add("stores: keys held", key);
+    Ok(())
+}
+
+/// Sleeps in wait sets of a condition whose names have the maximum length.
+fn names_of_sets(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let Some(condition) = open(client, "condition", name, 0, &kinds::lock_spec())? else {
+        return Ok(());
+    };
+    for set in 0..1_000 {
+        let acquired = client.call(&condition, "acquire", &Pack::list([]))?;
+        let Response::Reply { seq, .. } = acquired else {
+            break;
+        };
+        let set = Pack::Text(format!("{set:0>255}"));
+        let arguments = Pack::list([protocol::proof(client.own(seq)), set]);
+        let wait = condition.operation("wait");
+        let call = protocol::call(client.next(), condition.number, wait, None, &arguments);
+        client.send(&call)?;
+        if !attacker.is_running() {
+            break;
+        }
+    }
+    let response = client.call(&condition, "status", &Pack::list([]))?;
+    is_full(attacker, &response);
+    Ok(())
+}
+
+/// Enters reentrant locks again and again by casts.
+fn entries(attacker: &mut Attacker, client: &mut Client, name: &str) -> Result<(), Ended> {
+    let me = Pack::list([Pack::Number(1)]);
+    for place in 0..PLACES {
+        let Some(lock) = open(client, "reentrant_lock", name, place, &kinds::lock_spec())? else {
+            break;
+        };
+        let acquire = lock.operation("acquire");
+        let cast = framed(&protocol::cast(lock.number, acquire, &me).encoded());
+        for _ in 0..12 {
+            client.send_bytes(&cast.repeat(5_000))?;
+            let response = client.call(&lock, "acquire", &me)?;
+            if is_full(attacker, &response) || !attacker.is_running() {
+                return Ok(());
+            }
+        }
+    }
     Ok(())
 }

@@ -3,13 +3,14 @@
 use rand::Rng;
 
 use crate::{
-    client::{Attacker, Client, Ended, Object, framed},
+    budget,
+    client::{Attacker, Client, Ended, Object, decoded, framed},
     kinds,
     pack::Pack,
     protocol,
 };
 
-/// The number of holds, keys or jobs of a session before the request that affects all of them.
+/// The number of holds or keys of a session before the request that affects all of them.
 const MANY: u64 = 4_000;
 
 /// The number of calls in one write. Their answers are read before the next write.
@@ -17,14 +18,12 @@ const BATCH: u64 = 500;
 
 pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
     let name = format!("hostile turns {}", attacker.random.random::<u32>());
-    let outcome = match attacker.random.random_range(0..4) {
-        0 => jobs_that_no_worker_has(attacker, &name),
-        1 => chunks_of_one_that_ends(attacker, &name),
-        2 => keys_of_one_that_ends(attacker, &name),
+    let outcome = match attacker.random.random_range(0..3) {
+        0 => turns_that_are_taken_back(attacker, &name),
+        1 => keys_of_one_that_ends(attacker, &name),
         _ => holds_of_one_that_ends(attacker, &name),
     };
     attacker.client_with_retry()?.remove(&name)?;
-    attacker.count("turns: taken");
     outcome
 }
 
@@ -45,51 +44,42 @@ fn calls(
             batch.extend(framed(&call.encoded()));
         }
         client.send_bytes(&batch)?;
-        client.answer(last)?;
+        decoded(client.answer(last)?)?;
     }
     Ok(())
 }
 
-/// A worker with thousands of jobs returns thousands of other jobs.
-fn jobs_that_no_worker_has(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
+/// A session that is the last party of a large barrier arrives and withdraws, again and again.
+fn turns_that_are_taken_back(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
+    let arrivals = budget::limits().calls_in_flight as u64 - 100;
     let mut client = attacker.client()?;
-    let Some(queue) = client.open("task_queue", Some(name), Some(&kinds::nothing()))? else {
+    let spec = Pack::list([Pack::Number(arrivals + 1), Pack::text("Break")]);
+    let Some(barrier) = client.open("barrier", Some(name), Some(&spec))? else {
         return Ok(());
     };
-    let row = kinds::row(MANY);
-    client.call(&queue, "feed", &kinds::feed(1, 1, "task", row))?;
-    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
-    calls(&mut client, &queue, "next", |_| one.clone())?;
-    let jobs = (0..15 * MANY).map(|number| {
-        let job = [client.session, 1_000_000_000 + number];
-        Pack::list(job.map(Pack::Number))
-    });
-    let jobs = Pack::List(jobs.collect());
-    client.call(&queue, "hand_back", &Pack::list([jobs]))?;
-    Ok(())
-}
-
-/// A session ends while a worker has the chunks that it submitted.
-fn chunks_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ended> {
-    let mut client = attacker.client()?;
-    let Some(queue) = client.open("task_queue", Some(name), Some(&kinds::nothing()))? else {
-        return Ok(());
+    let wait = barrier.operation("wait");
+    let arrive = |client: &mut Client, acts| {
+        let acts = Pack::list([Pack::Truth(acts)]);
+        protocol::call(client.next(), barrier.number, wait, None, &acts)
     };
-    let chunk = Pack::list([Pack::text("task"), Pack::Bytes(Vec::new())]);
-    let submit = Pack::list([chunk, Pack::Number(0)]);
-    let operation = queue.operation("submit");
     let mut batch = Vec::new();
-    for _ in 0..MANY / 4 {
-        let call = protocol::call(client.next(), queue.number, operation, None, &submit);
-        batch.extend(framed(&call.encoded()));
+    for _ in 0..arrivals {
+        batch.extend(framed(&arrive(&mut client, false).encoded()));
     }
     client.send_bytes(&batch)?;
-    let mut worker = attacker.client()?;
-    let Some(queue) = worker.open("task_queue", Some(name), None)? else {
-        return Ok(());
-    };
-    let one = Pack::list([Pack::Nil, Pack::Number(1)]);
-    calls(&mut worker, &queue, "next", |_| one.clone())
+    while attacker.is_running() {
+        let mut batch = Vec::new();
+        let mut last = 0;
+        for _ in 0..BATCH {
+            batch.extend(framed(&arrive(&mut client, true).encoded()));
+            last = client.last();
+            batch.extend(framed(&protocol::withdraw(barrier.number, last).encoded()));
+        }
+        client.send_bytes(&batch)?;
+        decoded(client.answer(last)?)?;
+        attacker.count("turns: taken");
+    }
+    Ok(())
 }
 
 /// A session with many held keys ends after another one has inspected them.
@@ -100,6 +90,7 @@ fn keys_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), Ende
     };
     let key = |number| Pack::list([Pack::Text(format!("key {number}"))]);
     calls(&mut client, &locks, "acquire", key)?;
+    attacker.count("turns: taken");
     let mut other = attacker.client()?;
     for _ in 0..10 {
         let seq = other.next();
@@ -116,5 +107,7 @@ fn holds_of_one_that_ends(attacker: &mut Attacker, name: &str) -> Result<(), End
         return Ok(());
     };
     let one = Pack::list([Pack::Number(1)]);
-    calls(&mut client, &semaphore, "acquire", |_| one.clone())
+    calls(&mut client, &semaphore, "acquire", |_| one.clone())?;
+    attacker.count("turns: taken");
+    Ok(())
 }

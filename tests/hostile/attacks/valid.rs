@@ -46,6 +46,12 @@ pub(crate) fn attack(attacker: &mut Attacker) -> Result<(), Ended> {
             }
         }
     }
+    client.send(&protocol::goodbye())?;
+    match client.receive_all(Duration::from_secs(10)) {
+        Err(Ended::HungUp) => attacker.count("valid: goodbyes"),
+        Ok(_) => attacker.fault("a session goes on after its goodbye".to_owned()),
+        Err(ended) => return Err(ended),
+    }
     Ok(())
 }
 
@@ -116,6 +122,8 @@ pub(crate) fn frame(
             let name = format!("hostile lock {}", random.random_range(0..3));
             protocol::remove(seq, &name)
         }
+        13 => protocol::beat(seq, random.random()),
+        12 => protocol::report_pipe(seq, object.number, operation),
         10 => protocol::open(seq, "event", Some("hostile event 0"), None),
         11 => {
             let caller = kinds::number(random);
