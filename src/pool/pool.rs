@@ -181,10 +181,7 @@ impl PoolBuilder {
             ..Limits::default()
         };
         let (tell_left, left) = mpsc::unbounded_channel();
-        let server = Server {
-            left: Some(tell_left),
-            ..Server::new(claim, listener, limits)
-        };
+        let server = Server::of_pool(claim, listener, limits, tell_left);
         let deaths = Deaths::default();
         let (supervisor, stop) = launch(server, left, deaths.clone()).await?;
         let socket = connect_own(&address).map_err(|error| StartError::System(lack(&error)))?;

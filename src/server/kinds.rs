@@ -54,9 +54,16 @@ impl Kinds {
         kinds.add::<Barrier>(Barrier::create);
         kinds.add::<KeyedLock>(KeyedLock::create);
         kinds.add::<KeyedSemaphore>(KeyedSemaphore::create);
-        kinds.add::<TaskQueue>(TaskQueue::create);
         kinds.add::<RwLock>(RwLock::create);
         kinds.add::<Latch>(Latch::create);
+        kinds
+    }
+
+    /// The kind that the manager inside a pool hosts. No other manager hosts it, because a task queue trusts its
+    /// clients, the workers of the pool, not to exceed the manager's memory.
+    pub(crate) fn of_pool() -> Self {
+        let mut kinds = Self(HashMap::new());
+        kinds.add::<TaskQueue>(TaskQueue::create);
         kinds
     }
 

@@ -36,7 +36,7 @@ use crate::{
         budgets::Budgets,
         claim::address_claim::AddressClaim,
         deadlock::{policy::DeadlockPolicy, watch::watch},
-        kinds::{self, Kinds},
+        kinds::Kinds,
         session::{
             context::{Context, LeftClient},
             farewell::refuse,
@@ -84,21 +84,26 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// A server of the kinds of this program, with the default settings.
-    pub(crate) fn new(claim: AddressClaim, listener: Box<dyn Listener>, limits: Limits) -> Self {
+    /// The server of a pool, which sends the clients that have left to a channel.
+    pub(crate) fn of_pool(
+        claim: AddressClaim,
+        listener: Box<dyn Listener>,
+        limits: Limits,
+        left: mpsc::UnboundedSender<LeftClient>,
+    ) -> Self {
         Self {
             claim,
             listener,
             others: Vec::new(),
             endpoints: Arc::default(),
-            kinds: kinds::kinds(),
+            kinds: Kinds::of_pool(),
             budgets: Budgets::new(limits),
             limits,
             deadlocks: None,
             lease: None,
             access: Access::default(),
             state: None,
-            left: None,
+            left: Some(left),
         }
     }
 }

@@ -35,14 +35,11 @@ const AT_ONCE: &[&str] = &[
     "swap",
 ];
 
-/// The kind of pools, which set no timeouts.
-const OF_POOLS: &str = "task_queue";
-
 #[test]
 fn timeout_of_each_built_in_operation_that_waits_says_what_the_object_lacked() {
     let kinds = Kinds::built_in();
     let mut waits = 0;
-    for name in kinds.names().filter(|name| *name != OF_POOLS) {
+    for name in kinds.names() {
         let kind = kinds.get(name).expect("a built-in kind");
         for operation in &*kind.operations {
             let asked = Asked::Call((*operation).to_owned());

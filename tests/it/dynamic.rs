@@ -354,10 +354,11 @@ fn errors_name_the_wrong_kind_operation_or_argument() {
             Err(CallError::Fault(fault)) => fault,
             other => panic!("no fault: {other:?}"),
         };
-        let opened = Object::open(&manager, "nonesuch", None, NIL)
-            .await
-            .map(drop);
-        assert_eq!(fault(opened), Fault::UnknownKind("nonesuch".to_owned()));
+        // The kind of pools is none of a manager that programs connect to.
+        for kind in ["nonesuch", "task_queue"] {
+            let opened = Object::open(&manager, kind, None, NIL).await.map(drop);
+            assert_eq!(fault(opened), Fault::UnknownKind(kind.to_owned()));
+        }
         let opened = Object::open(&manager, "lock", None, &pack("Nobody")).await;
         assert!(matches!(fault(opened.map(drop)), Fault::BadArguments(_)));
         let lock = open(&manager, "lock", &pack("Holder")).await;

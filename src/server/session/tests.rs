@@ -35,7 +35,7 @@ use std::{
 use actix::Actor;
 use actix_rt::task::JoinHandle;
 use lockkeeper_actors::{
-    Fences, LargeReply, Operations, Primitive, Shell, StoredBudget, sync::Lock,
+    Fences, LargeReply, Operations, Primitive, Shell, StoredBudget, data::TaskQueue, sync::Lock,
 };
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Proof, Refusal, SessionId, Shard, ShardOf, SignedCall,
@@ -98,7 +98,9 @@ impl House {
         // The task ends with the test's actix system.
         drop(actix_rt::spawn(shell.deadlines().clone().run()));
         drop(actix_rt::spawn(shell.keep_hanging_up()));
-        let kinds = Kinds::built_in();
+        // It hosts the kind of pools too, so that the sessions of pools and other sessions are tested alike.
+        let mut kinds = Kinds::built_in();
+        kinds.add::<TaskQueue>(TaskQueue::create);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
         let context = Context {
             supervisor,
