@@ -30,7 +30,7 @@ pub struct Limits {
     pub sessions: usize,
     /// Hosted objects: 10,000,000 by default.
     pub objects: usize,
-    /// Bytes of an object's name: 255 by default.
+    /// Bytes of an object's name: 255 by default, and 65,536 at most.
     pub name_bytes: usize,
     /// Bytes that the manager keeps for its clients: 1 GiB by default. Above it, calls for which the manager
     /// would keep more fail with [`Fault::Limit`](crate::errors::Fault::Limit) and change nothing. They can be

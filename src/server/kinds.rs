@@ -18,11 +18,14 @@ use lockkeeper_actors::{
         ReentrantLock, RwLock, Semaphore,
     },
 };
-use lockkeeper_protocol::{Fault, ObjectName, Refusal, codec};
+use lockkeeper_protocol::{
+    Fault, ObjectName, Refusal,
+    codec::{self, Payload},
+};
 use lockkeeper_sys::Inherited;
 
 /// Creates an object of one kind from an encoded spec, with a name, on the shard of the shell.
-type Spawn = dyn Fn(&[u8], ObjectName, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
+type Spawn = dyn Fn(&Payload, ObjectName, &Rc<Shell>) -> Result<Mailbox, Fault> + Send + Sync;
 
 /// The kinds that a manager hosts.
 #[derive(Clone)]
@@ -37,7 +40,7 @@ pub(crate) struct Kind {
     pub(crate) administrative: Arc<[u32]>,
     pub(crate) spawn: Box<Spawn>,
     /// Returns the text of an encoded spec.
-    pub(crate) describe: fn(&[u8]) -> String,
+    pub(crate) describe: fn(&Payload) -> String,
 }
 
 impl Kinds {
@@ -101,10 +104,11 @@ impl Kinds {
             P::KIND,
             type_name::<P>()
         );
-        let spawn = move |spec: &[u8], name: ObjectName, shell: &Rc<Shell>| {
+        let spawn = move |spec: &Payload, name: ObjectName, shell: &Rc<Shell>| {
             // Decoding runs code of the kind as well, so it is inside the panic guard.
             let make = || {
-                let spec = codec::decode::<P::Spec>(spec)
+                let spec = spec
+                    .decode::<P::Spec>()
                     .map_err(|error| Fault::BadArguments(format!("spec: {error}")))?;
                 make(spec).map_err(Fault::Refused)
             };
@@ -136,8 +140,8 @@ impl Kinds {
 const MOST_TEXT_BYTES: usize = 400;
 
 /// Returns the text of an encoded spec. Code of the kind runs inside the panic guard.
-fn describe<P: Primitive>(spec: &[u8]) -> String {
-    let text = codec::guarded(|| Ok(P::describe(&codec::decode::<P::Spec>(spec)?)));
+fn describe<P: Primitive>(spec: &Payload) -> String {
+    let text = codec::guarded(|| Ok(P::describe(&spec.decode::<P::Spec>()?)));
     let text =
         text.unwrap_or_else(|error| format!("a spec that its kind cannot describe: {error}"));
     codec::cut(text, MOST_TEXT_BYTES)
@@ -225,7 +229,7 @@ mod tests {
         let mut kinds = Kinds::built_in();
         kinds.add(Panics::create);
         let kind = kinds.get(Panics::KIND).expect("it was added");
-        let spec = encode(&7_u8).expect("a number");
+        let spec = Payload::from(encode(&7_u8).expect("a number"));
         let shell = Shell::new(Fences::count_from(1), SECRET);
         let made = (kind.spawn)(&spec, ObjectName::anonymous(1, 1), &shell);
         let Err(fault) = made else {
@@ -235,7 +239,7 @@ mod tests {
             (fault.to_string(), "panicked: no object of 7 can be made"),
             ((kind.describe)(&spec), "panicked: no words for 7"),
             (
-                (kind.describe)(b"\xa1x"),
+                (kind.describe)(&b"\xa1x"[..].into()),
                 "expected a whole number from 0 to 255",
             ),
         ] {

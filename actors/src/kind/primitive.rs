@@ -175,11 +175,23 @@ fn serve<P: Serve<O>, O: Operation>(
     outbox: &Outbox,
 ) {
     let call = outbox.call(id);
+    if O::MOST_BYTES < usize::MAX && arguments.len() > O::MOST_BYTES {
+        return call.fail(too_long::<O>(arguments.len()));
+    }
     // A panic in a user's `Deserialize` is a fault of this call, and the object is unchanged.
     match guarded_in(P::FORM, || arguments.decode::<O>()) {
         Ok(operation) => primitive.serve(operation, call),
         Err(error) => call.fail(Fault::BadArguments(error.to_string())),
     }
+}
+
+/// The fault of arguments that are not decoded, because a check of megabytes of text would delay other calls.
+#[cold]
+fn too_long<O: Operation>(length: usize) -> Fault {
+    let (name, most) = (O::NAME, O::MOST_BYTES);
+    Fault::BadArguments(format!(
+        "the arguments of {name} have at most {most} bytes, not {length}"
+    ))
 }
 
 impl<P> fmt::Debug for Operations<P> {

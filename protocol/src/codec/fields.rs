@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::codec::{
     error::CodecError,
     input::{Head, Input},
-    markers::{BIN8, FIX_ARRAY, FIX_STR, MOST_FIX, NIL, U8, U16, U32, U64},
+    markers::{BIN8, FIX_ARRAY, FIX_STR, MOST_FIX, NIL, STR32, U8, U16, U32, U64},
     value::decode,
 };
 
@@ -24,7 +24,13 @@ pub struct Fields<'a> {
     of: u32,
 }
 
+/// The bytes of an element beside its text.
+const MARGIN: usize = 64;
+
 impl<'a> Fields<'a> {
+    /// The most bytes of a short text, such as a name.
+    pub const MOST_SHORT: usize = 1 << 16;
+
     /// Begins to read a message.
     ///
     /// # Errors
@@ -120,6 +126,23 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// Reads a text of at most [`Self::MOST_SHORT`] bytes. The length is checked first, because the check of a text of
+    /// megabytes would delay other messages.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the next element has another type or is longer.
+    pub fn short_text(&mut self) -> Result<&'a str, CodecError> {
+        if let [STR32, a, b, c, d, ..] = *self.rest {
+            let length = u32::from_be_bytes([a, b, c, d]);
+            if usize::try_from(length).map_or(true, |length| length > Self::MOST_SHORT) {
+                self.step()?;
+                return Err(self.too_large(&length));
+            }
+        }
+        self.text()
+    }
+
     /// Reads a byte string.
     ///
     /// # Errors
@@ -206,6 +229,20 @@ impl<'a> Fields<'a> {
         decode(self.rest).map_err(|error| self.at(&error))
     }
 
+    /// Reads the last element, of any type, with little more than [`Self::MOST_SHORT`] bytes at most.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error when the element is longer, and the errors of [`Self::last`].
+    pub fn short_last<T: Deserialize<'a>>(mut self) -> Result<T, CodecError> {
+        let length = self.rest.len();
+        if length > Self::MOST_SHORT + MARGIN {
+            self.step()?;
+            return Err(self.too_large(&length));
+        }
+        self.last()
+    }
+
     /// Checks that no element is left.
     ///
     /// # Errors
@@ -262,6 +299,12 @@ impl Fields<'_> {
     #[cold]
     fn expected(&self, what: &str) -> CodecError {
         self.at(&format_args!("expected {what}"))
+    }
+
+    #[cold]
+    fn too_large(&self, length: &dyn fmt::Display) -> CodecError {
+        let most = Self::MOST_SHORT;
+        self.at(&format_args!("expected at most {most} bytes, not {length}"))
     }
 
     #[cold]

@@ -261,8 +261,8 @@ impl<'a> Request<'a> {
             }
             2 => Self::Open {
                 seq: f.number()?,
-                kind: f.text()?,
-                name: f.optional(Fields::text)?,
+                kind: f.short_text()?,
+                name: f.optional(Fields::short_text)?,
                 spec: f.optional(Fields::bytes)?.map(BlobRef),
             },
             3 => Self::Call {
@@ -283,12 +283,12 @@ impl<'a> Request<'a> {
             },
             6 => Self::Remove {
                 seq: f.number()?,
-                name: f.text()?,
+                name: f.short_text()?,
             },
             7 => {
                 return Ok(Self::Inspect {
                     seq: f.number()?,
-                    question: fields.last()?,
+                    question: fields.short_last()?,
                 });
             }
             8 => Self::CallBy {

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::Refusal, operation::Operation, operations::grant::Granted, proof::Proof};
+use crate::{
+    fault::Refusal,
+    operation::{Operation, SHORT},
+    operations::grant::Granted,
+    proof::Proof,
+};
 
 /// Releases the lock and sleeps until a notification or the timeout, then waits for the lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,15 +56,18 @@ pub enum Wake {
 
 impl Operation for Sleep {
     const NAME: &'static str = "wait";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<Woken, Refusal>;
 }
 
 impl Operation for Notify {
     const NAME: &'static str = "notify";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<u64, Refusal>;
 }
 
 impl Operation for CountSleepers {
     const NAME: &'static str = "sleepers";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<u64, Refusal>;
 }

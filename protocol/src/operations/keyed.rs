@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     codec::whole::whole,
     fault::Refusal,
-    operation::Operation,
+    operation::{Operation, SHORT},
     operations::{grant::Granted, key::Key},
     proof::Proof,
 };
@@ -119,11 +119,13 @@ pub struct KeyPage {
 
 impl Operation for AcquireKey {
     const NAME: &'static str = "acquire";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<Granted, Refusal>;
 }
 
 impl Operation for AcquireKeyMany {
     const NAME: &'static str = "acquire";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<Granted, Refusal>;
 }
 
@@ -135,16 +137,19 @@ impl Operation for AdoptKey {
 impl Operation for ForceUnlockKey {
     const NAME: &'static str = "force_unlock";
     const IS_ADMINISTRATIVE: bool = true;
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<bool, Refusal>;
 }
 
 impl Operation for ReleaseAnyKey {
     const NAME: &'static str = "release_any";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<(), Refusal>;
 }
 
 impl Operation for GetKeyStatus {
     const NAME: &'static str = "key_status";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<KeyStatus, Refusal>;
 }
 

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{fault::Refusal, operation::Operation};
+use crate::{
+    fault::Refusal,
+    operation::{Operation, SHORT},
+};
 
 /// Asks whether the values have the schema id of the caller.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,5 +16,6 @@ pub struct CheckType {
 
 impl Operation for CheckType {
     const NAME: &'static str = "check_type";
+    const MOST_BYTES: usize = SHORT;
     type Reply = Result<(), Refusal>;
 }

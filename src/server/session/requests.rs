@@ -59,7 +59,7 @@ impl Session {
                 let open = Open {
                     kind: kind.to_owned(),
                     name: name.map(str::to_owned),
-                    spec: spec.map(|BlobRef(bytes)| bytes.to_vec()),
+                    spec: spec.map(|BlobRef(bytes)| frame.keep(bytes)),
                     opened: self.objects.bytes(),
                     by: self.principal().peer().cloned(),
                 };

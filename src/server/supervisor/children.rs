@@ -10,6 +10,7 @@ use std::{
 };
 
 use lockkeeper_actors::{Mailbox, StoredBytes, Table};
+use lockkeeper_protocol::codec::Payload;
 
 use crate::server::{kinds::Kind, supervisor::pages::Pages};
 
@@ -37,7 +38,7 @@ pub(super) fn stored_bytes(given: Option<&str>, prefix: Option<&str>, spec: &[u8
 /// The kind and spec of objects. Most objects share it with others.
 pub(super) struct Make {
     pub(super) kind: Arc<Kind>,
-    pub(super) spec: Vec<u8>,
+    pub(super) spec: Payload,
 }
 
 pub(super) struct Children {
@@ -153,7 +154,7 @@ mod tests {
         let shell = Shell::new(Fences::count_from(1), SECRET);
         let make = Rc::new(Make {
             kind: Arc::clone(kind),
-            spec: encode(&ReleaseBy::Holder).expect("a spec"),
+            spec: encode(&ReleaseBy::Holder).expect("a spec").into(),
         });
         let named = |number: u64| number.is_multiple_of(2).then(|| format!("name {number}"));
         for number in 1..=1000 {

@@ -13,7 +13,7 @@ use std::{
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use lockkeeper_actors::{Input, Inputs, Mailbox, Share, Shell};
-use lockkeeper_protocol::{Fault, ObjectName, ShardOf, WrongKind, WrongSpec};
+use lockkeeper_protocol::{Fault, ObjectName, ShardOf, WrongKind, WrongSpec, codec::Payload};
 
 use crate::{
     access::check_covered,
@@ -45,7 +45,7 @@ pub(crate) type Desk = Addr<Supervisor>;
 pub(crate) struct Open {
     pub(crate) kind: String,
     pub(crate) name: Option<String>,
-    pub(crate) spec: Option<Vec<u8>>,
+    pub(crate) spec: Option<Payload>,
     /// The bytes of the objects that the session has opened, which limit what it may make.
     pub(crate) opened: usize,
     /// The rights of the client, if it has its own.
@@ -132,7 +132,7 @@ impl Supervisor {
         if let Some(name) = &name {
             self.check_covered("open", name, by.as_deref())?;
             if let Some((number, child)) = self.named(name) {
-                return self.revisit(number, child, &kind, spec.as_deref());
+                return self.revisit(number, child, &kind, spec.as_ref());
             }
             self.check(name)?;
             self.check_shard(name)?;
@@ -163,7 +163,7 @@ impl Supervisor {
         kind: &str,
         name: Option<String>,
         prefix: Option<&str>,
-        spec: Vec<u8>,
+        spec: Payload,
     ) -> Result<Opened, Fault> {
         if self.children.len() >= self.limits.objects {
             return Err(Fault::limit("hosted objects", self.limits.objects));
@@ -225,7 +225,7 @@ impl Supervisor {
         number: u64,
         child: &Child,
         kind: &str,
-        spec: Option<&[u8]>,
+        spec: Option<&Payload>,
     ) -> Result<Opened, Fault> {
         let opened = self.opened(number, child);
         let is = child.make.kind.name;
@@ -237,7 +237,7 @@ impl Supervisor {
             })));
         }
         if let Some(spec) = spec
-            && *spec != *child.make.spec
+            && **spec != *child.make.spec
         {
             let describe = child.make.kind.describe;
             return Err(Fault::WrongSpec(Box::new(WrongSpec {
@@ -340,9 +340,10 @@ pub(crate) fn long_name(most: usize, length: usize) -> Fault {
 fn made_from(
     makes: &mut HashMap<&'static str, Rc<Make>>,
     kind: &Arc<Kind>,
-    spec: Vec<u8>,
+    spec: Payload,
 ) -> Rc<Make> {
-    if let Some(last) = makes.get(kind.name).filter(|last| last.spec == spec) {
+    let last = makes.get(kind.name);
+    if let Some(last) = last.filter(|last| *last.spec == *spec) {
         return Rc::clone(last);
     }
     let make = Rc::new(Make {
@@ -421,7 +422,7 @@ mod tests {
         let open = Open {
             kind: P::KIND.to_owned(),
             name: name.map(str::to_owned),
-            spec: spec.map(|spec| encode(spec).expect("a spec")),
+            spec: spec.map(|spec| encode(spec).expect("a spec").into()),
             opened: 0,
             by: None,
         };

@@ -3,15 +3,17 @@
 use lockkeeper_actors::{
     Primitive,
     data::{Queue, TaskQueue},
-    sync::{Barrier, BoundedSemaphore, Event, KeyedSemaphore, Latch, Semaphore},
+    sync::{
+        Barrier, BoundedSemaphore, Condition, Event, KeyedLock, KeyedSemaphore, Latch, Semaphore,
+    },
 };
 use lockkeeper_protocol::{
-    CallId, Fault, ObjectName, Proof, Question, Refusal, Shard, WrongKind, WrongSpec,
+    CallId, Fault, ObjectName, Operation, Proof, Question, Refusal, Shard, WrongKind, WrongSpec,
     codec::{Blob, BlobRef},
     frame::{ANSWER_MARGIN_BYTES, Request, Response},
     operations::{
-        Acquire, AcquireMany, Chunk, Finished, Granted, LatchSpec, OnDeath, Release, ReleaseBy,
-        SemaphoreSpec, Submit, TaskQueueStatus,
+        Acquire, AcquireMany, Chunk, CountSleepers, Finished, GetKeyStatus, Granted, KeyStatus,
+        LatchSpec, OnDeath, Release, ReleaseBy, SemaphoreSpec, Submit, TaskQueueStatus,
     },
 };
 
@@ -270,6 +272,59 @@ async fn long_names_are_not_repeated_in_answers() {
 }
 
 #[actix_rt::test]
+async fn texts_that_are_much_too_long_are_refused_for_their_length_before_they_are_read() {
+    let (_house, mut client) = client().await;
+    let long = "n".repeat((1 << 16) + 1);
+    let spec = Some(BlobRef(NIL));
+    let open = |seq, kind, name| Request::Open {
+        seq,
+        kind,
+        name,
+        spec,
+    };
+    let question = Question::Named("n".repeat((1 << 16) + 100));
+    let mut faults = Vec::new();
+    for request in [
+        open(client.seq(), &long, None),
+        open(client.seq(), KIND, Some(&long)),
+        Request::Remove {
+            seq: client.seq(),
+            name: &long,
+        },
+        Request::Inspect {
+            seq: client.seq(),
+            question,
+        },
+    ] {
+        client.raw.send(&request).await;
+        let answer = client.raw.hear().await.expect("an answer");
+        match Response::decode(&answer) {
+            Ok(Response::Fault { fault, .. }) => faults.push(fault),
+            other => panic!("no fault: {other:?}"),
+        }
+    }
+    let rule = encoded(&ReleaseBy::Holder);
+    let keys = client.open(KeyedLock::KIND, None, Some(&rule)).await;
+    let key = long.as_str().into();
+    let status = encoded(&GetKeyStatus { key });
+    let number = number_of::<KeyedLock>(GetKeyStatus::NAME);
+    let refused = client.call::<KeyStatus>(keys.unwrap(), number, None, &status);
+    faults.extend(refused.await.err());
+    let condition = client.open(Condition::KIND, None, Some(&rule)).await;
+    let sleepers = encoded(&CountSleepers { set: long });
+    let number = number_of::<Condition>(CountSleepers::NAME);
+    let refused = client.call::<Result<u64, Refusal>>(condition.unwrap(), number, None, &sleepers);
+    faults.extend(refused.await.err());
+    assert_eq!(faults.len(), 6);
+    for fault in faults {
+        let is_length =
+            matches!(&fault, Fault::BadArguments(why) if why.contains("at most 65536 bytes"));
+        assert!(is_length, "{fault:?}");
+    }
+    assert!(client.is_served().await);
+}
+
+#[actix_rt::test]
 async fn a_cast_that_makes_no_sense_is_unheard() {
     let (_house, mut client) = client().await;
     let lock = client.open_lock("jobs").await;
@@ -403,7 +458,7 @@ async fn a_spec_that_does_not_fit_is_a_fault_and_makes_nothing() {
 #[actix_rt::test]
 async fn names_have_rules() {
     let (_house, mut client) = client().await;
-    for name in ["", &"x".repeat(256), &"x".repeat(1 << 20), "#mine"] {
+    for name in ["", &"x".repeat(256), &"x".repeat(1 << 16), "#mine"] {
         let none = client.open(KIND, Some(name), Some(SPEC)).await;
         assert!(matches!(none, Err(Fault::BadName(_))), "{none:?}");
     }
