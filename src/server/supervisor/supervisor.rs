@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::Arc,
 };
 
@@ -30,8 +30,8 @@ pub(crate) struct Supervisor {
     limits: Limits,
     shell: Rc<Shell>,
     children: Children,
-    /// The spec of the last object of each kind.
-    makes: HashMap<&'static str, Rc<Make>>,
+    /// The spec of the last object of each kind, if an object still has it: each object counts its spec.
+    makes: HashMap<&'static str, Weak<Make>>,
     shard_of: ShardOf,
     spawned: u64,
 }
@@ -338,19 +338,19 @@ pub(crate) fn long_name(most: usize, length: usize) -> Fault {
 
 /// The spec of an object, shared if it equals that of the last object of its kind.
 fn made_from(
-    makes: &mut HashMap<&'static str, Rc<Make>>,
+    makes: &mut HashMap<&'static str, Weak<Make>>,
     kind: &Arc<Kind>,
     spec: Payload,
 ) -> Rc<Make> {
-    let last = makes.get(kind.name);
+    let last = makes.get(kind.name).and_then(Weak::upgrade);
     if let Some(last) = last.filter(|last| *last.spec == *spec) {
-        return Rc::clone(last);
+        return last;
     }
     let make = Rc::new(Make {
         kind: Arc::clone(kind),
         spec,
     });
-    makes.insert(kind.name, Rc::clone(&make));
+    makes.insert(kind.name, Rc::downgrade(&make));
     make
 }
 
@@ -441,6 +441,22 @@ mod tests {
             .iter()
             .map(|found| found.name.text().into_owned())
             .collect()
+    }
+
+    #[actix_rt::test]
+    async fn spec_is_shared_by_equal_objects_and_kept_only_while_one_exists() {
+        let mut supervisor = supervisor();
+        for name in ["a", "b"] {
+            open(&mut supervisor, Some(name));
+        }
+        let kept = |supervisor: &Supervisor| supervisor.makes[Lock::KIND].strong_count();
+        assert_eq!(kept(&supervisor), 2);
+        for name in ["a", "b"] {
+            supervisor.remove(name.to_owned()).expect("it exists");
+        }
+        assert_eq!(kept(&supervisor), 0);
+        open(&mut supervisor, Some("c"));
+        assert_eq!(kept(&supervisor), 1);
     }
 
     #[actix_rt::test]
