@@ -18,7 +18,7 @@ use crate::kind::{
     budget::{Account, CALL_BYTES, Share, StoredBudget, StoredBytes},
     dropped::DroppedCalls,
     fences::Fences,
-    held_bytes::HeldBytes,
+    held_bytes::{CallBytes, HeldBytes},
     large_reply::LargeReply,
     object_stats::{ObjectStats, nanoseconds},
 };
@@ -229,6 +229,11 @@ impl Outbox {
     /// Counts the holds of an object.
     pub(crate) fn held_bytes(&self) -> HeldBytes {
         HeldBytes::new(Rc::clone(&self.0.account))
+    }
+
+    /// Counts bytes that waiting calls need beside themselves.
+    pub(crate) fn call_bytes(&self, bytes: usize) -> CallBytes {
+        CallBytes::new(Rc::clone(&self.0.account), bytes)
     }
 
     /// Creates a reply that is encoded when its session has room for it.

@@ -1,4 +1,5 @@
-//! `HeldBytes`: counts the holds of an object that has no [`HoldTimer`](crate::HoldTimer) for each.
+//! `HeldBytes`: counts the holds of an object that has no [`HoldTimer`](crate::HoldTimer) for each; `CallBytes`: counts
+//! what waiting calls need beside themselves.
 
 use std::{fmt, rc::Rc};
 
@@ -52,5 +53,31 @@ impl Drop for HeldBytes {
 impl fmt::Debug for HeldBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HeldBytes of {} sessions", self.holds.len())
+    }
+}
+
+/// Bytes that waiting calls need beside those that each of them counts. They belong to no session.
+pub(crate) struct CallBytes {
+    account: Rc<Account>,
+    bytes: usize,
+}
+
+impl CallBytes {
+    /// Counts bytes, even beyond the limit: the host then refuses the call that needs them.
+    pub(crate) fn new(account: Rc<Account>, bytes: usize) -> Self {
+        account.count(bytes);
+        Self { account, bytes }
+    }
+}
+
+impl Drop for CallBytes {
+    fn drop(&mut self) {
+        self.account.forget(self.bytes);
+    }
+}
+
+impl fmt::Debug for CallBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallBytes({} bytes)", self.bytes)
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     kind::{
         call::{Call, Outbox},
         hang_up::HangUp,
+        held_bytes::CallBytes,
         primitive::{Operations, Primitive, Serve},
         survey::{Part, Survey, Waiting},
     },
@@ -40,6 +41,9 @@ pub struct Condition {
 
 /// The most bytes in the name of a wait set.
 const MOST_NAME_BYTES: usize = 255;
+
+/// The bytes that a wait set with a name counts besides the name.
+const NAME_BYTES: usize = 128;
 
 /// A call in the line of the lock.
 #[derive(Debug)]
@@ -284,9 +288,27 @@ type Sleeper = Call<Result<Woken, Refusal>>;
 /// The sleeping calls, by wait set and in order.
 #[derive(Debug, Default)]
 struct Sleepers {
-    sets: BTreeMap<Rc<str>, WaitQueue<Sleeper>>,
+    sets: BTreeMap<Rc<str>, WaitSet>,
     /// The wait set of each sleeping call.
     set_of: BTreeMap<CallId, Rc<str>>,
+}
+
+/// The sleeping calls of one wait set.
+#[derive(Debug)]
+struct WaitSet {
+    asleep: WaitQueue<Sleeper>,
+    /// Counts the name, unless it is empty: the usual set needs no more than its calls.
+    _name: Option<CallBytes>,
+}
+
+impl WaitSet {
+    fn new(name: &str, outbox: &Outbox) -> Self {
+        let bytes = (!name.is_empty()).then(|| outbox.call_bytes(NAME_BYTES + name.len()));
+        Self {
+            asleep: WaitQueue::new(),
+            _name: bytes,
+        }
+    }
 }
 
 impl Sleepers {
@@ -294,18 +316,25 @@ impl Sleepers {
         let known = self.sets.get_key_value(set).map(|(set, _)| Rc::clone(set));
         let set = known.unwrap_or_else(|| set.into());
         self.set_of.insert(call.id(), Rc::clone(&set));
-        self.sets.entry(set).or_default().push(call);
+        let name = Rc::clone(&set);
+        let set = self.sets.entry(set);
+        let set = set.or_insert_with(|| WaitSet::new(&name, call.outbox()));
+        set.asleep.push(call);
     }
 
     /// Takes the call that has slept longest in a set.
     fn pop(&mut self, set: &str) -> Option<(Rc<str>, Sleeper)> {
-        let call = self.sets.get_mut(set)?.pop_front()?;
+        let call = self.sets.get_mut(set)?.asleep.pop_front()?;
         let set = self.left(call.id())?;
         Some((set, call))
     }
 
     fn remove(&mut self, id: CallId) -> Option<Sleeper> {
-        let call = self.sets.get_mut(self.set_of.get(&id)?)?.remove(id)?;
+        let call = self
+            .sets
+            .get_mut(self.set_of.get(&id)?)?
+            .asleep
+            .remove(id)?;
         self.left(id);
         Some(call)
     }
@@ -317,7 +346,7 @@ impl Sleepers {
     }
 
     fn count(&self, set: &str) -> u64 {
-        let asleep = self.sets.get(set).map_or(0, WaitQueue::len);
+        let asleep = self.sets.get(set).map_or(0, |set| set.asleep.len());
         asleep.try_into().unwrap_or(u64::MAX)
     }
 
@@ -327,13 +356,13 @@ impl Sleepers {
         let mut room = Survey::MOST;
         let mut rest = count(self.set_of.len());
         let mut parts = Vec::new();
-        for (set, asleep) in self.sets.iter().take(Survey::MOST) {
+        for (name, WaitSet { asleep, .. }) in self.sets.iter().take(Survey::MOST) {
             let waiting = |(_, call)| Waiting::new(call, 1, "notification");
             let waiters: Vec<Waiting> = asleep.iter().map(waiting).take(room).collect();
             room -= waiters.len();
             rest -= count(asleep.len());
             parts.push(Part {
-                key: Some(set.as_ref().to_owned()),
+                key: Some(name.as_ref().to_owned()),
                 more_waiters: count(asleep.len() - waiters.len()),
                 waiters,
                 ..Part::default()
@@ -351,7 +380,7 @@ impl Sleepers {
     /// Records that a call no longer sleeps, and removes its set if that is empty.
     fn left(&mut self, id: CallId) -> Option<Rc<str>> {
         let set = self.set_of.remove(&id)?;
-        if self.sets.get(&set).is_some_and(WaitQueue::is_empty) {
+        if self.sets.get(&set).is_some_and(|set| set.asleep.is_empty()) {
             self.sets.remove(&set);
         }
         Some(set)

@@ -156,6 +156,49 @@ fn nested_entries_of_a_reentrant_lock_are_holds_that_the_limit_refuses() {
     assert_eq!(fill(&mut bench, most, enter).len(), 10);
 }
 
+/// Sleeps in wait sets with these names until the limit refuses a call, and returns how many sleep.
+fn fill_with_sleepers(
+    bench: &mut Bench<Condition>,
+    most: usize,
+    name: impl Fn(usize) -> String,
+) -> usize {
+    for asleep in 0..1_000 {
+        let acquired = bench.call(1, Acquire);
+        if let Err(fault) = bench.reply::<Acquire>(acquired).expect("it is free") {
+            assert_eq!(fault, limit(most));
+            return asleep;
+        }
+        let sleep = Sleep {
+            grant: Proof::own(acquired),
+            set: name(asleep),
+        };
+        let slept = bench.call(1, sleep);
+        if let Some(answer) = bench.reply::<Sleep>(slept) {
+            assert_eq!(answer, Err(limit(most)));
+            return asleep;
+        }
+    }
+    panic!("no call is refused")
+}
+
+#[test]
+fn names_of_wait_sets_count_while_calls_sleep_there() {
+    let most = 40 * CALL;
+    let mut bench = Bench::<Condition>::within(ReleaseBy::Holder, most).unwrap();
+    let in_one = fill_with_sleepers(&mut bench, most, |_| String::new());
+    for _ in 0..2 {
+        bench.hang_up(1);
+        let in_many = fill_with_sleepers(&mut bench, most, |set| format!("{set:0>255}"));
+        assert!(
+            (3..=in_one * 3 / 4).contains(&in_many),
+            "{in_many} and {in_one}"
+        );
+    }
+    bench.hang_up(1);
+    let again = fill_with_sleepers(&mut bench, most, |_| String::new());
+    assert_eq!(again, in_one);
+}
+
 /// Fills a queue with items, and returns how many there are.
 fn full_of_items(most: usize) -> Bench<Queue> {
     let spec = QueueSpec {
