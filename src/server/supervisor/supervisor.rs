@@ -452,7 +452,7 @@ mod tests {
         let kept = |supervisor: &Supervisor| supervisor.makes[Lock::KIND].strong_count();
         assert_eq!(kept(&supervisor), 2);
         for name in ["a", "b"] {
-            supervisor.remove(name.to_owned()).expect("it exists");
+            supervisor.remove(name.to_owned(), None).expect("it exists");
         }
         assert_eq!(kept(&supervisor), 0);
         open(&mut supervisor, Some("c"));
