@@ -20,7 +20,7 @@ use tokio::time::{self, Sleep};
 use crate::server::session::{
     context::{Context, End},
     lease_rule::LeaseRule,
-    leased::Entry,
+    leased::{By, Entry},
 };
 
 /// A timer that is late by more than this fraction of the lease shows that the manager was stopped.
@@ -60,7 +60,10 @@ impl Lease {
 
     /// Returns the end that was requested from outside. Otherwise the task is woken once one is.
     pub(super) fn requested(&self, task: &task::Context<'_>) -> Option<End> {
-        self.entry.requested(task)
+        self.entry.requested(task).map(|by| match by {
+            By::Successor => End::Replaced,
+            By::Manager => End::WithManager,
+        })
     }
 
     /// Returns the end of the session if its lease has ended or a later session replaces it. Otherwise the task

@@ -11,8 +11,6 @@ use std::{
 use lockkeeper_protocol::{ManagerSecret, SessionId, frame::FormerSession};
 use tokio::sync::Notify;
 
-use crate::server::session::context::End;
-
 /// The sessions of a shard that have a lease.
 #[derive(Default)]
 pub(crate) struct Leased {
@@ -25,7 +23,7 @@ pub(crate) struct Leased {
 
 /// Who wants a session to end.
 #[derive(Clone, Copy)]
-enum By {
+pub(super) enum By {
     Successor,
     Manager,
 }
@@ -107,13 +105,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Returns the end that was requested. Otherwise the task is woken once one is.
-    pub(super) fn requested(&self, task: &task::Context<'_>) -> Option<End> {
+    /// Returns who requested the end of the session. Otherwise the task is woken once one is.
+    pub(super) fn requested(&self, task: &task::Context<'_>) -> Option<By> {
         self.requested.session.set(Some(task.waker().clone()));
-        self.requested.by.get().map(|by| match by {
-            By::Successor => End::Replaced,
-            By::Manager => End::WithManager,
-        })
+        self.requested.by.get()
     }
 
     /// Notes whether the client would not know of an end of the session.
