@@ -18,7 +18,6 @@ use crate::kind::{
     budget::{Account, CALL_BYTES, Share, StoredBudget, StoredBytes},
     dropped::DroppedCalls,
     fences::Fences,
-    held_bytes::{CallBytes, HeldBytes},
     large_reply::LargeReply,
     object_stats::{ObjectStats, nanoseconds},
 };
@@ -226,14 +225,9 @@ impl Outbox {
         StoredBytes::new(&self.0.account, share, bytes)
     }
 
-    /// Counts the holds of an object.
-    pub(crate) fn held_bytes(&self) -> HeldBytes {
-        HeldBytes::new(Rc::clone(&self.0.account))
-    }
-
-    /// Counts bytes that waiting calls need beside themselves.
-    pub(crate) fn call_bytes(&self, bytes: usize) -> CallBytes {
-        CallBytes::new(Rc::clone(&self.0.account), bytes)
+    /// Returns the account, for values that count bytes until they are dropped.
+    pub(crate) fn shared_account(&self) -> Rc<Account> {
+        Rc::clone(&self.0.account)
     }
 
     /// Creates a reply that is encoded when its session has room for it.

@@ -303,7 +303,8 @@ struct WaitSet {
 
 impl WaitSet {
     fn new(name: &str, outbox: &Outbox) -> Self {
-        let bytes = (!name.is_empty()).then(|| outbox.call_bytes(NAME_BYTES + name.len()));
+        let bytes = (!name.is_empty())
+            .then(|| CallBytes::new(outbox.shared_account(), NAME_BYTES + name.len()));
         Self {
             asleep: WaitQueue::new(),
             _name: bytes,

@@ -71,7 +71,7 @@ impl Nested {
     fn new(outbox: &Outbox) -> Box<Self> {
         Box::new(Self {
             calls: BTreeSet::new(),
-            bytes: outbox.held_bytes(),
+            bytes: HeldBytes::new(outbox.shared_account()),
         })
     }
 

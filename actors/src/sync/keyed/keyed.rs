@@ -165,7 +165,9 @@ impl<F> Keyed<F> {
         entry.taken += permits.get();
         let abandoned = self.entries.abandoned(place);
         self.outbox.get_or_insert_with(|| outbox.clone());
-        let stored = self.stored.get_or_insert_with(|| outbox.held_bytes());
+        let stored = self
+            .stored
+            .get_or_insert_with(|| HeldBytes::new(outbox.shared_account()));
         stored.add(id.session());
         self.recount_marks();
         Some(Granted { fence, abandoned })
