@@ -313,7 +313,8 @@ fn flood_of_callers_keeps_no_other_machine_waiting() {
             "{:?}",
             begun.elapsed()
         );
-        // All but 64 of them are closed at once, and those in time.
+        // All but 64 of them are closed at once, and those in time. On a busy machine the time of the first ones may be
+        // over by now, so they are closed too.
         let closed = callers.iter_mut().map(async |caller| {
             let mut buffer = [0; 8];
             let read = tokio::time::timeout(2 * IN_TIME, caller.read(&mut buffer));
@@ -322,6 +323,6 @@ fn flood_of_callers_keeps_no_other_machine_waiting() {
         });
         let at_once = futures::future::join_all(closed).await;
         let at_once = at_once.into_iter().filter(|at_once| *at_once).count();
-        assert_eq!(at_once, 300 - 64);
+        assert!(at_once >= 300 - 64, "{at_once}");
     });
 }
