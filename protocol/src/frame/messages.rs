@@ -11,7 +11,7 @@ use crate::{codec::error::CodecError, proof::SessionSecret};
 pub const MAGIC: &str = "lockkeeper";
 
 /// The version of the protocol's base, which both sides must use. Additions to it are
-/// [capabilities](Capabilities).
+/// [capabilities](crate::frame::Capabilities).
 pub const VERSION: u32 = 1;
 
 /// The largest frame, in bytes, before the manager has sent its own limit.

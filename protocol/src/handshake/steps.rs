@@ -37,7 +37,7 @@ pub struct ClientProved {
 
 impl ClientBegun {
     /// Begins a handshake for a connection to a shard of a manager, which has shown that certificate. With `resumes`
-    /// the client then sends a [`Resume`](resume::Resume).
+    /// the client then sends a [`Resume`](crate::handshake::resume::Resume).
     ///
     /// # Errors
     ///
@@ -197,7 +197,7 @@ impl ManagerBegun {
         self.shard
     }
 
-    /// Returns whether the client sends a [`Resume`](resume::Resume) after the handshake.
+    /// Returns whether the client sends a [`Resume`](crate::handshake::resume::Resume) after the handshake.
     #[must_use]
     pub const fn resumes(&self) -> bool {
         self.resumes
