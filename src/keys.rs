@@ -329,14 +329,14 @@ pub(crate) struct HandedFile {
 }
 
 impl From<HandedFile> for KeyRing {
-    /// The child reads the file when it changes, and starts with the keys of its parent.
+    /// Starts with the keys that were read, and reads the file when it has changed.
     fn from(handed: HandedFile) -> Self {
-        let stamp = fs::metadata(&handed.file);
         Self {
             file: handed.file,
             latest: Mutex::new(Latest {
                 keys: handed.keys,
-                stamp: stamp.ok().map(|there| Stamp::of(&there)),
+                // The file may have changed since the parent has read it, so the first refresh reads it.
+                stamp: None,
                 failure: None,
             }),
         }
@@ -394,7 +394,11 @@ pub(crate) fn key_for(endpoint: &str) -> Result<Key, String> {
             Ok((keys, _)) => Ok(keys.first.key),
             Err(error) => Err(error.to_string()),
         },
-        Source::Handed(handed) => Ok(handed.keys.first.key),
+        // The key may have been replaced since this process was started, or the file may not be readable here.
+        Source::Handed(handed) => Ok(match Keys::read(&handed.file) {
+            Ok((keys, _)) => keys.first.key,
+            Err(_) => handed.keys.first.key,
+        }),
     }
 }
 
@@ -569,7 +573,16 @@ mod tests {
         let path = folder.path().join("key");
         write(&path, &format!("a {DIGITS}\n"));
         let opened = KeyRing::open(&path).unwrap();
-        for ring in [KeyRing::from(opened.handed()), opened] {
+        let handed = opened.handed();
+        write(&path, &format!("c {DIGITS}\n"));
+        let later = KeyRing::from(handed.clone());
+        assert!(later.refresh().is_none());
+        assert!(
+            later.find("a").is_none() && later.find("c").is_some(),
+            "the file has changed before the ring was made"
+        );
+        write(&path, &format!("a {DIGITS}\n"));
+        for ring in [KeyRing::from(handed), opened] {
             assert!(ring.refresh().is_none());
             assert!(ring.find("a").is_some() && ring.find("b").is_none());
             write(&path, &format!("a {DIGITS}\nb {DIGITS}\n"));
@@ -608,5 +621,7 @@ mod tests {
         assert!(error.contains("No such file"), "{error}");
         take_over(handed);
         assert_eq!(key_for(&endpoint).unwrap().name(), "a");
+        write(&path, &format!("b {DIGITS}\n"));
+        assert_eq!(key_for(&endpoint).unwrap().name(), "b");
     }
 }
