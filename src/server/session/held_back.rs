@@ -4,11 +4,13 @@
 //! before inputs that are sent again. Each input therefore gets a place when it is first held back, and is
 //! under way from the moment when it is sent again until its host receives it.
 //!
-//! Invariant: an object gets the inputs of a session in the order in which the session has sent them.
+//! Invariant: an object gets the inputs of a session in the order in which the session has sent them. One read of a
+//! session may touch thousands of objects, so no step visits all inputs of the others.
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    mem,
     rc::Rc,
 };
 
@@ -17,24 +19,26 @@ use lockkeeper_protocol::SessionId;
 
 /// Inputs whose hosts found the session full.
 pub(super) struct HeldBack {
-    state: RefCell<State>,
+    /// `None` until the session was full for the first time, which most sessions never are.
+    state: RefCell<Option<Box<State>>>,
     /// The number of sessions of the shard that are full or have inputs here.
     full_sinks: Rc<Cell<usize>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The held-back inputs, in the order of their places.
-    held: VecDeque<Held>,
-    /// The place and object number of each input under way.
-    under_way: VecDeque<(u64, u64)>,
+    /// The held-back inputs, by their places.
+    held: BTreeMap<u64, Held>,
+    /// The object number of each input under way, by its place.
+    under_way: HashMap<u64, u64>,
+    /// The places of all these inputs, by their objects.
+    places: HashMap<u64, BTreeSet<u64>>,
     /// The next place.
     next: u64,
     is_counted: bool,
 }
 
 struct Held {
-    place: u64,
     object: u64,
     mailbox: Mailbox,
     inputs: Inputs,
@@ -51,47 +55,59 @@ impl HeldBack {
     /// Holds back inputs for an object, in their earlier place if they had one.
     pub(super) fn keep(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
         let state = &mut *self.state.borrow_mut();
+        let state = state.get_or_insert_default();
         let place = inputs.place().unwrap_or_else(|| {
             state.next += 1;
             state.next
         });
-        let behind = state.held.partition_point(|held| held.place < place);
+        state.places.entry(object).or_default().insert(place);
         let held = Held {
-            place,
             object,
             mailbox,
             inputs,
         };
-        state.held.insert(behind, held);
+        state.held.insert(place, held);
         self.recount(state);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.state.borrow().held.is_empty()
+        let state = self.state.borrow();
+        state.as_ref().is_none_or(|state| state.held.is_empty())
     }
 
     /// Returns whether inputs for an object are held back or under way in an earlier place.
     pub(super) fn has(&self, object: u64, before: u64) -> bool {
         let state = self.state.borrow();
-        let held = state.held.iter().map(|held| (held.place, held.object));
-        let mut all = held.chain(state.under_way.iter().copied());
-        all.any(|(place, other)| other == object && place < before)
+        let places = state.as_ref().and_then(|state| state.places.get(&object));
+        let first = places.and_then(BTreeSet::first);
+        first.is_some_and(|first| *first < before)
     }
 
     /// Takes all inputs, in order, and marks them as under way.
     pub(super) fn take(&self, session: SessionId) -> impl Iterator<Item = (Mailbox, Inputs)> {
-        let state = &mut *self.state.borrow_mut();
-        let held = std::mem::take(&mut state.held);
-        let places = held.iter().map(|held| (held.place, held.object));
-        state.under_way.extend(places);
+        let mut held = BTreeMap::new();
+        if let Some(state) = &mut *self.state.borrow_mut() {
+            held = mem::take(&mut state.held);
+            let places = held.iter().map(|(place, held)| (*place, held.object));
+            state.under_way.extend(places);
+        }
         let held = held.into_iter();
-        held.map(move |held| (held.mailbox, held.inputs.again(session, held.place)))
+        held.map(move |(place, held)| (held.mailbox, held.inputs.again(session, place)))
     }
 
     /// Records that a host has received the inputs of a place.
     pub(super) fn come(&self, place: u64) {
-        let state = &mut *self.state.borrow_mut();
-        state.under_way.retain(|(other, _)| *other != place);
+        let Some(state) = &mut *self.state.borrow_mut() else {
+            return;
+        };
+        if let Some(object) = state.under_way.remove(&place)
+            && let Some(places) = state.places.get_mut(&object)
+        {
+            places.remove(&place);
+            if places.is_empty() {
+                state.places.remove(&object);
+            }
+        }
         self.recount(state);
     }
 
@@ -110,16 +126,21 @@ impl HeldBack {
 
 impl Drop for HeldBack {
     fn drop(&mut self) {
-        let state = &mut *self.state.borrow_mut();
-        state.held.clear();
-        state.under_way.clear();
-        self.recount(state);
+        if let Some(mut state) = self.state.take() {
+            state.held.clear();
+            state.under_way.clear();
+            self.recount(&mut state);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        collections::VecDeque,
+        sync::Arc,
+        time::{Duration, Instant},
+    };
 
     use actix::{Actor, Context, Handler};
     use lockkeeper_actors::Input;
@@ -142,6 +163,28 @@ mod tests {
 
     fn inputs() -> Inputs {
         Inputs::one(Duration::ZERO, Input::Remove)
+    }
+
+    #[actix_rt::test]
+    async fn inputs_for_many_objects_take_no_longer_each() {
+        let mailbox: Mailbox = Arc::new(Nothing.start().recipient());
+        let time = |objects: u64| {
+            let held_back = HeldBack::new(Rc::default());
+            let begun = Instant::now();
+            for object in 0..objects {
+                assert!(!held_back.has(object, u64::MAX));
+                held_back.keep(object, Arc::clone(&mailbox), inputs());
+            }
+            for place in held_back.take(SESSION).map(|(_, inputs)| inputs.place()) {
+                held_back.come(place.expect("they come again"));
+            }
+            assert!((0..objects).all(|object| !held_back.has(object, u64::MAX)));
+            begun.elapsed()
+        };
+        let few = (0..5).map(|_| time(200)).min().unwrap();
+        let many = (0..5).map(|_| time(6_400)).min().unwrap();
+        // 32 times as many objects would take a thousand times as long if each step visited all.
+        assert!(many < 200 * few, "{few:?} {many:?}");
     }
 
     #[actix_rt::test]
