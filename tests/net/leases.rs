@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use lockkeeper::{Lock, Manager};
-use lockkeeper_test_support::{Link, Relay, Role, signal, until};
+use lockkeeper::{Lock, Manager, net::make_key_file};
+use lockkeeper_test_support::{Link, Relay, Role, kill, signal, until};
 use rustix::process::Signal;
 
 use crate::{LEASE, Site, port, run, services::with_key};
@@ -188,5 +188,35 @@ fn manager_that_ends_in_order_lets_the_next_one_begin_at_once() {
             assert_eq!(next.is_err(), is_cut);
             scene.relay.cut();
         }
+    });
+}
+
+#[test]
+fn session_whose_key_was_replaced_is_not_resumed_and_ends_with_its_lease() {
+    run(async {
+        let scene = Scene::new().await;
+        let guard = scene.far.acquire().await.unwrap();
+        std::fs::remove_file(scene.site.key()).unwrap();
+        make_key_file(scene.site.key()).unwrap();
+        scene.relay.cut();
+        let lost = guard.lost();
+        let next = scene.near.acquire().await.unwrap();
+        assert!(next.abandoned().is_some());
+        lost.await;
+        assert!(!guard.is_valid());
+    });
+}
+
+#[test]
+fn client_of_a_killed_manager_learns_of_it_before_its_lease_ends() {
+    run(async {
+        let site = Site::new();
+        let builder = site.builder().lease(LONG);
+        let manager = builder.listen("tls://127.0.0.1:0").spawn().await.unwrap();
+        let client = site.connect(&manager.endpoints()[0]).await.unwrap();
+        let guard = client.lock().await.unwrap().acquire().await.unwrap();
+        kill(manager.pid().unwrap());
+        let lost = tokio::time::timeout(LONG / 4, guard.lost()).await;
+        assert!(lost.is_ok() && !guard.is_valid());
     });
 }
