@@ -5,6 +5,7 @@
 //! of the same round. Invariant: a contender whose programs are not installed is left out, and the report does not
 //! mention it.
 
+use crate::pace::Pace;
 use crate::party::{self, Failure, LEAD, Party};
 use crate::report::{Figure, Outcome, Reads, Target};
 use indicatif::ProgressBar;
@@ -61,15 +62,6 @@ pub(crate) const OURS: &str = "lockkeeper";
 
 /// The time limit for each step: starting the processes, or one sample.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
-
-/// The number and the length of the samples.
-#[derive(Clone, Copy)]
-pub(crate) struct Pace {
-    /// The number of rounds that are kept.
-    pub(crate) rounds: usize,
-    /// The length of one sample.
-    pub(crate) window: Duration,
-}
 
 /// A temporary folder for the sockets and files of all crews. It is removed with this value.
 pub(crate) struct Ground {

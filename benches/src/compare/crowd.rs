@@ -4,9 +4,8 @@
 //! A process of a crowd creates its part in its first window, and reports how many there are and how
 //! long it took.
 
-use crate::party::{Failure, Orders};
+use crate::party::{self, Failure, Orders};
 use crate::raw_client::{RawClient, Replied};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The role of one process of a crowd.
 pub(crate) const CROWD: &str = "crowd";
@@ -27,22 +26,9 @@ const BATCH: usize = 1000;
 /// A deadline far beyond the time of a measurement.
 const AN_HOUR_IN_MICROSECONDS: u64 = 3_600_000_000;
 
-/// Raises the limit of this process's descriptors as far as the system permits. Returns the limit, if there is one.
-pub(crate) fn raise_the_limit() -> Result<Option<u64>, Failure> {
-    let most = getrlimit(Resource::Nofile).maximum;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: most,
-            maximum: most,
-        },
-    )?;
-    Ok(most)
-}
-
 /// Runs one process of a crowd.
 pub(crate) async fn gather(address: &str, what: &str, count: usize) -> Result<(), Failure> {
-    raise_the_limit()?;
+    party::raise_the_limit()?;
     let mut orders = Orders::announce()?;
     let Some(order) = orders.next().await? else {
         return Ok(());

@@ -4,9 +4,10 @@
 //! The manager and the processes that fill it are separate processes. The cost for one more client is sampled
 //! alternately with the same client of an empty manager.
 
-use crate::contest::{Contender, Ground, Pace, Runner, take_rounds, within};
+use crate::contest::{Contender, Ground, Runner, take_rounds, within};
 use crate::crowd::{self, CROWD};
 use crate::ours;
+use crate::pace::Pace;
 use crate::party::{self, Failure, LEAD, Party};
 use crate::report::{Figure, LeftOut, Outcome, Reads, Target};
 use indicatif::ProgressBar;
@@ -72,7 +73,7 @@ impl Load {
             return Ok(None);
         }
         let needed = u64::try_from(count)? + SPARE_FILES;
-        Ok(crowd::raise_the_limit()?
+        Ok(party::raise_the_limit()?
             .filter(|most| *most < needed)
             .map(|most| {
                 let reason = format!("a process may have {most} files at most, not {needed}");

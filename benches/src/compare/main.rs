@@ -15,6 +15,7 @@ mod load;
 #[cfg(feature = "net")]
 mod network;
 mod ours;
+mod pace;
 mod party;
 mod peers;
 mod plot;
@@ -27,9 +28,10 @@ mod table;
 mod together;
 
 use clap::Parser;
-use contest::{Contest, Ground, Pace};
+use contest::{Contest, Ground};
 use indicatif::{ProgressBar, ProgressStyle};
 use load::Load;
+use pace::Pace;
 use party::Failure;
 use report::Report;
 use std::path::PathBuf;

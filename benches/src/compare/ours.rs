@@ -3,7 +3,6 @@
 //! They use only the public interface, so the figures are those of a user's program.
 
 use crate::contest::{Executable, OURS, Side};
-use crate::crowd;
 use crate::data;
 use crate::party::{self, Failure, Orders};
 use lockkeeper::{Barrier, CallError, Event, KeyedLock, Lock, Manager, Semaphore};
@@ -98,7 +97,7 @@ pub(crate) const STARTERS: Side = Side {
 
 /// Runs a manager until the bench ends, with as many connections as the system permits.
 pub(crate) async fn host(address: &str, shards: usize) -> Result<(), Failure> {
-    crowd::raise_the_limit()?;
+    party::raise_the_limit()?;
     let builder = Manager::builder().address(address).shards(shards);
     let _manager = builder.start().await?;
     Orders::announce()?.end().await

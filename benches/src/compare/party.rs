@@ -7,7 +7,7 @@
 //! Invariant: after the drop of a `Party`, its process and all processes that it started have ended. This file does
 //! not depend on what the parties do.
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use std::env;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -113,6 +113,19 @@ impl Party {
         let line = self.answers.next_line().await?;
         line.ok_or_else(|| format!("process {} ended unexpectedly", self.pid()).into())
     }
+}
+
+/// Raises the limit of this process's descriptors as far as the system permits. Returns the limit, if there is one.
+pub(crate) fn raise_the_limit() -> Result<Option<u64>, Failure> {
+    let most = getrlimit(Resource::Nofile).maximum;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: most,
+            maximum: most,
+        },
+    )?;
+    Ok(most)
 }
 
 /// Makes the command that starts this executable in a role.

@@ -1,9 +1,10 @@
 //! The plot of the cost for one more client as a manager fills: the ratio of its cycle to that of an empty manager's
 //! client, over the number of items in the manager, on a logarithmic scale.
 
-use crate::contest::{Ground, Pace};
+use crate::contest::Ground;
 use crate::crowd;
 use crate::load::{self, Load};
+use crate::pace::Pace;
 use crate::party::Failure;
 use indicatif::ProgressBar;
 use plotters::prelude::*;

@@ -3,7 +3,7 @@
 //! Figures are medians, so that one disturbed round does not change them. Ratios are formed round by round, before
 //! the median is taken. This file does not depend on how a figure was measured.
 
-use crate::contest::Pace;
+use crate::pace::Pace;
 use serde::Serialize;
 use std::io::{self, Write};
 use std::thread;
