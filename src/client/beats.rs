@@ -32,8 +32,8 @@ impl Connection {
             return false;
         };
         let why = format!(
-            "its lease is over: the manager has answered nothing for {:?}, because the network or one side stood still \
-             or a message took longer; acquire again what was held, or make the lease longer \
+            "its lease is over: the manager has answered nothing for {:?}, because the network failed, one side was \
+             stopped, or a message took longer; acquire again what was held, or make the lease longer \
              (ManagerBuilder::lease)",
             lease.length
         );

@@ -43,3 +43,36 @@ impl Streams {
         known?.stream.upgrade()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockkeeper_protocol::handshake::resume::Resume;
+
+    use super::*;
+    use crate::transport::{
+        handed::socket_pair,
+        tls::{resumable::AtLoss, sent::KeptBudget},
+        unix::UnixStream,
+    };
+
+    /// A secret as it arrives in a message.
+    fn secret(byte: u8) -> ConnectionSecret {
+        let message = [&[0x93, 12, 0xc4, 32], [byte; 32].as_slice(), &[0]].concat();
+        Resume::read(&message).expect("a message").secret
+    }
+
+    #[test]
+    fn stream_is_found_by_its_secret_and_its_key_until_it_ends() {
+        let (one, _other) = socket_pair().expect("descriptors");
+        let below = UnixStream::try_from(one).expect("a socket");
+        let stream = Resumable::new(Arc::new(below), AtLoss::Wait, KeptBudget::new(1));
+        let streams = Streams::default();
+        streams.insert(&secret(1), "ci".to_owned(), &stream);
+        let found = streams.find(&secret(1), "ci").expect("it is there");
+        assert!(Arc::ptr_eq(&found, &stream));
+        assert!(streams.find(&secret(2), "ci").is_none());
+        assert!(streams.find(&secret(1), "operator").is_none());
+        drop((found, stream));
+        assert!(streams.find(&secret(1), "ci").is_none());
+    }
+}

@@ -50,7 +50,7 @@ impl Drop for Farewell<'_> {
 
 /// Writes the remaining answers and the reason for the end, while the client reads and no other session waits for the
 /// room.
-pub(super) async fn say_bye(outgoing: &Outgoing, stream: &dyn AttachedStream, reason: String) {
+pub(super) async fn send_bye(outgoing: &Outgoing, stream: &dyn AttachedStream, reason: String) {
     outgoing.put(&Response::Bye { reason });
     let mut time_is_up = pin!(time::sleep(READ_PATIENCE));
     future::poll_fn(|task| {

@@ -82,8 +82,8 @@ impl Lease {
             if end <= now {
                 let length = self.length;
                 let why = format!(
-                    "its lease has ended: nothing came from it for {length:?}, because the network or the client \
-                     stood still"
+                    "its lease has ended: nothing came from it for {length:?}, because the network failed or the \
+                     client was stopped"
                 );
                 return Poll::Ready(End::Lapsed(why));
             }
@@ -92,7 +92,7 @@ impl Lease {
         }
     }
 
-    /// Returns whether the client may not know of the end of its session, so that its holds last as long as the lease.
+    /// Returns whether the client may be unaware of the end of its session, so that its holds last as long as the lease.
     pub(super) const fn outlasts(&self, end: &End) -> bool {
         match end {
             End::Left | End::LeftUnread => !self.frees_on_close,

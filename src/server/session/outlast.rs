@@ -9,7 +9,7 @@ use lockkeeper_protocol::frame::{Inbox, Request};
 use tokio::time;
 
 use crate::{
-    server::session::{context::End, farewell::say_bye, session::Session},
+    server::session::{context::End, farewell::send_bye, session::Session},
     telemetry::session,
 };
 
@@ -34,7 +34,7 @@ impl Session {
         };
         if let Some(reason) = reason {
             self.outgoing.drop_later();
-            say_bye(&self.outgoing, &*self.attached, reason).await;
+            send_bye(&self.outgoing, &*self.attached, reason).await;
             if self.receives_goodbye(inbox).await {
                 return true;
             }
@@ -56,7 +56,7 @@ impl Session {
     async fn receives_goodbye(&self, inbox: &mut Inbox) -> bool {
         let beat = self.lease.as_ref().map(|lease| lease.length() / 5);
         let patience = PATIENCE.min(beat.unwrap_or_default() + ANSWER);
-        let hear = async {
+        let receive = async {
             let mut buffer = vec![0; 1 << 12];
             loop {
                 while let Some(message) = inbox.next_message().ok()? {
@@ -69,7 +69,7 @@ impl Session {
                 inbox.feed(buffer.get(..length)?);
             }
         };
-        matches!(time::timeout(patience, hear).await, Ok(Some(())))
+        matches!(time::timeout(patience, receive).await, Ok(Some(())))
     }
 
     /// Notes that what the client holds is released with the drop of the session.

@@ -10,7 +10,7 @@ use crate::{
         admitted::Admitted,
         buffer_budget::Party,
         context::{Context, End, LeftClient},
-        farewell::{Farewell, refuse, say_bye},
+        farewell::{Farewell, refuse, send_bye},
         hello::hello,
         incoming::Incoming,
         lease::Lease,
@@ -129,7 +129,7 @@ pub(crate) async fn serve(
     farewell.manager = None;
     if let End::Offence(reason) | End::Lapsed(reason) = end {
         outgoing.drop_later();
-        Box::pin(say_bye(&outgoing, &*attached, reason)).await;
+        Box::pin(send_bye(&outgoing, &*attached, reason)).await;
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What a stream does when its connection is lost.
-pub(super) enum AtLoss {
+pub(crate) enum AtLoss {
     /// Waits for another connection: the manager's side.
     Wait,
     /// Ends: the manager's side in a network where the end of a connection proves that the client is gone.
@@ -76,7 +76,7 @@ pub(crate) struct Suspended {
 }
 
 impl Resumable {
-    pub(super) fn new(below: Arc<dyn Stream>, at_loss: AtLoss, budget: KeptBudget) -> Arc<Self> {
+    pub(crate) fn new(below: Arc<dyn Stream>, at_loss: AtLoss, budget: KeptBudget) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             at_loss,
             host: below.peer_host(),

@@ -41,6 +41,17 @@ fn permits(permits: i128) -> Vec<u8> {
     })
 }
 
+/// A request that opens an object with an empty spec.
+fn open<'a>(seq: u64, kind: &'a str, name: Option<&'a str>) -> Request<'a> {
+    let spec = Some(BlobRef(NIL));
+    Request::Open {
+        seq,
+        kind,
+        name,
+        spec,
+    }
+}
+
 #[actix_rt::test]
 async fn an_unknown_object_operation_or_argument_is_a_fault() {
     let (_house, mut client) = client().await;
@@ -239,13 +250,6 @@ async fn release_of_no_permits_is_invalid() {
 async fn long_names_are_not_repeated_in_answers() {
     let (_house, mut client) = client().await;
     let long = "n".repeat(1 << 20);
-    let spec = Some(BlobRef(NIL));
-    let open = |seq, kind, name| Request::Open {
-        seq,
-        kind,
-        name,
-        spec,
-    };
     let question = Question::Named(long.clone());
     for request in [
         open(client.seq(), &long, Some("jobs")),
@@ -275,13 +279,6 @@ async fn long_names_are_not_repeated_in_answers() {
 async fn texts_that_are_much_too_long_are_refused_for_their_length_before_they_are_read() {
     let (_house, mut client) = client().await;
     let long = "n".repeat((1 << 16) + 1);
-    let spec = Some(BlobRef(NIL));
-    let open = |seq, kind, name| Request::Open {
-        seq,
-        kind,
-        name,
-        spec,
-    };
     let question = Question::Named("n".repeat((1 << 16) + 100));
     let mut faults = Vec::new();
     for request in [
