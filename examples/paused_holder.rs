@@ -8,12 +8,12 @@
 //! check by the manager. The file's mark refuses the write, and so does the store, which compares
 //! fences itself:
 //!
-//!     process 4711 has the lock with token 1795384507341834506, and is paused
-//!     process 4712 has the lock with token 1795384507341834507
+//!     process 4711 has the lock with fence 1795384507341834506, and is paused
+//!     process 4712 has the lock with fence 1795384507341834507
 //!       file: written
 //!       store: written
 //!     process 4711 goes on
-//!       file: stale: the token 1795384507341834506 is lower than ...
+//!       file: stale: the fence 1795384507341834506 is lower than ...
 //!       store: stale
 //!     file and store say that process 4712 was here
 //!
@@ -169,11 +169,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let late = late.await??;
 
         println!(
-            "process {paused} has the lock with token {}, and is paused",
+            "process {paused} has the lock with fence {}, and is paused",
             late.fence
         );
         println!(
-            "process {} has the lock with token {}",
+            "process {} has the lock with fence {}",
             in_time.pid, in_time.fence
         );
         tell(&in_time);

@@ -202,7 +202,7 @@ impl fmt::Display for CallError {
                 write!(
                     f,
                     "disconnected from the manager at {address} ({why}): \
-                     what was held is lost; connect and open anew"
+                     what was held is lost; connect and open the objects again"
                 )
             }
             Self::NoObject { name, address } => write!(
@@ -218,7 +218,7 @@ impl fmt::Display for CallError {
             Self::Forked { what } => write!(
                 f,
                 "this process was forked since {} was made, which belongs to its parent: \
-                 connect and open anew in this process",
+                 connect and open the objects again in this process",
                 PrintableText(what)
             ),
         }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileId};
 
-/// A file with the highest fencing token that a resource has seen, for all processes that write to
+/// A file with the highest fence (fencing token) that a resource has seen, for all processes that write to
 /// the resource.
 ///
 /// A holder that was paused, and lost its lock meanwhile, does not notice this when it resumes. Its
@@ -62,29 +62,29 @@ use crate::files::{self, FileId};
 ///
 /// The mark is a file at the given path. In the same folder are a lock file (`.lock`) and, while the mark
 /// is raised, its successor (`.new`). The mark is one line of text with a checksum, and survives the
-/// death of any process and a power failure. A missing file means that no token was seen yet, so removing
+/// death of any process and a power failure. A missing file means that no fence was seen yet, so removing
 /// the file removes the protection. All writers must be processes of one user, on one machine or on a
 /// file system that locks files for all of its machines. A mark, lock file or successor that is a link,
 /// or belongs to another user or program, is an error and stays unchanged.
 ///
 /// # In a database
 ///
-/// A table needs no file. Give the row a column for the token with the initial value 0, and put the
-/// condition and the write into one statement. A token fits a signed 64-bit column.
+/// A table needs no file. Give the row a column for the fence with the initial value 0, and put the
+/// condition and the write into one statement. A fence fits a signed 64-bit column.
 ///
 /// ```sql
 /// UPDATE page SET words = ?1, fence = ?2 WHERE id = ?3 AND fence <= ?2
 /// ```
 ///
 /// The count of changed rows is the result. If it is one, the row was written, and refuses all
-/// lower tokens from then on. If it is zero, the token is stale (or there is no such row), nothing
+/// lower fences from then on. If it is zero, the fence is stale (or there is no such row), nothing
 /// was written, and the caller must acquire the lock again. The comparison is `<=`, so that a
-/// holder may write several times. A row that does not exist yet is created with its first token,
+/// holder may write several times. A row that does not exist yet is created with its first fence,
 /// by an `INSERT` that fails or does nothing if the row exists.
 #[derive(Debug)]
 pub struct FenceFile {
     path: PathBuf,
-    /// The highest token that is known to be on the disk, and not only in the page cache.
+    /// The highest fence that is known to be on the disk, and not only in the page cache.
     settled: Mutex<Option<Fence>>,
 }
 
@@ -94,14 +94,14 @@ pub struct FenceFile {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum FenceError {
-    /// A higher token was seen: another holder had the lock in the meantime.
+    /// A higher fence was seen: another holder had the lock in the meantime.
     Stale {
-        /// The refused token.
+        /// The refused fence.
         token: Fence,
-        /// The highest token that was seen.
+        /// The highest fence that was seen.
         highest: Fence,
     },
-    /// The file does not contain a valid mark, so the highest token is not known.
+    /// The file does not contain a valid mark, so the highest fence is not known.
     Corrupt {
         /// The path of the file.
         path: PathBuf,
@@ -122,12 +122,12 @@ impl fmt::Display for FenceError {
         match self {
             Self::Stale { token, highest } => write!(
                 f,
-                "stale: the token {token} is lower than {highest}, the highest that was seen: \
-                 acquire the lock anew"
+                "stale: the fence {token} is lower than {highest}, the highest that was seen: \
+                 acquire the lock again"
             ),
             Self::Corrupt { path, why } => write!(
                 f,
-                "corrupt: {} is not the mark of a fence ({}): repair it with the token of a new grant, \
+                "corrupt: {} is not the mark of a fence ({}): repair it with the fence of a new grant, \
                  or remove it if it is another program's",
                 Printable(&path.to_string_lossy()),
                 PrintableText(why)
@@ -166,7 +166,7 @@ impl FenceFile {
         Self::at(with_suffix(resource.as_ref(), ".fence"))
     }
 
-    /// Returns the mark at a path. The file is created when the first token is seen; its folder
+    /// Returns the mark at a path. The file is created when the first fence is seen; its folder
     /// must exist.
     #[must_use]
     pub fn at(path: impl Into<PathBuf>) -> Self {
@@ -182,7 +182,7 @@ impl FenceFile {
         &self.path
     }
 
-    /// Reads the highest token that was seen, or `None` if there was none.
+    /// Reads the highest fence that was seen, or `None` if there was none.
     ///
     /// # Errors
     ///
@@ -210,20 +210,20 @@ impl FenceFile {
         Ok(Some(bytes))
     }
 
-    /// Checks a token, and raises the mark to it: from then on lower tokens are refused.
+    /// Checks a fence, and raises the mark to it: from then on lower fences are refused.
     ///
-    /// Another process may present a higher token between this check and the caller's write. If
+    /// Another process may present a higher fence between this check and the caller's write. If
     /// that matters, use [`Self::write`]. Blocks while another process writes.
     ///
     /// # Errors
     ///
-    /// Returns [`FenceError::Stale`] when a higher token was seen, [`FenceError::Corrupt`] when the
+    /// Returns [`FenceError::Stale`] when a higher fence was seen, [`FenceError::Corrupt`] when the
     /// file does not contain a valid mark, and [`FenceError::System`].
     pub fn check(&self, fence: Fence) -> Result<(), FenceError> {
         self.write(fence, || ())
     }
 
-    /// Checks a token, raises the mark to it, and runs `write` before any other token is checked:
+    /// Checks a fence, raises the mark to it, and runs `write` before any other fence is checked:
     /// check and write are atomic.
     ///
     /// Returns the result of `write`, which should be short: all other writers wait for it, even
@@ -244,7 +244,7 @@ impl FenceFile {
         Ok(write())
     }
 
-    /// Checks a token and raises the mark to it, as [`Self::check`] does, without the lock file: the caller
+    /// Checks a fence and raises the mark to it, as [`Self::check`] does, without the lock file: the caller
     /// keeps all other writers out.
     pub(crate) fn check_alone(&self, fence: Fence) -> Result<(), FenceError> {
         self.raise(fence, self.highest()?)
@@ -252,8 +252,8 @@ impl FenceFile {
 
     /// Replaces a corrupt mark.
     ///
-    /// The token must come from a grant that was made after the damage, so that it is higher than all
-    /// earlier tokens. A mark that is not corrupt is checked and raised as by [`Self::check`]. A file that
+    /// The fence must come from a grant that was made after the damage, so that it is higher than all
+    /// earlier fences. A mark that is not corrupt is checked and raised as by [`Self::check`]. A file that
     /// does not begin like a mark may belong to another program and stays unchanged: remove it yourself.
     ///
     /// # Errors
@@ -290,7 +290,7 @@ impl FenceFile {
         locked.map_err(|error| system(&path, &error))
     }
 
-    /// Accepts a token that is not lower than the highest, and ensures that the mark is on the
+    /// Accepts a fence that is not lower than the highest, and ensures that the mark is on the
     /// disk. This includes a mark that another process raised: it may have died before it synced
     /// the mark.
     fn raise(&self, token: Fence, highest: Option<Fence>) -> Result<(), FenceError> {
@@ -300,7 +300,7 @@ impl FenceFile {
             Some(_) if !is_new => {}
             Some(_) | None => self.put(token)?,
         }
-        // A mark that was removed is written again, even for a token that was settled before.
+        // A mark that was removed is written again, even for a fence that was settled before.
         if is_new || self.settled().is_none_or(|settled| *settled != Some(token)) {
             self.sync_folder()?;
             if let Some(mut settled) = self.settled() {
@@ -310,7 +310,7 @@ impl FenceFile {
         Ok(())
     }
 
-    /// Locks the token that is known to be on the disk. Returns `None` if another thread has it locked: in
+    /// Locks the fence that is known to be on the disk. Returns `None` if another thread has it locked: in
     /// a forked child that thread may not exist, so this never waits.
     fn settled(&self) -> Option<MutexGuard<'_, Option<Fence>>> {
         match self.settled.try_lock() {
@@ -383,14 +383,14 @@ fn system(path: &Path, error: &io::Error) -> FenceError {
     }
 }
 
-/// Returns the mark of a token. All marks have the same length, so a truncated one is noticed.
+/// Returns the mark of a fence. All marks have the same length, so a truncated one is noticed.
 fn line(token: Fence) -> String {
     let number = format!("{:020}", token.number());
     let sum = checksum(number.as_bytes());
     format!("{HEADING}{number} {sum:08x}\n")
 }
 
-/// Reads the token of a mark.
+/// Reads the fence of a mark.
 fn parse(bytes: &[u8]) -> Result<Fence, &'static str> {
     let text = std::str::from_utf8(bytes).map_err(|_| "it is not text")?;
     if text.is_empty() {
@@ -642,7 +642,7 @@ mod tests {
         let (_folder, mark) = mark();
         assert_eq!(
             stale(33, 34).to_string(),
-            "stale: the token 33 is lower than 34, the highest that was seen: acquire the lock anew"
+            "stale: the fence 33 is lower than 34, the highest that was seen: acquire the lock again"
         );
         fs::write(mark.path(), "").unwrap();
         let corrupt = mark.highest().unwrap_err().to_string();
@@ -651,7 +651,7 @@ mod tests {
             corrupt,
             format!(
                 "corrupt: {path} is not the mark of a fence (it is empty): \
-                 repair it with the token of a new grant, or remove it if it is another program's"
+                 repair it with the fence of a new grant, or remove it if it is another program's"
             )
         );
     }

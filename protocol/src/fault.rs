@@ -143,7 +143,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => f.write_str(
-                "the object is gone: it was removed, or its code panicked: open it anew",
+                "the object is gone: it was removed, or its code panicked: open it again",
             ),
             Self::TimedOut => f.write_str("timed out: no answer came in time: wait longer"),
             Self::Withdrawn => f.write_str("the call was withdrawn"),
@@ -279,7 +279,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotHeld => f.write_str(
-                "not held: it was released before, was taken away, or is another object's: acquire it anew",
+                "not held: it was released before, was taken away, or is another object's: acquire it again",
             ),
             Self::OverRelease { bound } => {
                 write!(

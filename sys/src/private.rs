@@ -121,7 +121,7 @@ impl<T: AsFd> Private<T> {
 fn forked() -> io::Error {
     io::Error::new(
         io::ErrorKind::NotConnected,
-        "it belongs to the parent of this forked process: open it anew in this process",
+        "it belongs to the parent of this forked process: open it again in this process",
     )
 }
 
