@@ -18,15 +18,15 @@
 //! use lockkeeper::{Manager, Pool, Semaphore, Task};
 //! use serde::{Deserialize, Serialize};
 //!
-//! /// A number drawn while at most two tasks are inside.
+//! /// Squares a number, while at most two tasks hold a permit.
 //! #[derive(Serialize, Deserialize)]
-//! struct Draw {
+//! struct Square {
 //!     number: u32,
 //!     permits: Semaphore,
 //! }
 //!
-//! impl Task for Draw {
-//!     const NAME: &'static str = "draw";
+//! impl Task for Square {
+//!     const NAME: &'static str = "square";
 //!     type Output = Result<u32, lockkeeper::CallError>;
 //!
 //!     async fn run(self) -> Self::Output {
@@ -36,13 +36,13 @@
 //! }
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     lockkeeper::program().task::<Draw>().run(async {
+//!     lockkeeper::program().task::<Square>().run(async {
 //!         let manager = Manager::start().await?;
 //!         let permits = manager.semaphore(2).await?;
 //!         let pool = Pool::new(4).await?;
-//!         let draws = (0..10).map(|number| Draw { number, permits: permits.clone() });
-//!         for value in pool.map(draws).await? {
-//!             println!("{}", value?);
+//!         let tasks = (0..10).map(|number| Square { number, permits: permits.clone() });
+//!         for square in pool.map(tasks).await? {
+//!             println!("{}", square?);
 //!         }
 //!         Ok(())
 //!     })

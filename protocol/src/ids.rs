@@ -175,9 +175,9 @@ impl From<JobId> for CallId {
 /// A fencing token. Each grant of an object has a higher one than all earlier grants, even across removals of
 /// the object and restarts of its manager.
 ///
-/// A resource that refuses every token lower than the highest it has seen is safe from a holder that was
+/// A resource that refuses every fence lower than the highest it has seen is safe from a holder that was
 /// paused, lost its lock, and continues to write (M. Kleppmann, "How to do distributed locking"). The number
-/// fits a signed 64-bit column. Tokens start from the wall clock of the manager's start, in nanoseconds. If the
+/// fits a signed 64-bit column. Fences count up from the wall clock of the manager's start, in nanoseconds. If the
 /// clock of the machine may be set back before a restart, the manager needs a state folder to keep the guarantee.
 #[doc(alias = "fencing_token")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -185,7 +185,7 @@ impl From<JobId> for CallId {
 pub struct Fence(u64);
 
 impl Fence {
-    /// Creates a token from its number.
+    /// Creates a fence from its number.
     #[must_use]
     pub const fn new(number: u64) -> Self {
         Self(number)
@@ -197,9 +197,9 @@ impl Fence {
         self.0
     }
 
-    /// Checks the token on the side of the resource, and raises the high-water mark to it.
+    /// Checks the fence at the resource, and raises the high-water mark to it.
     ///
-    /// Returns whether the holder of this token may proceed.
+    /// Returns whether the holder with this fence may proceed.
     ///
     /// ```
     /// use lockkeeper::Fence;
@@ -209,7 +209,7 @@ impl Fence {
     /// assert!(!Fence::new(33).check(&mut high_water), "a late write of an earlier holder");
     /// assert!(Fence::new(34).check(&mut high_water), "the holder itself goes on");
     /// ```
-    #[must_use = "a token that fails the check must not write"]
+    #[must_use = "a holder whose fence fails the check must not write"]
     pub fn check(self, high_water: &mut Self) -> bool {
         let fresh = self >= *high_water;
         if fresh {

@@ -207,7 +207,7 @@ impl<'de> Deserialize<'de> for Proof {
                 Ok(Proof::Own(seq))
             }
 
-            /// Some clients write all integers in a signed form.
+            /// Some MessagePack libraries write all integers as signed.
             fn visit_i64<E: de::Error>(self, seq: i64) -> Result<Proof, E> {
                 let own = u64::try_from(seq).map(Proof::Own);
                 own.map_err(|_| E::invalid_value(de::Unexpected::Signed(seq), &self))

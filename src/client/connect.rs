@@ -53,8 +53,8 @@ static KEEPS: AtomicBool = AtomicBool::new(false);
 /// The connections that last as long as this process.
 static KEPT: PerProcess<Mutex<Vec<Arc<Connection>>>> = PerProcess::new();
 
-/// Keeps all later connections for as long as this process lives, as a worker does. Otherwise each of its
-/// tasks would connect anew, and a ticket that a task passes on would end with the task's connection.
+/// Keeps all later connections for as long as this process lives, as a worker does. Otherwise each of its tasks
+/// would connect again, and a ticket that a task passes on would end with the task's connection.
 pub(crate) fn keep_connections() {
     KEEPS.store(true, Ordering::Relaxed);
 }

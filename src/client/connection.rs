@@ -85,7 +85,7 @@ pub(super) struct Shared {
 /// The time that a manager has to accept a client.
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The number of calls in flight above which frames are gathered: one write of many frames costs both sides
+/// The number of calls in flight from which on frames are gathered: one write of many frames costs both sides
 /// far less than one write per frame.
 pub(super) const CROWD: usize = 16;
 
@@ -163,17 +163,17 @@ impl Connection {
         }
     }
 
-    /// Returns whether its proxies connect anew once it has ended.
+    /// Returns whether its proxies reconnect once it has ended.
     pub(crate) fn reconnects(&self) -> bool {
         self.settings.on_loss == OnLoss::Reconnect
     }
 
-    /// Returns whether it has ended and its proxies connect anew. It takes no lock.
+    /// Returns whether it has ended and its proxies reconnect. It takes no lock.
     pub(crate) fn is_to_be_replaced(&self) -> bool {
         self.reconnects() && self.has_ended.load(Ordering::Acquire)
     }
 
-    /// Returns whether the stream has taken all that was written so far. A stream that has ended may not have.
+    /// Returns whether the stream has taken all that was written so far, and has not ended.
     pub(crate) fn has_sent_all(&self) -> bool {
         self.lock().is_some_and(|shared| {
             let session = &shared.session;

@@ -24,7 +24,7 @@ pub(super) enum OnLoss {
     /// The call fails.
     #[default]
     Fail,
-    /// The call connects anew.
+    /// The call reconnects.
     Reconnect,
 }
 
@@ -45,7 +45,7 @@ impl Settings {
         self.spin = time.min(MOST_SPIN);
     }
 
-    /// Makes proxies connect anew after a loss.
+    /// Makes proxies reconnect after a loss.
     pub(crate) const fn reconnect(&mut self) {
         self.on_loss = OnLoss::Reconnect;
     }

@@ -94,8 +94,8 @@ impl ManagerBuilder {
         self
     }
 
-    /// Opens a manager at a path to another user, by the user's numeric id. The kernel tells the manager the
-    /// user of each client.
+    /// Opens a manager at a path to another user, by the user's numeric id. The kernel reports to the manager
+    /// the user of each client.
     ///
     /// A client of that user may use all objects and create others. It may not [remove](Manager::remove) or
     /// [inspect](Manager::inspect) objects, or call an operation that [is

@@ -73,11 +73,11 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes proxies connect anew when their connection is lost, for example after a restart of the manager.
+    /// Makes proxies reconnect when their connection is lost, for example after a restart of the manager.
     ///
     /// The loss itself is the same as without this setting: calls in progress end with
-    /// [`CallError::Disconnected`], because the manager may have served them, and all holds are lost. The
-    /// next call of a proxy connects anew, once. If that fails, the call returns its error, such as
+    /// [`CallError::Disconnected`], because the manager may have served them, and all holds are lost. The next
+    /// call of a proxy reconnects, with one attempt. If that fails, the call returns its error, such as
     /// [`CallError::NoManager`].
     ///
     /// A restarted manager has none of the earlier manager's objects:
@@ -91,7 +91,7 @@ impl ClientBuilder {
     /// - Fences are higher than all fences of the earlier manager.
     ///
     /// A manager that continues, for example after it has closed the session of this client, still has the
-    /// objects; an object that was removed meanwhile is [`CallError::Gone`]. Handles do not connect anew.
+    /// objects; an object that was removed meanwhile is [`CallError::Gone`]. Handles do not reconnect.
     pub const fn reconnect(mut self) -> Self {
         self.settings.reconnect();
         self
@@ -136,7 +136,7 @@ impl ClientBuilder {
 
 impl Manager {
     /// Creates a builder for a connection with settings: the label of this process, whether calls poll, and
-    /// whether proxies connect anew.
+    /// whether proxies reconnect.
     pub fn client() -> ClientBuilder {
         ClientBuilder::default()
     }

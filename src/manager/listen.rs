@@ -9,9 +9,9 @@ impl ManagerBuilder {
     /// manager may have any number of such endpoints, for all of its shards, beside its own address. With port 0
     /// the system chooses one; [`Manager::endpoints`](crate::Manager::endpoints) returns it.
     ///
-    /// The manager needs a [key file](Self::key_file), because a network tells nothing about the user of a client,
-    /// and a [state folder](Self::state_folder), which keeps the key pair of its endpoints. A client that has a key
-    /// may do everything, unless the key file takes rights from that key.
+    /// The manager needs a [key file](Self::key_file), because over a network the kernel does not report the
+    /// user of a client, and a [state folder](Self::state_folder), which keeps the key pair of its endpoints. A
+    /// client that has a key may do everything, unless the key file takes rights from that key.
     ///
     /// Sessions over the network have a [lease](Self::lease).
     ///

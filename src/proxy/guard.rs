@@ -128,8 +128,8 @@ impl<P: Guarded> Guard<P> {
         &self.held.hold
     }
 
-    /// Returns the fencing token of this hold, which is higher than those of all earlier holds. Further entries
-    /// into a reentrant lock have the token of the first, and a downgraded writer keeps its token.
+    /// Returns the fence (fencing token) of this hold, which is higher than those of all earlier holds. Further
+    /// entries into a reentrant lock have the fence of the first, and a downgraded writer keeps its fence.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.held.fence
@@ -333,7 +333,7 @@ impl PartialEq for Ticket {
 impl Eq for Ticket {}
 
 impl Ticket {
-    /// Returns the fencing token of the hold.
+    /// Returns the fence of the hold.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.fence

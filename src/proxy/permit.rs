@@ -70,8 +70,8 @@ impl Permit {
         self.parts.iter().map(|part| u64::from(part.permits)).sum()
     }
 
-    /// Returns the fencing token, which is higher than those of all earlier grants. After a merge it is the lowest
-    /// one of the parts.
+    /// Returns the fence (fencing token), which is higher than those of all earlier grants. After a merge it is
+    /// the lowest one of the parts.
     #[must_use]
     pub const fn fence(&self) -> Fence {
         self.fence

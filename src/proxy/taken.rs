@@ -19,8 +19,8 @@ use crate::{
 
 /// A taken item of a queue. It belongs to this process until it is done.
 ///
-/// Dropping it returns the item to the front of the queue, because an early return, a panic and a
-/// dropped future also drop it. The drop sends a one-way message, and never waits or fails.
+/// Dropping it returns the item to its place in the queue, because an early return, a panic and a dropped
+/// future also drop it. The drop sends a one-way message, and never waits or fails.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -51,8 +51,8 @@ impl<T> Taken<T> {
         Self { item, held }
     }
 
-    /// Acknowledges the item, waits until the manager knows, and returns it.
-    /// Python: `queue.task_done()`.
+    /// Acknowledges the item, waits until the manager has removed it, and returns it. Python:
+    /// `queue.task_done()`.
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl<T> Taken<T> {
         self.item
     }
 
-    /// Returns the item to the front of the queue, and waits until it is there.
+    /// Returns the item to its place in the queue, and waits until it is there.
     ///
     /// # Errors
     ///
@@ -107,7 +107,7 @@ impl<T> Taken<T> {
         self.held.attempts
     }
 
-    /// Returns the fencing token of this delivery, which is higher than those of all earlier
+    /// Returns the fence (fencing token) of this delivery, which is higher than those of all earlier
     /// deliveries.
     #[must_use]
     pub const fn fence(&self) -> Fence {
@@ -138,9 +138,8 @@ impl<T> Taken<T> {
         self.held.hold.is_valid()
     }
 
-    /// Waits until the item no longer belongs to this process: until the session is lost, the queue
-    /// is removed, or this is dropped. The future borrows nothing, so that work can be raced
-    /// against it.
+    /// Waits until the item no longer belongs to this process: until the session is lost, the queue is removed,
+    /// or this value is dropped. The future borrows nothing, so a `select!` can race work against it.
     pub fn lost(&self) -> impl Future<Output = ()> + Send + use<T> {
         self.held.hold.lost()
     }

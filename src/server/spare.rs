@@ -6,8 +6,8 @@
 
 use std::fs::File;
 
-/// The failures in a row to accept a client after which the next client is told. Until then another
-/// descriptor may be closed.
+/// The number of consecutive failures to accept a client after which the next client is refused with the
+/// reason. Until then another descriptor may be closed.
 const PATIENCE: u32 = 50;
 
 #[derive(Debug, Default)]

@@ -217,7 +217,7 @@ fn count(number: usize) -> u64 {
     number.try_into().unwrap_or(u64::MAX)
 }
 
-/// The calls of a line, for a survey.
+/// The calls of a wait queue, for a survey.
 fn waiting<'a, R: 'a>(
     calls: impl Iterator<Item = &'a Call<R>>,
     mode: &'static str,

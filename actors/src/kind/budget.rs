@@ -211,8 +211,9 @@ impl Account {
         Usage { calls, all }
     }
 
-    /// Returns whether calls and holds have grown since `before`, and exceed the limit, or the other ones of the
-    /// session exceed what is left for the others.
+    /// Returns whether calls and holds have grown since `before`, and either exceed the limit, or the session's
+    /// others exceed what is left for the other sessions. `of_session` returns the bytes of all calls and holds
+    /// of the session.
     #[inline]
     pub(crate) fn is_over_since(&self, before: Usage, of_session: impl FnOnce() -> usize) -> bool {
         let has_grown = self.calls.used.get() > before.calls && self.used() > before.all;

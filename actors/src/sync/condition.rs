@@ -1,9 +1,9 @@
 //! The condition: a lock, and calls that sleep until a holder of the lock notifies them.
 //!
-//! Sleepers belong to named wait sets, which share the lock. A sleep releases the lock in the same
-//! turn, and a woken sleeper moves to the line of the lock.
+//! Sleepers belong to named wait sets, which share the lock. A sleep releases the lock in the same turn, and a
+//! woken sleeper moves to the queue of the lock.
 //!
-//! Invariants: a call sleeps, waits in the line, or holds the lock, and is in one of these states only; a
+//! Invariants: a call is in exactly one of three states: it sleeps, waits in the queue, or holds the lock. A
 //! wait set exists only while a call sleeps in it.
 
 use std::{collections::BTreeMap, rc::Rc, time::Duration};
@@ -45,7 +45,7 @@ const MOST_NAME_BYTES: usize = 255;
 /// The bytes that a wait set with a name counts besides the name.
 const NAME_BYTES: usize = 128;
 
-/// A call in the line of the lock.
+/// A call in the queue of the lock.
 #[derive(Debug)]
 pub enum ConditionWaiter {
     /// A new call for the lock.
@@ -139,7 +139,7 @@ impl Exclusive for Condition {
 }
 
 impl Condition {
-    /// Moves sleepers of a set to the line of the lock. Returns their number.
+    /// Moves sleepers of a set to the queue of the lock. Returns their number.
     fn wake(&mut self, set: &str, most: Option<i128>) -> u64 {
         let mut woken = 0;
         while most.is_none_or(|most| i128::from(woken) < most)
@@ -272,7 +272,7 @@ fn check_name(set: &str) -> Result<(), Refusal> {
     )))
 }
 
-/// Refuses a number of calls to wake that no call can mean.
+/// Refuses a negative number of calls to wake.
 fn check_most(most: Option<i128>) -> Result<(), Refusal> {
     match most {
         Some(most) if most < 0 => Err(Refusal::Invalid(format!(
@@ -297,7 +297,7 @@ struct Sleepers {
 #[derive(Debug)]
 struct WaitSet {
     asleep: WaitQueue<Sleeper>,
-    /// Counts the name, unless it is empty: the usual set needs no more than its calls.
+    /// Counts the bytes of the name. The default set, whose name is empty, counts only its calls.
     _name: Option<CallBytes>,
 }
 

@@ -63,7 +63,7 @@ pub(crate) const OURS: &str = "lockkeeper";
 /// The time limit for each step: starting the processes, or one sample.
 const STEP_LIMIT: Duration = Duration::from_secs(60);
 
-/// A temporary folder for the sockets and files of all crews. It is removed with this value.
+/// A temporary folder for the sockets and files of all contenders. It is removed with this value.
 pub(crate) struct Ground {
     folder: TempDir,
     taken: Cell<usize>,

@@ -8,7 +8,7 @@ use crate::{fault::Refusal, ids::Fence, operation::Operation, peer::Abandoned, p
 /// The answer to a holder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
-    /// The fencing token of the grant.
+    /// The fence of the grant.
     pub fence: Fence,
     /// The mark of an earlier holder that ended without a release.
     pub abandoned: Option<Abandoned>,

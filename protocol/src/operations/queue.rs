@@ -56,7 +56,7 @@ pub struct GetQueueStatus;
 /// An item as its taker receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// The fencing token of the grant.
+    /// The fence of the grant.
     pub fence: Fence,
     /// The number of deliveries of the item, including this one.
     pub attempts: u32,

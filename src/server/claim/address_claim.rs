@@ -89,7 +89,7 @@ impl AddressClaim {
         Ok(Shard::all(shards).zip(bound).map(claim).collect())
     }
 
-    /// Waits until the socket was removed and bound anew, and returns the new listener. It checks every few
+    /// Waits until the socket was removed and bound again, and returns the new listener. It checks every few
     /// seconds. For a transport without a path it waits for ever.
     ///
     /// # Errors
@@ -112,8 +112,8 @@ impl AddressClaim {
         }
     }
 
-    /// Checks the socket, and binds it anew, on another thread, because the sweep of its folder may wait for
-    /// other programs. If the future is dropped, that thread removes the socket.
+    /// Checks the socket, and binds it again if it is missing, on another thread, because the sweep of its
+    /// folder may wait for other programs. If the future is dropped, that thread removes the socket.
     async fn look_aside(&mut self) -> Result<Option<UnixListener>, String> {
         let Some(mut socket) = self.socket.take() else {
             return Ok(None);

@@ -2,7 +2,7 @@
 //! name.
 //!
 //! The kernel releases both when the process ends in any way. Another process may remove the file, so the
-//! manager checks every few seconds whether it is still there, and creates it anew.
+//! manager checks every few seconds whether it is still there, and creates it again if not.
 //!
 //! Invariant: the locked file is the file at the path, not one that was removed in the meantime.
 
@@ -116,7 +116,7 @@ impl Lock {
         &self.path
     }
 
-    /// Checks whether the claim still holds, and creates the file anew if it was removed.
+    /// Checks whether the claim still holds, and creates the file again if it was removed.
     ///
     /// # Errors
     ///
@@ -148,7 +148,7 @@ impl Lock {
     fn renew(&self, held: &mut Held) -> Result<(), String> {
         let path = self.path.display();
         let Ok(folder) = folder_of(&self.path) else {
-            // Without the folder no other manager can be at this path. `SocketFile` creates the folder anew.
+            // Without the folder no other manager can be at this path. `SocketFile` creates the folder again.
             return Ok(());
         };
         let has_name = held.name.is_some() && folder == held.folder;

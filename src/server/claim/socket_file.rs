@@ -60,7 +60,7 @@ struct Shared {
     lock: Lock,
     access: Access,
     /// The lock that keeps systemd-tmpfiles from the user's own folder, also after the folder was created
-    /// anew.
+    /// again.
     folder: Mutex<Option<Private<File>>>,
 }
 
@@ -119,14 +119,14 @@ impl SocketFile {
         Shard::all(shards).map(bind).collect()
     }
 
-    /// Returns whether the socket is missing. To bind it anew may take long, because the folder is swept
+    /// Returns whether the socket is missing. Binding it again may take long, because the folder is swept
     /// first.
     pub(super) fn is_missing(&self) -> bool {
         matches!(FileId::at(&self.path), Ok(None))
     }
 
-    /// Checks whether the claim holds and the path still leads to this socket. If the path is empty, binds
-    /// the socket anew and returns its listener.
+    /// Checks whether the claim holds and the path still leads to this socket. If there is no file at the path,
+    /// binds the socket again and returns its listener.
     ///
     /// # Errors
     ///
@@ -240,7 +240,8 @@ fn clear_stale(address: &Address, stale: &StaleSockets, shards: u32) -> Result<(
         let removed = remove_stale(&path, shard, stale);
         removed.map_err(|error| unusable(&address, &path, &files::explain(&path, &error)))?;
     }
-    // The list of this manager replaces the former one, so nothing of that may remain beyond `shards` either.
+    // The list of this manager replaces the former list, so sockets of the former list beyond `shards` are
+    // removed too.
     let mut listed = stale.shards().map(|shard| (address.of(shard), shard));
     if let Some((address, _)) = listed.find(|(address, shard)| is_there(address, *shard, stale)) {
         return Err(StartError::AddressInUse { address });

@@ -37,7 +37,7 @@ pub(crate) struct BufferBudget {
 /// Whose sessions count together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Party {
-    /// A process, by the id that the kernel has told.
+    /// A process, by the id that the kernel reports.
     Process(u32),
     /// All processes of another machine, which could claim any id.
     Host(String),
@@ -310,8 +310,8 @@ impl BufferAccount {
         let Self {
             budget, process, ..
         } = self;
-        // One lock covers the decision and the removal. A session that is told that it has room does not come
-        // again for it, so it would block the queue if it stayed there.
+        // One lock covers the decision and the removal. A session that was told that it has room does not ask
+        // again, so it would block the queue if it stayed there.
         let waiters = &mut *lock(&budget.waiters);
         let known = self.number.get();
         let was = waiters.remove(process, known);
@@ -324,7 +324,8 @@ impl BufferAccount {
         waiters.insert(process, number, waiting, waker.clone());
         self.number.set(number);
         budget.count(waiters);
-        // Another shard may have given room before this session was counted as a waiter, and has woken none.
+        // Another shard may have freed bytes before this session was counted as a waiter, and then it has woken
+        // no session.
         let has_room = match budget.next(waiters) {
             Some((next, _)) => next == number,
             None => budget.has_room_for(process),

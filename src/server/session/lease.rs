@@ -1,8 +1,9 @@
 //! The leases of sessions over a network: for how long a client may be silent, and detached sessions.
 //!
-//! The end of a stream over a network does not prove that the client has noticed it. So the session keeps what it
-//! holds until the lease has passed since the last bytes of the client; the client has given up by then, because
-//! its own lease is shorter. A client that connects anew names its former session, which then ends at once.
+//! The end of a stream over a network does not prove that the client has noticed it. So the session keeps what
+//! it holds until the lease has passed since the last bytes of the client; the client has given up by then,
+//! because its own lease is shorter. A client that begins a new session names its former one, which then ends
+//! at once.
 //!
 //! Invariant: a lease ends only after the stream was found to be empty, so a manager that was stopped ends no
 //! session whose client has sent something since.
@@ -53,7 +54,7 @@ impl Lease {
         }
     }
 
-    /// Begins anew, because the client has sent something.
+    /// Renews the lease, because the client has sent something.
     pub(super) const fn renew(&mut self, now: Duration) {
         self.last = now;
     }

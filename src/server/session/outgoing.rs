@@ -194,7 +194,7 @@ impl Outgoing {
     /// Updates the budget and the number of full sinks.
     #[inline]
     fn recount(&self, buffer: &mut Buffer) {
-        // A client that reads its answers counts for nothing.
+        // The answers of a client that reads do not count in the budget.
         let is_counted = buffer.is_full || self.budget.counted() > 0;
         if buffer.unread > KEPT_BYTES || buffer.answers > 0 || is_counted {
             self.recount_many(buffer);
@@ -245,8 +245,8 @@ impl Outgoing {
         self.flush_by(waker, write)
     }
 
-    /// Returns whether nothing waits to be written, so that the session counts for nothing, and no more capacity
-    /// is kept than for a few answers.
+    /// Returns whether nothing waits to be written, so that the session uses nothing of the budget, and its
+    /// buffer has room for only a few answers.
     #[inline]
     pub(super) fn is_flushed(&self) -> bool {
         let buffer = self.buffer.borrow();
@@ -351,8 +351,9 @@ impl Outgoing {
         match encoded {
             Encoded::Reply | Encoded::Fault => {
                 buffer.follow(answer);
-                // The answer for which the session waited may have fitted its own share since. In the queue it
-                // would block all others, and may have no answer left for which it would come again.
+                // The answer for which the session waited may have fitted its own share since. If the session
+                // stayed in the queue, it would block all others, and without a waiting answer it would never
+                // leave.
                 self.budget.leave();
             }
             Encoded::Nothing => buffer.unpop_answer(answer),

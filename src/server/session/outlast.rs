@@ -1,6 +1,6 @@
 //! What happens when a session with a lease ends, and its client may be unaware of it.
 //!
-//! A client that is told of the end answers `Goodbye` once it has given up what it held. Otherwise its holds last as
+//! A client that gets a `Bye` answers `Goodbye` once it has given up what it held. Otherwise its holds last as
 //! long as the lease.
 
 use std::{future, time::Duration};

@@ -40,10 +40,10 @@ use crate::{
     },
 };
 
-/// The time in which the name of a host has to be found to listen there.
+/// The time limit for resolving the name of the host to listen at.
 const RESOLVE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time that a client which is refused has to read the reason.
+/// The time that a refused client has to read the reason.
 const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A bound endpoint that accepts no client yet.
@@ -87,7 +87,7 @@ impl TlsEndpoint {
     ///
     /// # Errors
     ///
-    /// Returns an error when the runtime cannot wait.
+    /// Returns an error when the socket cannot be registered with the runtime.
     pub(crate) fn attach(self) -> io::Result<TlsAcceptor> {
         Ok(TlsAcceptor {
             listener: register(self.listener, Interest::READABLE)?,
@@ -104,7 +104,7 @@ pub(crate) struct TlsAcceptor {
 }
 
 impl TlsAcceptor {
-    /// Waits for the next caller, of which nothing is known but the machine.
+    /// Waits for the next caller, of which only the machine is known.
     ///
     /// # Errors
     ///
@@ -170,11 +170,12 @@ impl Authenticated {
         Resumable::new(self.stream, at_loss, kept)
     }
 
-    /// Goes on with the stream of an earlier connection, or refuses that if there is none. The caller limits the time.
+    /// Resumes the stream of an earlier connection, or refuses the client if there is none. The caller limits
+    /// the time.
     ///
     /// # Errors
     ///
-    /// Returns the reason why the stream does not go on, which the client has been told.
+    /// Returns the reason why the stream is not resumed, which was sent to the client.
     pub(crate) async fn go_on(self, stream: Option<Arc<Resumable>>) -> Result<(), String> {
         let attached = Arc::clone(&self.stream).attach();
         let attached = attached.map_err(|error| error.to_string())?;
@@ -215,11 +216,12 @@ impl Caller {
         self.host
     }
 
-    /// Shakes hands with the client of a manager with that many shards. The caller limits the time.
+    /// Performs the handshake of a manager with `shards` shards. The caller limits the time.
     ///
     /// # Errors
     ///
-    /// Returns the reason why the client is refused, which it has been told if it speaks the protocol.
+    /// Returns the reason why the client is refused. It was sent to the client if the client speaks the
+    /// protocol.
     pub(crate) async fn authenticate(
         self,
         keys: &KeyRing,
@@ -299,7 +301,7 @@ impl Caller {
     }
 }
 
-/// What a handshake has shown.
+/// The result of a handshake.
 struct Shaken {
     key: String,
     rights: PeerRights,

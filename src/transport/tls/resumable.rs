@@ -1,8 +1,8 @@
 //! `Resumable`: a stream that outlives the connections below it.
 //!
-//! Both sides count the bytes that they have read, and keep the last ones that they have written. When a connection
-//! is lost, the client makes another one, both tell their counts (`handshake::resume`), and each writes again what
-//! the other has not read. A user of the stream notices only a pause.
+//! Both sides count the bytes that they have read, and keep the last ones that they have written. When a
+//! connection is lost, the client makes another one, both sides send their counts (`handshake::resume`), and
+//! each writes again what the other has not read. A user of the stream notices only a pause.
 //!
 //! Invariant: a byte that was returned by a read is counted, and no byte is read from a connection that was replaced.
 
@@ -388,8 +388,8 @@ impl AttachedStream for Attached {
             // The runtime is about to end, and another one reads.
             Err(_) => return Poll::Pending,
         };
-        // The reader writes what another connection has to get first, since perhaps no call writes. If it has
-        // to wait for room, it is woken as one that writes.
+        // On a new connection, the bytes that the other side lacks come first. The reader writes them, because
+        // there may be no call that writes. If the socket is full, it is woken as a writer is.
         let mut write = |bytes: &[u8]| now(below.poll_write(task, bytes));
         match self.stream.write_again(state, &mut write) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Poll::Ready(Err(error)),
@@ -444,7 +444,7 @@ mod tests {
     use super::*;
     use crate::transport::{handed::socket_pair, unix::UnixStream};
 
-    /// A connection that may take bytes, and only tell so with the next write.
+    /// A connection that may take bytes and report them only at the next write.
     #[derive(Debug)]
     struct Connection {
         stream: UnixStream,
@@ -493,7 +493,7 @@ mod tests {
         })
     }
 
-    /// One side of a stream, which writes and reads the same row of bytes as the other.
+    /// One side of a stream, which writes and reads the same sequence of bytes as the other.
     struct Side {
         stream: Arc<Resumable>,
         /// The bytes that a write has not taken, which the next write begins with.
@@ -512,7 +512,7 @@ mod tests {
             }
         }
 
-        /// The byte at a place of the row.
+        /// The byte at an index of the sequence.
         fn byte(place: u64) -> u8 {
             (place.wrapping_mul(2_654_435_761) >> 7) as u8
         }

@@ -1,11 +1,12 @@
-//! Keyed locks and keyed semaphores: any number of keys in one object, each with permits and a line.
+//! Keyed locks and keyed semaphores: any number of keys in one object, each with permits and a queue of waiting
+//! calls.
 //!
 //! One state machine serves both kinds: a key of a [`KeyedLock`] has one permit, a key of a
 //! [`KeyedSemaphore`] as many as the spec says. A key takes memory only while it has a holder or an
 //! abandoned mark.
 //!
-//! Invariant: the first call in the line of a key wants more permits than are free, so no call waits
-//! for a key without a holder.
+//! Invariant: the first call in the queue of a key wants more permits than are free, so no call waits for a key
+//! without a holder.
 
 use std::{fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration};
 
@@ -39,11 +40,11 @@ pub struct Keyed<F> {
     pub(super) most: u32,
     release_by: ReleaseBy,
     pub(super) entries: Entries,
-    /// All holds. The line of a key has the oldest hold first.
+    /// All holds. The list of a key begins with its oldest hold.
     pub(super) holds: Lines<Hold>,
     pub(super) waits: Lines<Wait>,
-    /// The keys whose lines a hang-up has shortened. They are settled once all calls of the session are out
-    /// of the lines.
+    /// The keys whose queues a hang-up has shortened. They are settled once all waiting calls of the session
+    /// are removed.
     unsettled: Vec<u32>,
     /// The outbox that records the ends of holds, once there was a hold. All holds share it, because a
     /// `HoldTimer` for each would store one handle per key.
@@ -210,8 +211,8 @@ impl<F> Keyed<F> {
         }
     }
 
-    /// Grants a key's permits from the head of its line while they suffice, and removes the key once it has
-    /// no holder. Every path that frees permits or shortens the line ends here.
+    /// Grants a key's permits from the head of its queue while they suffice, and removes the key once it has no
+    /// holder. Every path that frees permits or shortens the queue ends here.
     fn settle(&mut self, place: u32) {
         while let Some(Entry {
             taken,
