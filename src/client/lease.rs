@@ -1,10 +1,10 @@
-//! `Lease`: how long what a client holds over a network stays valid without an answer of the manager.
+//! `Lease`: how long the holds of a client stay valid over a network without an answer of the manager.
 //!
 //! The client renews the lease with a frame every fifth of its length. It gives up what it holds once four fifths
 //! have passed since it *sent* the last frame that was answered, before the manager gives it away: the manager
 //! counts the whole length from when it *received* a frame.
 //!
-//! Invariant: the lease is compared with the boot-time clock, which goes on while the machine is suspended. A
+//! Invariant: the lease is compared with the boot-time clock, which runs while the machine is suspended. A
 //! lease that was found to be over ends the connection, so it never becomes valid again.
 
 use std::{
@@ -52,7 +52,7 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Begins a lease that the manager has given in answer to a frame sent at `sent`.
+    /// Begins a lease of length `given`, which the manager stated in its answer to a frame sent at `sent`.
     pub(super) fn new(given: Duration, sent: BootTime) -> Self {
         let length = given / 5 * 4;
         Self {
@@ -96,8 +96,9 @@ struct Beat {
 }
 
 impl Beats {
-    /// Adds a frame. Returns whether nothing has arrived for most of the lease, although frames have no answer: the
-    /// connection may be dead without an end. Answers may take long on the way, so less silence shows nothing.
+    /// Adds a frame. Returns whether nothing has arrived for most of the lease although frames are unanswered:
+    /// the connection may be dead although it has not ended. A shorter silence proves nothing, because answers
+    /// may be delayed.
     pub(super) fn push(
         &mut self,
         seq: u64,
@@ -118,7 +119,7 @@ impl Beats {
         is_silent
     }
 
-    /// Takes an answer. Returns false if it is that of another request.
+    /// Takes an answer. Returns false if it answers another request.
     pub(super) fn is_answered_by(&mut self, seq: u64) -> bool {
         let Some(place) = self.sent.iter().position(|beat| beat.seq == seq) else {
             return false;

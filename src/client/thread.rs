@@ -228,8 +228,8 @@ struct Wakeup {
     /// Wakes the thread while it reads nothing. The thread's own park token belongs to the program.
     parked: Mutex<()>,
     unparked: Condvar,
-    /// Wakes the thread while it sleeps on descriptors. It is created on first use, because most threads
-    /// never sleep so.
+    /// Wakes the thread while it sleeps on descriptors. It is created on first use, because most threads never
+    /// sleep on descriptors.
     pair: OnceLock<SocketPair>,
 }
 
@@ -337,7 +337,7 @@ impl Wakeup {
         // A thread that was woken since its last poll does not sleep, but still reads: parts of its future
         // may wake each other for ever.
         let is_woken = self.state.swap(POLLING, Ordering::AcqRel) == WOKEN;
-        // Bytes that a stream has taken already make no descriptor readable.
+        // Bytes that a stream has buffered do not make its descriptor readable.
         let has_buffered = connections.iter().any(has_buffered);
         let is_ready = is_woken || has_buffered;
         let polled = poll(&mut sources, is_ready.then_some(&NO_WAIT));
@@ -350,7 +350,7 @@ impl Wakeup {
         let ready = sources.iter().map(|source| !source.revents().is_empty());
         let mut ready = ready.collect::<Vec<_>>().into_iter();
         if ready.next() == Some(true) {
-            // One read takes the bytes of many wakes.
+            // One read consumes the bytes of many wakes.
             let _ = pair.receiver.get().and_then(|mut it| it.read(&mut [0; 64]));
         }
         connections.retain(|connection| {
@@ -369,7 +369,7 @@ impl Wakeup {
     }
 }
 
-/// Returns whether the stream of a connection has bytes that it has taken from the system already.
+/// Returns whether the stream of a connection has buffered bytes.
 fn has_buffered(connection: &Arc<Connection>) -> bool {
     let stream = connection.stream.get();
     stream.is_some_and(|stream| stream.has_buffered())

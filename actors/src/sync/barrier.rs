@@ -208,7 +208,7 @@ impl Barrier {
         self.fill_up();
     }
 
-    /// Tells all waiting parties that the barrier broke.
+    /// Refuses all waiting parties because the barrier broke.
     fn turn_away(&mut self, reason: &BreakReason) {
         self.action = Action::NotBegun;
         let behind = self.behind.take();

@@ -13,7 +13,7 @@ pub const LEAST_KEY_BYTES: usize = 32;
 /// The most bytes of the name of a key.
 pub const MOST_KEY_NAME_BYTES: usize = 64;
 
-/// A shared key, with the name by which a client tells a manager which one it has.
+/// A shared key, with the name by which a client identifies it to a manager.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Key {
     name: String,
@@ -65,7 +65,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// What a proof proves. The proof of one side is none of the other.
+/// What a proof proves. A proof of one side is not valid as a proof of the other.
 #[derive(Clone, Copy)]
 pub(super) enum Proof {
     Client,

@@ -1,6 +1,6 @@
 //! The messages of the handshake, as bytes.
 //!
-//! Their numbers are their own: these messages come before all frames of a session.
+//! They have numbers of their own, because they come before all frames of a session.
 
 use crate::{
     codec::{elements::Elements, error::CodecError, fields::Fields},
@@ -10,10 +10,10 @@ use crate::{
     },
 };
 
-/// The version of the handshake. It is apart from that of the protocol, which `Hello` has.
+/// The version of the handshake. It is separate from the version of the protocol in `Hello`.
 pub const HANDSHAKE_VERSION: u32 = 1;
 
-/// The most bytes of a message of the handshake. The peer is not known yet, so they are few.
+/// The most bytes of a message of the handshake. The limit is low, because the peer is not known yet.
 pub const MOST_HANDSHAKE_BYTES: usize = 4096;
 
 /// A number that one side draws for one handshake.
@@ -29,10 +29,10 @@ pub enum HandshakeError {
     Version(u32),
     /// The other side began a session without a handshake, so it has no key.
     NoProof,
-    /// The proof is wrong, so the other side has another key of that name, or is not the one that this connection
-    /// leads to.
+    /// The proof is wrong, so the other side has another key of that name, or a third party relays the
+    /// connection.
     WrongProof,
-    /// The message is not the one that follows.
+    /// The message is not the expected one.
     BadMessage(String),
 }
 

@@ -3,7 +3,7 @@
 //! The client sends `Begin`, the manager `Challenge`, the client `Auth`, the manager `Accepted`. A proof is an
 //! HMAC-SHA256 under the key over the certificate that the manager showed in this connection, and over all
 //! messages before it. So a third party with a certificate of its own can neither answer nor pass on a proof.
-//! Both sides then know the secret of the connection, by which a later connection goes on with the stream of this
+//! Both sides then know the secret of the connection, with which a later connection resumes the stream of this
 //! one ([`resume`]).
 
 mod key;

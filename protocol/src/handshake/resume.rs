@@ -1,4 +1,4 @@
-//! How a later connection goes on with the stream of an earlier one.
+//! How a later connection resumes the stream of an earlier one.
 //!
 //! Both sides count the bytes of frames that they have read since the handshake of the first connection. After the
 //! handshake of a later one the client sends `Resume` with the secret of the first connection and its count, and the
@@ -18,7 +18,7 @@ use crate::{
 const RESUME: u8 = 12;
 const RESUMED: u8 = 74;
 
-/// A secret that both sides of a connection know, and that is the same only for them. It is not printed.
+/// A secret that only the two sides of a connection know. It is not printed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionSecret([u8; 32]);
 
@@ -37,8 +37,8 @@ impl ConnectionSecret {
         )
     }
 
-    /// Returns a number by which a manager finds the connection. It shows nothing of the secret, and neither does the
-    /// time of a look-up.
+    /// Returns a number by which a manager finds the connection. Neither the number nor the time of a look-up
+    /// reveals the secret.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         sha256(&self.0)
@@ -51,7 +51,7 @@ impl fmt::Debug for ConnectionSecret {
     }
 }
 
-/// The message by which a client goes on with an earlier connection.
+/// The message by which a client resumes the stream of an earlier connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
     /// The secret of the first connection of the stream.

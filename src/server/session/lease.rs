@@ -1,4 +1,4 @@
-//! The leases of sessions over a network: for how long a client may be silent, and detached sessions.
+//! The leases of sessions over a network: the time for which a client may be silent, and detached sessions.
 //!
 //! The end of a stream over a network does not prove that the client has noticed it. So the session keeps what
 //! it holds until the lease has passed since the last bytes of the client; the client has given up by then,
@@ -59,7 +59,8 @@ impl Lease {
         self.last = now;
     }
 
-    /// Returns the end that was requested from outside. Otherwise the task is woken once one is.
+    /// Returns the end that another session or the manager has requested. Without one, the task is woken when
+    /// one is requested.
     pub(super) fn requested(&self, task: &task::Context<'_>) -> Option<End> {
         self.entry.requested(task).map(|by| match by {
             By::Successor => End::Replaced,
@@ -76,7 +77,7 @@ impl Lease {
         loop {
             ready!(self.timer.as_mut().poll(task));
             if now.saturating_sub(self.due) > self.length / LATE {
-                // What the client has sent meanwhile may still be on its way.
+                // Frames that the client has sent meanwhile may still be in flight.
                 self.renew(now);
             }
             let end = self.last + self.length;
@@ -102,18 +103,18 @@ impl Lease {
         }
     }
 
-    /// The longest time that the session lasts if nothing comes.
+    /// The length of the lease: the longest time that the session lasts without a frame.
     pub(super) const fn length(&self) -> Duration {
         self.length
     }
 
-    /// Notes that the session begins to serve its client, whose hello has arrived.
+    /// Records that the session begins to serve its client, whose hello has arrived.
     pub(super) const fn welcome(&mut self, now: Duration) {
         self.entry.note(true);
         self.renew(now);
     }
 
-    /// Notes that the session ends as it should, so its client has given up what it held.
+    /// Records that the session ends regularly, so its client has given up what it held.
     pub(super) const fn end(&mut self) {
         self.entry.note(false);
     }

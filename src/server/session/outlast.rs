@@ -25,8 +25,9 @@ impl Session {
         self.lease.as_ref().is_some_and(|lease| lease.outlasts(end))
     }
 
-    /// Tells the client of the end if it can be told, and waits for its `Goodbye` or for the end of the lease, except
-    /// if the manager ends. Returns whether the client has confirmed the end.
+    /// If the manager ends or the client broke a rule, sends a `Bye` and waits for the client's `Goodbye`.
+    /// Without one, waits for the end of the lease, unless the manager ends. Returns whether the client has
+    /// confirmed the end, or its lease is over.
     pub(super) async fn outlast(&mut self, end: &End, inbox: &mut Inbox) -> bool {
         let reason = match end {
             End::WithManager => Some(self.context.why_it_ends()),

@@ -1,7 +1,8 @@
 //! The client's side of a network connection: connects, and proves to the manager that it has the key.
 //!
-//! If the connection is lost, a thread connects again until the stream goes on, the manager refuses that, or the
-//! stream is no longer used. Invariant: the client sends nothing else before it has checked the proof of the manager.
+//! If the connection is lost, a thread tries to connect again until the stream is resumed, the manager refuses
+//! to resume it, or the stream is no longer used. Invariant: the client sends nothing else before it has
+//! checked the proof of the manager.
 
 use std::{
     io,
@@ -34,17 +35,17 @@ use crate::{
     },
 };
 
-/// The time in which a connection has to be usable, from the look-up of its name to the proof of the manager.
+/// The time limit for a connection, from the look-up of its name to the proof of the manager.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The time for which a client tries again while its connection is closed at once.
+/// The time for which a client repeats its attempts while the manager closes its connections at once.
 const CROWDED: Duration = Duration::from_secs(2);
 
-/// The pause between two attempts to connect again, which doubles up to the most.
+/// The first pause between two attempts to connect again. It doubles up to a maximum.
 const PAUSE: Duration = Duration::from_millis(50);
 const MOST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The endpoints of managers, as clients reach them.
+/// The endpoints of managers, to which clients connect.
 #[derive(Debug)]
 pub(crate) struct Tls {
     place: NetworkPlace,
@@ -57,8 +58,8 @@ impl Tls {
 }
 
 impl Transport for Tls {
-    /// Connects to the place that this value was made for. It has the fingerprint, which a place of the contract has
-    /// not.
+    /// Connects to the place that this value was made for, which includes the fingerprint. The argument has no
+    /// fingerprint.
     fn connect(&self, _place: &str, patience: Duration) -> io::Result<Arc<dyn Stream>> {
         let deadline = Deadline::after(patience.min(PATIENCE));
         let key = key_for(&self.place.endpoint());
@@ -112,7 +113,7 @@ impl Transport for Tls {
     }
 }
 
-/// Returns whether the other side closed the connection before it had said anything.
+/// Returns whether the other side closed the connection before it had sent anything.
 fn is_closed_early(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -129,7 +130,7 @@ struct Origin {
 }
 
 impl Origin {
-    /// Connects until the stream goes on or ends.
+    /// Repeats attempts to connect until the stream is resumed or has ended.
     fn resume(&self, stream: &Weak<Resumable>) {
         let mut pause = PAUSE;
         loop {
@@ -176,7 +177,7 @@ impl Origin {
     }
 }
 
-/// Why the client could not go on.
+/// Why the client could not resume the stream.
 enum Failure {
     /// It may succeed later.
     ForNow,
@@ -187,7 +188,7 @@ enum Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            // The machine of the manager says that nothing serves there any more.
+            // The manager's machine reports that nothing listens at the port any more.
             io::ErrorKind::ConnectionRefused => Self::ForGood(error.to_string()),
             _ => Self::ForNow,
         }

@@ -1,8 +1,8 @@
 //! `TlsStream`: TLS over a socket that does not block.
 //!
-//! Invariant: all that was decrypted is returned before the socket is read again, because rustls takes only so
-//! much. After `WouldBlock` a write has encrypted its beginning already, and returns that length once the system
-//! has taken the ciphertext.
+//! Invariant: all decrypted bytes are returned before the socket is read again, because rustls buffers a
+//! limited number. A write that returned `WouldBlock` has encrypted the beginning of its bytes already; it
+//! returns their number once the system has taken the ciphertext.
 
 use std::{
     fmt,
@@ -51,7 +51,7 @@ struct Tls {
     connection: Connection,
     /// The bytes that are decrypted, and not read yet.
     decrypted: usize,
-    /// Whether the other side has said that it sends no more.
+    /// Whether the other side has announced that it sends no more.
     has_ended: bool,
     /// The bytes that are encrypted, and whose ciphertext the system has not taken yet.
     encrypted: usize,
@@ -83,11 +83,11 @@ impl TlsStream {
         ))
     }
 
-    /// Goes on with the handshake of TLS, and returns the certificate of the manager once it is over.
+    /// Continues the handshake of TLS, and returns the certificate of the manager once it is over.
     ///
     /// # Errors
     ///
-    /// Returns `WouldBlock` when the other side has to say more first.
+    /// Returns `WouldBlock` when the other side has to send more first.
     pub(super) fn certificate(&self) -> io::Result<Certificate> {
         let (socket, mut tls) = self.lock()?;
         while tls.connection.is_handshaking() {
@@ -134,7 +134,8 @@ impl Tls {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let processed = self.connection.process_new_packets();
-        // An answer to what came in, or the reason for the end. If the socket is full, the next write sends it.
+        // The read may have produced an answer, or the reason for the end. If the socket is full, the next
+        // write sends it.
         self.flush_now(socket)?;
         let state = processed.map_err(|error| of_tls(&error))?;
         self.decrypted = state.plaintext_bytes_to_read();

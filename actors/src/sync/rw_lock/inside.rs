@@ -44,7 +44,7 @@ pub(super) struct Inside {
     by_age: ByAge,
 }
 
-/// The hold that excludes others of its sort: the upgradable reader or the writer.
+/// The hold that excludes other upgradable readers and writers.
 #[derive(Debug)]
 struct Senior {
     grant: CallId,
