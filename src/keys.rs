@@ -1,4 +1,4 @@
-//! Key files: the shared keys by which clients and managers know each other over a network.
+//! Key files: the shared keys by which clients and managers authenticate each other over a network.
 //!
 //! A file has a key in each line, as a name and hexadecimal digits, and after them what a client with the key may
 //! do (`PeerRights`). A client proves that it has the first one; a manager accepts all of them, so that one can be

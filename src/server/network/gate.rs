@@ -1,7 +1,7 @@
 //! `Gate`: accepts the callers of a manager's endpoints, checks that they have a key, and passes them to their shards.
 //!
-//! Invariant: a caller that has proved nothing takes no time of a shard and a bounded part of this process: one of
-//! [`MOST_CALLERS`] slots, a socket, a few kilobytes, and those for at most [`PATIENCE`] and [`PENALTY`].
+//! Invariant: a caller that has proved nothing takes no time of a shard, and a bounded part of this process:
+//! one of [`MOST_CALLERS`] slots, a socket and a few kilobytes, for at most [`PATIENCE`] and [`PENALTY`].
 
 use std::{
     convert::Infallible,
@@ -41,10 +41,11 @@ use crate::{
 /// The most callers of all machines that have not proved a key yet. Further ones wait in the queue of the system.
 const MOST_CALLERS: usize = 256;
 
-/// The most bytes that all streams keep together. A stream above it goes on only if its client lacks nothing.
+/// The most bytes that all streams keep together. A stream beyond that can be resumed only if its client lacks
+/// no bytes.
 const MOST_KEPT: usize = 1 << 28;
 
-/// The time in which a caller has to prove its key.
+/// The time limit for a caller to prove its key.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The time for which a caller that failed keeps its slot, so that a machine cannot try keys faster.
@@ -53,19 +54,19 @@ const PENALTY: Duration = Duration::from_secs(1);
 /// The pause before the next accept when the manager has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// The longest wait for the end of the thread, which may wait for the disk with the key file.
+/// The longest wait for the end of the thread, which may be waiting for the disk that has the key file.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What the callers of all endpoints share.
+/// The state that the callers of all endpoints share.
 #[derive(Debug)]
 pub(super) struct Gate {
     keys: KeyRing,
-    /// The ways to the shards.
+    /// The channels to the shards.
     shards: Vec<UnboundedSender<Arc<dyn Stream>>>,
     streams: Streams,
     /// Whether a session ends with its connection.
     frees_on_close: bool,
-    /// What the streams keep to go on over other connections.
+    /// The budget of the bytes that the streams keep in order to be resumed.
     kept: KeptBudget,
     room: Arc<Semaphore>,
     slots: PendingSlots,
@@ -103,12 +104,12 @@ impl Gate {
                     }
                 },
             };
-            // The machine is looked at first: one with too many callers must not keep others waiting.
+            // The machine is checked first: a machine with too many callers must not make others wait.
             let host = caller.host();
             let slot = match self.slots.take(host) {
                 Ok(slot) => slot,
                 Err(refused) => {
-                    // Any host can cause this, so not each one is an event.
+                    // Any host can cause this, so only some of these refusals are events.
                     if refused.is_power_of_two() {
                         let why = format!(
                             "{MOST_OF_ONE} connections of its machine have not proved a key yet, \
@@ -154,7 +155,7 @@ impl Gate {
 }
 
 impl Gate {
-    /// Passes a client on to its shard, or to the stream that it goes on with.
+    /// Passes a client on to its shard, or to the stream that it resumes.
     async fn pass_on(&self, host: IpAddr, client: Authenticated) {
         if let Some(resume) = client.resume {
             let stream = self.streams.find(&resume.secret, &client.key);

@@ -1,4 +1,4 @@
-//! `PendingSlots`: how many callers of one machine there may be that have not proved a key yet.
+//! `PendingSlots`: limits the callers of one machine that have not proved a key yet.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 /// The most callers of one machine.
 pub(super) const MOST_OF_ONE: usize = 64;
 
-/// The callers of each machine. Its clones are the same.
+/// The callers of each machine. Clones share the counts.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PendingSlots(Arc<Mutex<HashMap<IpAddr, CallerCount>>>);
 
@@ -29,7 +29,7 @@ pub(super) struct PendingSlot {
 }
 
 impl PendingSlots {
-    /// Gives a caller a slot. If its machine has too many, returns how many got none meanwhile.
+    /// Gives a caller a slot. If its machine has too many callers, returns how many of them got none meanwhile.
     pub(super) fn take(&self, host: IpAddr) -> Result<PendingSlot, u64> {
         let machine = machine(host);
         let mut all = self.lock();
@@ -61,7 +61,8 @@ impl Drop for PendingSlot {
     }
 }
 
-/// Returns the address that stands for a machine. A machine with IPv6 chooses the last 64 bits of its address itself.
+/// Returns the address that identifies a machine. A machine with IPv6 chooses the last 64 bits of its address
+/// itself.
 fn machine(host: IpAddr) -> IpAddr {
     match host.to_canonical() {
         IpAddr::V4(host) => host.into(),

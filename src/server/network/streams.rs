@@ -9,7 +9,7 @@ use lockkeeper_protocol::handshake::ConnectionSecret;
 
 use crate::transport::tls::resumable::Resumable;
 
-/// The streams that may go on over another connection.
+/// The streams that may be resumed over another connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams(Mutex<HashMap<[u8; 32], Known>>);
 

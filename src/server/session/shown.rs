@@ -1,10 +1,10 @@
-//! What a client may see of a fault: names and processes of others are left out if its key is for some names only.
+//! Hides the names and processes of others in a fault from a client whose key is for names with a prefix.
 
 use lockkeeper_protocol::{Caller, Claim, Deadlock, Fault, Peer};
 
 use crate::access::Principal;
 
-/// The text in place of what a client may not see.
+/// The text that replaces what a client may not see.
 const HIDDEN: &str = "(not shown)";
 
 /// Returns a fault as a client may see it. Only a deadlock names other objects than that of the call.

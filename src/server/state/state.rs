@@ -183,7 +183,8 @@ impl State {
         silence
     }
 
-    /// How long this manager has to grant nothing, because clients of the previous one may be unaware of its end.
+    /// The time for which this manager must grant nothing, because clients of the previous one may be unaware
+    /// of its end.
     fn silence(&self) -> Duration {
         match self.previous_end {
             PreviousEnd::Unclean => self.longest_lease,

@@ -1,8 +1,8 @@
 //! `Identity`: the key pair of a manager with a certificate that it has signed itself, and the settings of TLS.
 //!
-//! No authority has signed the certificate: the handshake after TLS (`protocol::handshake`) proves that the manager of
-//! this certificate has the shared key. Invariant: no session of TLS is resumed, because a resumed one has no
-//! certificate that could be checked.
+//! No authority has signed the certificate: the handshake after TLS (`protocol::handshake`) proves that the
+//! manager of this certificate has the shared key. Invariant: no session of TLS is resumed, because a resumed
+//! session has no certificate that could be checked.
 
 use std::{fmt, io, sync::Arc};
 
@@ -29,7 +29,7 @@ const PROTOCOL: &[u8] = b"lockkeeper";
 /// The name that the client of TLS has to give. It is neither sent nor checked.
 const NAME: &str = "lockkeeper";
 
-/// What a manager shows to its clients.
+/// The certificate that a manager shows to its clients, with its key pair.
 #[derive(Clone)]
 pub(crate) struct Identity {
     settings: Arc<ServerConfig>,
@@ -42,7 +42,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Returns an error when there are no random numbers.
+    /// Returns an error when the system provides no random numbers.
     pub(crate) fn make() -> io::Result<Vec<u8>> {
         let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256);
         Ok(pair.map_err(io::Error::other)?.serialize_der())
@@ -52,7 +52,7 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// Returns an error when the bytes are no key pair of [`Self::make`].
+    /// Returns an error when the bytes are not a key pair of [`Self::make`].
     pub(crate) fn of(pair: &[u8]) -> io::Result<Self> {
         let der = PrivatePkcs8KeyDer::from(pair.to_vec());
         // The error of rcgen may not contain the bytes.

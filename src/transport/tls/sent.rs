@@ -1,4 +1,4 @@
-//! `Sent`: the bytes that were written to a stream, as far as they may have to be written again.
+//! `Sent`: the last bytes that were written to a stream, which may have to be written again.
 
 use std::{
     collections::VecDeque,
@@ -10,10 +10,11 @@ use std::{
 
 use crate::transport::tls::stream::MOST_AT_ONCE;
 
-/// The most bytes that are kept for another connection. If the other side lacks more, the stream cannot go on.
+/// The most bytes that are kept for another connection. If the other side lacks more, the stream cannot be
+/// resumed.
 const MOST_KEPT: usize = 1 << 20;
 
-/// The room that an empty buffer keeps.
+/// The capacity that an empty buffer keeps.
 const KEPT_ROOM: usize = 1 << 12;
 
 /// The bytes that all streams of a manager, or of a client, keep together.
@@ -32,7 +33,7 @@ impl KeptBudget {
         Self(Arc::new(Kept { used, most }))
     }
 
-    /// Changes a stream's part. Returns false if all parts together are too large then.
+    /// Changes the bytes that a stream keeps. Returns false if all streams together then keep too many.
     fn change(&self, from: usize, to: usize) -> bool {
         let kept = &self.0;
         let before = if to < from {
@@ -79,12 +80,12 @@ impl Sent {
         let surplus = self.kept.len().saturating_sub(MOST_KEPT);
         self.kept.drain(..surplus);
         if !self.budget.change(before, self.kept.len()) {
-            // The stream then goes on only if the other side lacks nothing.
+            // The stream can then be resumed only if the other side lacks no bytes.
             self.forget(self.kept.len());
         }
     }
 
-    /// Forgets the first bytes.
+    /// Forgets the first `count` bytes that are kept.
     fn forget(&mut self, count: usize) {
         let before = self.kept.len();
         self.kept.drain(..count);
@@ -112,12 +113,12 @@ impl Sent {
         self.forget(read.min(self.kept.len() - self.again));
     }
 
-    /// The place in the stream of the first byte that is kept.
+    /// The position in the stream of the first byte that is kept.
     fn first(&self) -> u64 {
         self.written.saturating_sub(self.kept.len() as u64)
     }
 
-    /// Returns why the stream cannot go on over another connection, if the other side has read that many bytes.
+    /// Returns why the stream cannot be resumed if the other side has read that many bytes.
     pub(super) fn gap(&self, received: u64) -> Option<String> {
         if received < self.first() {
             let lost = self.first() - received;

@@ -28,11 +28,10 @@ pub(super) const CLIENT_PATIENCE: Duration = Duration::from_secs(8);
 /// The same for a manager. It is longer, so that the client notices first.
 pub(super) const MANAGER_PATIENCE: Duration = Duration::from_secs(10);
 
-/// The silence after which the system asks the other one whether the connection is still there, and the pause
-/// between two such questions.
+/// The silence after which the system sends a keepalive probe, and the pause between two probes.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 
-/// The time by which something has to be done.
+/// The time by which an operation has to be done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
 
@@ -65,7 +64,7 @@ pub(super) fn connect_to(
     let addresses = resolve(host, port, deadline)?;
     let counts = (1..=u32::try_from(addresses.len()).unwrap_or(u32::MAX)).rev();
     for (address, left) in addresses.into_iter().zip(counts) {
-        // One that does not answer leaves time for the others.
+        // An address that does not answer leaves time for the others.
         let part = Deadline::after(deadline.left() / left);
         match connect_one(address, part) {
             Ok(socket) => return Ok(socket),
@@ -75,7 +74,7 @@ pub(super) fn connect_to(
     Err(last.unwrap_or_else(|| unresolved(host, "it has no address")))
 }
 
-/// Finds the addresses of a host. A name is looked up on another thread, because that may take as long as it likes.
+/// Finds the addresses of a host. A name is looked up on another thread, because the look-up has no time limit.
 pub(super) fn resolve(host: &str, port: u16, deadline: Deadline) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = host.parse() {
         return Ok(vec![SocketAddr::new(ip, port)]);
@@ -160,7 +159,7 @@ fn prepare(socket: &TcpStream, patience: Duration) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let millis = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
     set_tcp_user_timeout(socket, millis)?;
-    // The end of the other machine shows only while something is sent.
+    // Without keepalive, the end of the other machine is noticed only while something is sent.
     set_socket_keepalive(socket, true)?;
     set_tcp_keepidle(socket, KEEPALIVE)?;
     set_tcp_keepintvl(socket, KEEPALIVE)?;
@@ -177,7 +176,7 @@ pub(super) fn wait(socket: impl AsFd, flags: PollFlags, deadline: Deadline) -> i
     loop {
         let left = deadline.left();
         if left.is_zero() {
-            // The socket may be ready at each time, because the other side never ends what it says.
+            // The socket may be ready each time, because the other side may send without end.
             return Err(io::ErrorKind::TimedOut.into());
         }
         let timeout = Timespec {
