@@ -54,8 +54,10 @@ impl Access {
     pub(crate) fn refusal(&self, user: Option<PeerUser>) -> String {
         let own = own_uid();
         let whom = match self.is_private() {
-            true => format!("its own user (uid {own}) and root alone"),
-            false => format!("its own user (uid {own}), root, and those it was opened to"),
+            true => format!("only its own user (uid {own}) and root"),
+            false => format!(
+                "its own user (uid {own}), root, and the users and groups that it was opened to"
+            ),
         };
         let who = user.map_or_else(String::new, |user| format!(", and not uid {}", user.uid));
         format!("this manager serves {whom}{who}")

@@ -297,7 +297,7 @@ impl fmt::Display for Refusal {
             Self::Invalid(why) => write!(f, "invalid: {}", PrintableText(why)),
             Self::TooDeep { most } => write!(
                 f,
-                "too deep: its owner is inside {most} times, which is the most: drop a guard first"
+                "too deep: its owner is inside {most} times, which is the limit: drop a guard first"
             ),
             Self::StillInside { entries } => write!(
                 f,
@@ -347,7 +347,7 @@ impl fmt::Display for BreakReason {
             }
         })?;
         match self {
-            Self::TimedOut => f.write_str("the time of a party that waited was over"),
+            Self::TimedOut => f.write_str("the timeout of a waiting party has passed"),
             Self::Aborted => f.write_str("it was aborted"),
             Self::Reset => f.write_str("it was reset while others waited, and can be used again"),
             Self::ActionFailed => f.write_str("its action failed"),

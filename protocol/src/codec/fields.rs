@@ -330,7 +330,7 @@ fn broken_off() -> CodecError {
 
 #[cold]
 fn too_long() -> CodecError {
-    CodecError::new("the message goes on after its end".to_owned())
+    CodecError::new("the message has bytes after its end".to_owned())
 }
 
 #[cfg(test)]

@@ -73,7 +73,7 @@ impl AbstractName {
                 NameAttempt::Manager
             }
             Err(error) => NameAttempt::Useless(format!(
-                "a process that does not say who it is has taken the name ({error})"
+                "a process whose user is not known has taken the name ({error})"
             )),
         }
     }

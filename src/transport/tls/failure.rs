@@ -38,7 +38,7 @@ pub(super) fn of_manager(error: HandshakeError, key: &str) -> io::Error {
     let (kind, why) = match error {
         HandshakeError::Refused(reason) => (
             io::ErrorKind::PermissionDenied,
-            format!("it is there, and refused this client: {reason}"),
+            format!("a manager is there, but it refused this client: {reason}"),
         ),
         HandshakeError::Version(version) => (io::ErrorKind::InvalidData, of_version(version)),
         HandshakeError::WrongProof => (
@@ -65,7 +65,7 @@ pub(super) fn of_client(error: HandshakeError, key: &str) -> String {
     match error {
         HandshakeError::Version(version) => of_version(version),
         HandshakeError::NoProof => {
-            "a client has to prove that it has a key, and this one began a session without"
+            "a client has to prove its key before it begins a session, and this one did not"
                 .to_owned()
         }
         HandshakeError::WrongProof => format!(
