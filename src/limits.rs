@@ -36,10 +36,10 @@ pub struct Limits {
     /// would keep more fail with [`Fault::Limit`](crate::errors::Fault::Limit) and change nothing. They can be
     /// made again once something was removed, taken or released.
     ///
-    /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of specs;
-    /// 256 for each call that waits and each hold, 128 for each object and 64 for each session that has it
-    /// open. A message of more than 64 KiB counts while it is received, and a large answer while it waits
-    /// for room. Bytes that a message shares with an object count once, until neither uses them.
+    /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of specs; 256
+    /// more for each item, each task, each call that waits and each hold; 128 for each object, and 64 for each
+    /// session that has it open. A message of more than 64 KiB counts while it is received, and a large answer
+    /// while it waits for room. Bytes that a message shares with an object count once, until neither uses them.
     ///
     /// An eighth of the limit is reserved for waiting calls and holds, so a client that stores values
     /// cannot block the locks of other clients: items, values, tasks, names and specs take at most seven
@@ -53,12 +53,12 @@ pub struct Limits {
     /// Above it, large answers wait until other answers are read, first come, first served. One process may use
     /// as many bytes as are free, so at most half of them.
     pub unread_bytes: usize,
-    /// How long a client may leave its answers unread: 30 seconds by default. The manager closes the
-    /// connection of a client that reads nothing for this long while 1 MiB of its answers is unread
-    /// or one of them waits for room. While other clients wait for room in
-    /// [`unread_bytes`](Self::unread_bytes), it also closes the connection of a client that does not
-    /// read, within this time, everything that was unread at its start. The same holds for a client that does
-    /// not complete a message, while other clients wait for room to send theirs.
+    /// How long a client may leave its answers unread: 30 seconds by default. The manager closes the connection
+    /// of a client that reads nothing for this long while 1 MiB of its answers is unread or one of them waits
+    /// for room. While other clients wait for room in [`unread_bytes`](Self::unread_bytes), it also closes the
+    /// connection of a client that does not read, within this time, everything that was unread when the time
+    /// began. The same holds for a client that does not complete a message, while other clients wait for room
+    /// to send theirs.
     pub unread_time: Duration,
     /// How long a client may take until its hello has arrived: ten seconds by default.
     pub handshake_time: Duration,

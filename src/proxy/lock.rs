@@ -92,7 +92,7 @@ impl<P: LockKind> LockOf<P> {
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Takes the lock if it is free; never overtakes a waiter.
+    /// Takes the lock if it is free, and never overtakes a waiter.
     /// Python: `lock.acquire(blocking=False)`.
     #[doc(alias = "try_lock")]
     pub fn try_acquire(&self) -> Wait<Option<Guard<P>>> {

@@ -82,7 +82,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
         Wait::new(move |timeout| queue.put_within(item, timeout))
     }
 
-    /// Puts an item if the queue has room; never overtakes a waiter.
+    /// Puts an item if the queue has room, and never overtakes a waiter.
     /// Python: `queue.put_nowait(item)`.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ impl RwLock {
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Acquires the lock for reading if that is possible at once; never overtakes a waiter.
+    /// Acquires the lock for reading if that is possible at once, and never overtakes a waiter.
     pub fn try_read(&self) -> Wait<Option<RwLockReadGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))
@@ -76,7 +76,7 @@ impl RwLock {
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Acquires the lock for an upgradable read if that is possible at once; never overtakes a waiter.
+    /// Acquires the lock for an upgradable read if that is possible at once, and never overtakes a waiter.
     pub fn try_upgradable_read(&self) -> Wait<Option<RwLockUpgradableReadGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))
@@ -88,7 +88,7 @@ impl RwLock {
         Wait::new(|timeout| lock.acquire_within(timeout))
     }
 
-    /// Acquires the lock for writing if that is possible at once; never overtakes a waiter.
+    /// Acquires the lock for writing if that is possible at once, and never overtakes a waiter.
     pub fn try_write(&self) -> Wait<Option<RwLockWriteGuard>> {
         let lock = self.clone();
         Wait::trying(|timeout| lock.acquire_within(timeout))

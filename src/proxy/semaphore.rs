@@ -103,7 +103,7 @@ impl<B: Bound> SemaphoreOf<B> {
         Wait::new(move |timeout| semaphore.acquire_within(permits, timeout))
     }
 
-    /// Takes a permit if one is free; never overtakes a waiter.
+    /// Takes a permit if one is free, and never overtakes a waiter.
     /// Python: `semaphore.acquire(blocking=False)`.
     pub fn try_acquire(&self) -> Wait<Option<Permit>> {
         self.try_acquire_many(1)

@@ -49,7 +49,7 @@ pub fn lock_all<L: Lockable>(locks: impl IntoIterator<Item = L>) -> Wait<Vec<L::
     Wait::new(|timeout| async move { several?.all(timeout).await })
 }
 
-/// Acquires several locks if all of them are free. The call never overtakes a waiter.
+/// Acquires several locks if all of them are free, and never overtakes a waiter.
 ///
 /// # Errors
 ///
@@ -96,7 +96,7 @@ pub fn lock_some<L: Lockable>(
     Wait::new(move |timeout| async move { several?.some(number, timeout).await })
 }
 
-/// Acquires any `number` of the locks if that many are free. The call never overtakes a waiter.
+/// Acquires any `number` of the locks if that many are free, and never overtakes a waiter.
 ///
 /// # Errors
 ///

@@ -188,7 +188,7 @@ impl Server {
     /// Serves clients until `stop` completes. Then it ends every session and frees the address.
     ///
     /// It must run where actors can: in a [`LocalSet`](tokio::task::LocalSet). In a forked child, which may
-    /// have a copy of the task, it stops serving, and leaves the manager's sockets and files alone.
+    /// have a copy of the task, it stops serving, and does not touch the manager's sockets and files.
     pub(crate) async fn serve(self, stop: impl Future) {
         OnlyHere::future(self.serve_here(stop)).await;
     }
@@ -379,7 +379,7 @@ async fn accept_clients(
                     // Most sessions have no lease, so a box takes less room in them.
                     let lease = lease.map(|rule| Box::new(Lease::begin(rule, id, context)));
                     let session = serve(stream, client, lease, Rc::clone(context));
-                    // The future is boxed here. In the block it would take its room in the task as well.
+                    // The future is boxed here. In the block it would take space in the task as well.
                     let session = OnlyHere::future(session);
                     sessions.spawn_local(async {
                         session.await;

@@ -126,7 +126,7 @@ impl<F: KeyedKind> KeyedOf<F> {
         self.acquire_key(key.as_ref().into(), 1)
     }
 
-    /// Takes the key if it is free; never overtakes a waiter.
+    /// Takes the key if it is free, and never overtakes a waiter.
     #[doc(alias = "try_lock")]
     pub fn try_acquire(&self, key: impl AsRef<str>) -> Wait<Option<Guard<Keyed<F>>>> {
         self.try_acquire_key(key.as_ref().into(), 1)
