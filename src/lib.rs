@@ -63,6 +63,7 @@
 //! | [`Ticket`], [`ReleaseBy`] | release by another process than the holder |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`Pool`], [`Task`], [`BlockingTask`], [`Blocking`] | processes that run tasks |
+//! | [`Process`], [`task`] | a process for one task, and how tasks learn that they are to end |
 //! | [`CallError`], [`StartError`], [`TaskError`], [`errors`] | what can go wrong |
 //! | [`inspect`], [`deadlock`] | who holds what, who waits, and which calls wait for each other |
 //! | [`kind`], [`Proxy`] | kinds of objects of your own |
@@ -125,6 +126,7 @@ pub use manager::manager::Manager;
 pub use pool::{
     handle::TaskHandle,
     pool::Pool,
+    process::Process,
     task::{Blocking, BlockingTask, Task},
 };
 pub use program::program;
@@ -153,7 +155,7 @@ pub use proxy::{
     wait::Wait,
 };
 
-/// The builders of managers, clients, pools and objects, and of the program.
+/// The builders of managers, clients, pools, processes and objects, and of the program.
 pub mod builders {
     pub use lockkeeper_protocol::operations::{BarrierSpec, OnDeath};
 
@@ -164,7 +166,8 @@ pub mod builders {
             named::{Named, WithReleaseBy, WithSchema},
         },
         peer_rights::PeerRights,
-        pool::{initializer::InitializerOutput, pool::PoolBuilder},
+        pool::{initializer::InitializerOutput, pool::PoolBuilder, process::ProcessBuilder},
+        process::output::OutputTo,
         program::Program,
     };
 }
@@ -292,6 +295,14 @@ pub mod proxies {
         lock_kind::LockKind,
         reentrant_lock::ActsFor,
         semaphore::SemaphoreOf,
+    };
+}
+
+/// What the code of a task learns from the process that submitted it, and the output of a process.
+pub mod task {
+    pub use crate::process::{
+        output::ProcessOutput,
+        stop::{is_stopping, stopping},
     };
 }
 

@@ -13,6 +13,7 @@ use crate::{
     error::lack,
     manager::hosting,
     pool::{
+        process_work,
         task::Task,
         tasks::{self, Tasks},
         worker,
@@ -69,7 +70,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Adds a task that pools may run.
+    /// Adds a task that pools and processes may run.
     ///
     /// # Panics
     ///
@@ -260,6 +261,7 @@ fn take(mut role: Role) {
     match role.name.as_str() {
         hosting::ROLE => hosting::work(role),
         worker::ROLE => worker::work(role),
+        process_work::ROLE => process_work::work(role),
         other => role
             .lifeline
             .failed(format!("this program knows no role {other:?}")),

@@ -24,7 +24,7 @@ use crate::{
         hosting::{Config, Inside, Owned, Owner, ROLE, with_owner},
         manager::Manager,
     },
-    process::child::Child,
+    process::{child::Child, output::Surroundings},
     server::{
         deadlock::policy::DeadlockPolicy,
         kinds::{self, Registrations},
@@ -335,7 +335,9 @@ impl ManagerBuilder {
         // If a forked child kept the manager's end, this process would not notice the end of the manager.
         let (own, handed) = socket_pair().map_err(lacking)?;
         let spawned = async {
-            let child = Child::start_until_ready(ROLE, &config, &[handed.as_fd()]).await?;
+            let ends = [handed.as_fd()];
+            let surroundings = Surroundings::default();
+            let child = Child::start_until_ready(&surroundings, ROLE, &config, &ends).await?;
             drop(handed);
             let owned = Owned::new(Owner::Process(Box::new(child)), &address);
             Manager::own_over(own, &address, owned).await

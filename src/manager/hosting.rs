@@ -307,7 +307,9 @@ pub(crate) fn work(mut role: Role) {
         })
         .and_then(|shards| {
             let stop = shards.stop();
-            let watch = role.lifeline.watch(move || {
+            // The owner of a manager closes the lifeline to stop it.
+            let ignore = || {};
+            let watch = role.lifeline.watch(ignore, move || {
                 stop.cancel();
                 // An operation that does not end must not keep the process alive. The process exits without
                 // cleaning up, because the files at the address may belong to a successor by then.

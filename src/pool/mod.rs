@@ -4,16 +4,17 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `task`, `tasks` | the trait of a task, and the registered tasks of this program |
-//! | `initializer` | the task that runs first in each worker |
+//! | `task`, `tasks`, `initializer` | the trait of a task, the registered tasks, and the one that runs first |
 //! | `pool`, `status`, `thread` | the handle, the state of a pool, and the thread of its manager |
 //! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `forked` | the errors of a parent's pool in a forked child |
-//! | `room`, `limited` | the limits on the bytes of waiting tasks and of outcomes that were not read |
+//! | `room`, `limited` | the limits on the bytes of waiting tasks and of unread outcomes |
 //! | `supervisor`, `place`, `deaths` | the actors that supervise the worker processes, and the exit statuses of these |
 //! | `worker`, `job_buffer` | the worker process, and the tasks that it has received but not begun |
+//! | `process`, `process_work`, `begin` | one process for one task, its child, and the begin of both kinds of children |
 
 pub(crate) mod ahead;
+mod begin;
 pub(crate) mod chunk;
 mod deaths;
 mod forked;
@@ -23,6 +24,8 @@ pub(crate) mod job_buffer;
 mod limited;
 mod place;
 pub(crate) mod pool;
+pub(crate) mod process;
+pub(crate) mod process_work;
 pub(crate) mod room;
 pub(crate) mod series;
 mod source;

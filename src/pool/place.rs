@@ -20,7 +20,7 @@ use crate::{
         worker::{Config, ROLE},
     },
     process::{
-        child::{Child, END_PATIENCE, Ending},
+        child::{Child, END_PATIENCE, Ending, Work},
         not_ready::NotReady,
     },
     proxy::proxy::Proxy,
@@ -203,11 +203,9 @@ async fn watch_over(
     let last = match last {
         Ok(last) => last,
         Err(after) => {
-            let ending = child.end_now().await;
-            News::Ended(Ending {
-                is_done: ending.is_done || matches!(after, After::Empty),
-                ..ending
-            })
+            let mut ending = child.end_now().await;
+            ending.work.is_done |= matches!(after, After::Empty);
+            News::Ended(ending)
         }
     };
     watch.end(last);
@@ -249,7 +247,7 @@ impl<T: Fn(News)> Drop for Watch<T> {
         let why = "its supervision has ended early";
         (self.tell)(match self.is_ready {
             true => News::Ended(Ending {
-                is_done: false,
+                work: Work::default(),
                 is_well: false,
                 exit: None,
                 status: why.to_owned(),
@@ -296,7 +294,7 @@ mod tests {
         let [News::Ready, News::Ended(ending)] = &told[..] else {
             panic!("{told:?}");
         };
-        assert!(!ending.is_done);
+        assert!(!ending.work.is_done);
     }
 
     #[test]

@@ -208,12 +208,12 @@ impl Handler<NewsFrom> for PoolSupervisor {
                 self.give_up_or_retry(number, error, context);
             }
             News::Ended(ending) => {
-                if ending.is_done || ending.is_well {
+                if ending.work.is_done || ending.is_well {
                     pool::worker_ended(number, place.pid, &ending.status);
                 } else {
                     pool::worker_died(number, place.pid, &ending.status);
                 }
-                let is_done = ending.is_done;
+                let is_done = ending.work.is_done;
                 place.is_ready = false;
                 if let Some(pid) = place.pid.take() {
                     self.deaths.has_ended(pid, exit(&ending));

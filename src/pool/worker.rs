@@ -6,27 +6,23 @@ use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Chunk, Finished};
 use lockkeeper_sys::{Origin, Private};
 use serde::{Deserialize, Serialize};
-use tokio::runtime;
 
 use crate::{
-    background,
-    client::{connect::keep_connections, connection::Connection},
-    error::{CallError, lack},
+    client::connection::Connection,
+    error::CallError,
     pool::{
+        begin::{EXIT_ORPHAN, begin},
         forked::forked,
         initializer::{is_error, refusal},
         job_buffer::{JobBuffer, Pace},
         tasks::{self, Tasks},
     },
-    process::{exit::exit, lifeline::Lifeline, role::Role},
+    process::{exit::exit, lifeline::Lifeline, role::Role, stop},
     proxy::{binding::Bind, proxy::Proxy},
 };
 
 /// The role name of a worker process.
 pub(crate) const ROLE: &str = "worker";
-
-/// The exit code of a worker whose pool is gone.
-const EXIT_ORPHAN: i32 = 71;
 
 /// The configuration of a worker process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,18 +46,11 @@ pub(crate) fn work(mut role: Role) {
             "it has no room for the descriptors that it is handed: raise its limit of open files";
         return role.lifeline.lacking(why.to_owned());
     };
-    // A task may be running; no part of it may outlive the pool.
-    if let Err(error) = role.lifeline.watch(|| exit(EXIT_ORPHAN)) {
-        return role.lifeline.lacking(lack(&error));
-    }
-    // Otherwise each of its tasks would connect anew.
-    keep_connections();
-    let tasks = tasks::tasks();
-    let runtime = match background::build(&mut runtime::Builder::new_current_thread()) {
-        Ok(runtime) => runtime,
-        Err(error) => return role.lifeline.lacking(lack(&error)),
+    let Some(system) = begin(&mut role.lifeline, || _ = stop::ask()) else {
+        return;
     };
-    actix_rt::System::with_tokio_rt(|| runtime).block_on(async {
+    let tasks = tasks::tasks();
+    system.block_on(async {
         let connected = Connection::over(socket, &config.queue.token().address).await;
         let connection = match connected {
             Ok(connection) => connection,

@@ -20,15 +20,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes};
 use lockkeeper_protocol::{
     codec::{self, Blob},
-    frame::{self, Inbox},
+    frame,
+    operations::ChunkOutcome,
 };
 use lockkeeper_sys::{Private, without_forks};
 use rustix::fs::fstat;
 use serde::Serialize;
-use tokio::{io::Interest, process};
+use tokio::process;
 
 use crate::{
     background::{self, background},
@@ -38,6 +38,8 @@ use crate::{
         executable::{Build, Executable},
         lifeline::{Assignment, ChildReport, MOST_BYTES, send_first},
         not_ready::NotReady,
+        output::{Pipes, Surroundings},
+        reports::Reports,
         threads::first_has_ended,
         within::within,
     },
@@ -83,27 +85,43 @@ pub(crate) fn set_launch(launch: Launch) {
 #[derive(Debug)]
 pub(crate) struct Child {
     pub(super) process: process::Child,
+    /// The process id, which the system may give to another process after the end of this one.
+    pub(crate) first_pid: u32,
     reports: Reports,
-    /// Whether the child has reported that its work is done.
-    is_done: bool,
+    pipes: Pipes,
+    /// What the child has reported of its work.
+    work: Work,
     /// The test that the child runs, if the program is a test harness.
     test: Option<String>,
 }
 
-/// The parent's end of the lifeline.
-#[derive(Debug)]
-struct Reports {
-    lifeline: Private<tokio::net::UnixStream>,
-    inbox: Inbox,
-    /// The part of the first message that was not written yet.
-    unsent: Bytes,
+/// The reports of a child about its work.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Whether the child reported that its work was done.
+    pub(crate) is_done: bool,
+    /// The outcome of the task that was all of its work.
+    pub(crate) outcome: Option<ChunkOutcome>,
+}
+
+impl Work {
+    fn note(&mut self, report: ChildReport) {
+        match report {
+            ChildReport::Done => self.is_done = true,
+            ChildReport::Outcome(outcome) => self.outcome = Some(outcome),
+            ChildReport::Begun(_)
+            | ChildReport::Waits(_)
+            | ChildReport::Ready
+            | ChildReport::Failed(..)
+            | ChildReport::Lacking(_) => {}
+        }
+    }
 }
 
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
-    /// Whether the child reported that its work was done.
-    pub(crate) is_done: bool,
+    pub(crate) work: Work,
     /// Whether the child exited by itself with code 0.
     pub(crate) is_well: bool,
     pub(crate) exit: Option<ExitStatus>,
@@ -124,24 +142,38 @@ impl Child {
         handed: &[BorrowedFd<'_>],
     ) -> Result<Self, StartError> {
         let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
-        Self::start_as(launch, &Build::of_this_process(), role, config, handed)
+        let surroundings = Surroundings::default();
+        Self::start_in(&surroundings, launch, role, config, handed)
+    }
+
+    fn start_in<C: Serialize>(
+        surroundings: &Surroundings,
+        launch: &Launch,
+        role: &str,
+        config: &C,
+        handed: &[BorrowedFd<'_>],
+    ) -> Result<Self, StartError> {
+        let build = Build::of_this_process();
+        Self::start_as(launch, &build, surroundings, role, config, handed)
             .map_err(|error| StartError::System(lack(&error)))
     }
 
-    /// Starts this program as a child in a role, and waits until the child is ready. If a signal ends a child
-    /// before the child handles it, another child is started.
+    /// Starts this program as a child in a role and in some surroundings, and waits until the child is ready. If a
+    /// signal ends a child before the child handles it, another child is started.
     ///
     /// # Errors
     ///
     /// As [`Self::start`] and [`Self::ready`].
     pub(crate) async fn start_until_ready<C: Serialize>(
+        surroundings: &Surroundings,
         role: &str,
         config: &C,
         handed: &[BorrowedFd<'_>],
     ) -> Result<Self, StartError> {
+        let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
         let mut signalled = 0;
         loop {
-            let mut child = Self::start(role, config, handed)?;
+            let mut child = Self::start_in(surroundings, launch, role, config, handed)?;
             match child.ready().await {
                 Ok(()) => return Ok(child),
                 Err(NotReady::Signalled(_)) if signalled < MOST_SIGNALLED => signalled += 1,
@@ -153,6 +185,7 @@ impl Child {
     pub(super) fn start_as<C: Serialize>(
         launch: &Launch,
         build: &Build,
+        surroundings: &Surroundings,
         role: &str,
         config: &C,
         handed: &[BorrowedFd<'_>],
@@ -172,6 +205,7 @@ impl Child {
             let ours = tokio::net::UnixStream::from_std(ours)?;
             Ok((ours, OwnedFd::from(theirs)))
         })?;
+        let (outputs, pipes) = surroundings.open()?;
         let marker = format!("{MARKER}{role}:{}", fstat(&theirs)?.st_ino);
         let executable = Executable::of_this_process();
         let process = executable.start(|path| {
@@ -181,38 +215,48 @@ impl Child {
                 command.args(["--exact", "--nocapture", "--test-threads=1", name.as_str()]);
             }
             command.kill_on_drop(true);
-            // A process that another thread forks must not inherit the copy that becomes the child's standard
-            // input. The standard library starts this process with `posix_spawn`, so it does not wait for this
+            command.envs(surroundings.variables());
+            // A process that another thread forks must not inherit the copies that become the child's standard
+            // streams. The standard library starts this process with `posix_spawn`, so it does not wait for this
             // section itself.
             without_forks(|| {
                 let input = theirs.get()?.try_clone()?;
                 let mut command = command;
+                outputs.attach(&mut command)?;
                 command.stdin(input).spawn()
             })
         })?;
-        drop(theirs);
+        drop((theirs, outputs));
+        // No process is waited for before it was started.
+        let first_pid = process.id().ok_or(io::ErrorKind::NotFound)?;
         let mut message = Vec::new();
         frame::append(&mut message, build, MOST_BYTES).map_err(io::Error::other)?;
         frame::append(&mut message, &assignment, MOST_BYTES).map_err(io::Error::other)?;
         let sent = send_first(lifeline.get()?, &message, handed)?;
-        let mut message = Bytes::from(message);
-        message.advance(sent);
         drop(runtime);
-        let reports = Reports {
-            lifeline,
-            inbox: Inbox::new(MOST_BYTES),
-            unsent: message,
-        };
+        let unsent = message.split_off(sent).into();
         let test = match launch {
             Launch::Main => None,
             Launch::Test(name) => Some(name.clone()),
         };
         Ok(Self {
             process,
-            reports,
-            is_done: false,
+            first_pid,
+            reports: Reports::new(lifeline, unsent),
+            pipes,
+            work: Work::default(),
             test,
         })
+    }
+
+    /// Asks the child to stop, once it is ready.
+    pub(crate) fn ask_to_stop(&mut self) {
+        self.reports.ask_to_stop();
+    }
+
+    /// Takes the streams of the child's outputs that the parent reads.
+    pub(crate) fn take_pipes(&mut self) -> Pipes {
+        std::mem::take(&mut self.pipes)
     }
 
     /// Returns the process id, unless the end of the process was noticed.
@@ -248,7 +292,12 @@ impl Child {
             }
         };
         match report {
-            Ok(Some(ChildReport::Ready | ChildReport::Done)) => Ok(()),
+            Ok(Some(
+                report @ (ChildReport::Ready | ChildReport::Outcome(_) | ChildReport::Done),
+            )) => {
+                self.work.note(report);
+                Ok(())
+            }
             Ok(Some(ChildReport::Failed(why, detail))) => Err(NotReady::Cannot(
                 StartError::Child(why),
                 detail.map(Box::new),
@@ -307,7 +356,7 @@ impl Child {
                 status = self.process.wait() => break status,
                 () = &mut first_thread => break self.killed().await,
                 report = self.reports.next() => match report {
-                    Ok(Some(report)) => self.is_done |= matches!(report, ChildReport::Done),
+                    Ok(Some(report)) => self.work.note(report),
                     // End of file without the end of the process: a task may have closed all
                     // descriptors of its process, which can do no work without them.
                     Ok(None) | Err(_) => {
@@ -344,7 +393,7 @@ impl Child {
     async fn ending(&mut self, status: io::Result<ExitStatus>) -> Ending {
         let last_reports = async {
             while let Ok(Some(report)) = self.reports.next().await {
-                self.is_done |= matches!(report, ChildReport::Done);
+                self.work.note(report);
             }
         };
         // All reports have arrived already. Only the end of file may be missing, if another process
@@ -354,7 +403,7 @@ impl Child {
         let exit = status.as_ref().ok().copied();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         Ending {
-            is_done: self.is_done,
+            work: std::mem::take(&mut self.work),
             is_well,
             exit,
             status,
@@ -365,8 +414,10 @@ impl Child {
     pub(crate) fn end(self) {
         let Self {
             mut process,
+            first_pid: _,
             reports,
-            is_done: _,
+            pipes: _,
+            work: _,
             test: _,
         } = self;
         drop(reports);
@@ -382,66 +433,6 @@ impl Child {
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Reports {
-    /// Waits for the next report; `None` is the end of the lifeline. Meanwhile this writes the rest
-    /// of the first message, which may be more than the socket takes at once.
-    async fn next(&mut self) -> io::Result<Option<ChildReport>> {
-        loop {
-            if let Some(frame) = self.inbox.next_message().map_err(io::Error::other)? {
-                return codec::decode(&frame).map(Some).map_err(io::Error::other);
-            }
-            let interest = if self.unsent.is_empty() {
-                Interest::READABLE
-            } else {
-                Interest::READABLE | Interest::WRITABLE
-            };
-            let ready = self.lifeline.get()?.ready(interest).await?;
-            if ready.is_writable() {
-                self.write();
-            }
-            if ready.is_readable() && self.read()? == Some(0) {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Writes as many of the unsent bytes as the socket takes.
-    fn write(&mut self) {
-        while !self.unsent.is_empty() {
-            let written = self
-                .lifeline
-                .get()
-                .and_then(|it| it.try_write(&self.unsent));
-            match written {
-                Ok(written) => self.unsent.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The child may have ended. Reports that it wrote before can still be read.
-                Err(_) => break,
-            }
-        }
-        // Frees the buffer, which may have megabytes, before the end of the child.
-        self.unsent = Bytes::new();
-    }
-
-    /// Reads the available bytes, and returns their number: zero at the end, `None` if there are none yet.
-    fn read(&mut self) -> io::Result<Option<usize>> {
-        let mut bytes = [0; 1024];
-        match self.lifeline.get()?.try_read(&mut bytes) {
-            Ok(length) => {
-                self.inbox.feed(bytes.get(..length).unwrap_or_default());
-                Ok(Some(length))
-            }
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(None),
-                // The child ended without reading all of its first message.
-                io::ErrorKind::ConnectionReset => Ok(Some(0)),
-                _ => Err(error),
-            },
         }
     }
 }

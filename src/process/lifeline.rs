@@ -16,6 +16,7 @@ use bytes::Bytes;
 use lockkeeper_protocol::{
     codec::Blob,
     frame::{self, Inbox},
+    operations::ChunkOutcome,
 };
 use lockkeeper_sys::{Private, without_forks};
 use rustix::{
@@ -59,9 +60,14 @@ pub(super) enum ChildReport {
     Failed(String, Option<Blob>),
     /// The child lacks a resource of the system. Another child may get it later.
     Lacking(String),
+    /// The child has run the task that was all of its work, with that outcome.
+    Outcome(ChunkOutcome),
     /// The child has done its work.
     Done,
 }
+
+/// The byte by which the parent asks the child to stop. The parent sends nothing else after the first message.
+pub(super) const STOP: u8 = 1;
 
 /// The child's end of the lifeline. Processes that the child forks do not inherit it.
 #[derive(Debug)]
@@ -85,7 +91,7 @@ impl Lifeline {
             return false;
         };
         loop {
-            // The parent sends nothing more, so the stream is readable once the parent has ended.
+            // No child that waits is asked to stop, so the stream is readable once the parent has ended.
             let mut ended = [PollFd::new(stream, PollFlags::IN)];
             match poll(&mut ended, Some(&timeout)) {
                 Ok(0) => return true,
@@ -120,17 +126,27 @@ impl Lifeline {
         self.tell(&ChildReport::Lacking(why));
     }
 
+    /// Reports the outcome of the task that was all of the work. Returns false if the report cannot be written.
+    pub(crate) fn outcome(&mut self, outcome: ChunkOutcome) -> bool {
+        self.try_tell(&ChildReport::Outcome(outcome)).is_ok()
+    }
+
     /// Reports that the work is done.
     pub(crate) fn done(&mut self) {
         self.tell(&ChildReport::Done);
     }
 
-    /// Starts a thread that runs `end` once the parent has ended.
-    pub(crate) fn watch(&self, end: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    /// Starts a thread that runs `stop` whenever the parent asks for the end of the work, and `end` once the parent
+    /// has ended.
+    pub(crate) fn watch(
+        &self,
+        stop: impl FnMut() + Send + 'static,
+        end: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
         let stream = Private::open(|| self.0.get()?.try_clone())?;
         let watch = move || {
             if let Ok(stream) = stream.get() {
-                outlast(stream);
+                outlast(stream, stop);
             }
             end();
         };
@@ -141,15 +157,14 @@ impl Lifeline {
     }
 
     fn tell(&mut self, report: &ChildReport) {
+        // An error means that the parent has ended. It needs no report then, and `watch` ends this process.
+        let _ = self.try_tell(report);
+    }
+
+    fn try_tell(&mut self, report: &ChildReport) -> io::Result<()> {
         let mut message = Vec::new();
-        if frame::append(&mut message, report, MOST_BYTES).is_ok() {
-            // An error means that the parent has ended. It needs no report then, and `watch` ends
-            // this process.
-            let _ = self
-                .0
-                .get()
-                .and_then(|mut stream| stream.write_all(&message));
-        }
+        frame::append(&mut message, report, MOST_BYTES).map_err(io::Error::other)?;
+        self.0.get()?.write_all(&message)
     }
 }
 
@@ -251,8 +266,15 @@ const fn is_passing(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
 }
 
-/// Blocks until the other side of a stream is closed.
-pub(super) fn outlast(mut stream: impl Read) {
-    // An error also means that the other side is closed. `io::copy` retries after a signal.
-    let _ = io::copy(&mut stream, &mut io::sink());
+/// Blocks until the other side of a stream is closed. Calls `stop` for each request to stop.
+pub(super) fn outlast(mut stream: impl Read, mut stop: impl FnMut()) {
+    let mut byte = [0];
+    loop {
+        match stream.read(&mut byte) {
+            Ok(1..) => stop(),
+            Err(error) if is_passing(error.kind()) => {}
+            // Another error also means that the other side is closed.
+            Ok(0) | Err(_) => return,
+        }
+    }
 }

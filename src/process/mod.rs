@@ -5,13 +5,13 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `executable` | the path that children are started from, and the build |
-//! | `lifeline` | the socket between parent and child, and its frames |
+//! | `lifeline`, `reports` | the socket between parent and child, its frames, and the parent's end of it |
 //! | `not_ready` | the reason why a child did not get ready |
-//! | `child` | the parent's handle of a child |
-//! | `role` | the child's side: its role |
+//! | `output` | where the output of a child goes, and its environment |
+//! | `child`, `role` | the parent's handle of a child, and the child's side |
+//! | `stop` | the request to end, as the code of tasks sees it |
 //! | `exit` | the end of a child in a limited time |
-//! | `threads` | threads that end alone |
-//! | `within` | a time limit for a future |
+//! | `threads`, `within` | threads that end alone, and a time limit for a future |
 
 pub(crate) mod advice;
 pub(crate) mod child;
@@ -19,7 +19,10 @@ mod executable;
 pub(crate) mod exit;
 pub(crate) mod lifeline;
 pub(crate) mod not_ready;
+pub(crate) mod output;
+mod reports;
 pub(crate) mod role;
+pub(crate) mod stop;
 pub(crate) mod threads;
 pub(crate) mod within;
 

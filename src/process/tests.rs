@@ -25,8 +25,9 @@ use crate::{
     process::{
         child::{Child, Launch, MARKER, READY_PATIENCE},
         executable::Build,
-        lifeline::{Lifeline, MOST_BYTES, outlast, read_frames},
+        lifeline::{Lifeline, MOST_BYTES, STOP, outlast, read_frames},
         not_ready::NotReady,
+        output::Surroundings,
         role::Role,
     },
 };
@@ -48,6 +49,7 @@ fn start_of_build(test: &str, build: &Build) -> Child {
     Child::start_as(
         &launch,
         build,
+        &Surroundings::default(),
         "part",
         &Blob::from(vec![7; MANY_BYTES]),
         &[],
@@ -309,9 +311,11 @@ fn signal_does_not_end_the_reading_of_an_assignment() {
 
 #[test]
 fn signal_does_not_end_the_watch_over_a_lifeline() {
-    let pieces = [signal(), Ok(vec![0]), signal(), signal()];
+    let pieces = [signal(), Ok(vec![STOP]), signal(), signal()];
     let mut pieces = Pieces(pieces.into());
-    outlast(&mut pieces);
+    let mut stops = 0;
+    outlast(&mut pieces, || stops += 1);
+    assert_eq!(stops, 1);
     assert!(
         pieces.0.is_empty(),
         "it ended with {} to come",

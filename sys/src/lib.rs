@@ -11,7 +11,7 @@
 //! | `registry`, `private` | [`Private`]: a descriptor that a forked child does not inherit |
 //! | `only_here` | [`OnlyHere`]: a value that only its own process uses and drops |
 //! | `per_process` | [`PerProcess`]: a value that each process creates separately |
-//! | `signals` | [`outlast_interrupts`]: handlers that do nothing |
+//! | `signals` | [`outlast_interrupts`], [`restore_termination`]: handlers that do nothing |
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(
@@ -34,4 +34,4 @@ pub use only_here::{HereFuture, OnlyHere};
 pub use origin::Origin;
 pub use per_process::PerProcess;
 pub use private::Private;
-pub use signals::outlast_interrupts;
+pub use signals::{outlast_interrupts, restore_termination};

@@ -1,4 +1,4 @@
-//! Handlers of signals that do nothing.
+//! Handlers of signals that do nothing, and the return to the default.
 
 use std::{io, mem, ptr};
 
@@ -21,6 +21,29 @@ pub fn outlast_interrupts() -> io::Result<()> {
         if unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } != 0 {
             return Err(io::Error::last_os_error());
         }
+    }
+    Ok(())
+}
+
+/// Gives SIGTERM its default effect again, unless the program has replaced the handler of [`outlast_interrupts`].
+///
+/// # Errors
+///
+/// Returns the error of the system, which has none for this signal.
+pub fn restore_termination() -> io::Result<()> {
+    // SAFETY: as above.
+    let mut action: libc::sigaction = unsafe { mem::zeroed() };
+    // SAFETY: the structure is valid, and no handler is set.
+    if unsafe { libc::sigaction(libc::SIGTERM, ptr::null(), &raw mut action) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if action.sa_sigaction != do_nothing as extern "C" fn(libc::c_int) as usize {
+        return Ok(());
+    }
+    action.sa_sigaction = libc::SIG_DFL;
+    // SAFETY: the default effect needs no handler.
+    if unsafe { libc::sigaction(libc::SIGTERM, &raw const action, ptr::null_mut()) } != 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ mod own_kind;
 mod own_transport;
 mod pool;
 mod printed;
+mod process;
 mod processes;
 mod queue;
 mod resources;
@@ -88,6 +89,7 @@ const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     pool::user_code::register,
     pool::waits::register,
     pool::wants::register,
+    process::register,
     processes::register,
     queue::register,
     rw_lock::register,
@@ -134,6 +136,7 @@ const ROLES: &[fn(&mut Roles)] = &[
     pool::ends::roles,
     pool::folderless::roles,
     pool::wants::roles,
+    process::roles,
     processes::roles,
     queue::deaths::roles,
     resources::descriptors::roles,

@@ -44,9 +44,9 @@ const CRATES: &[Row<'_>] = &[
         "actix_rt",
         &[
             "actors/src/host/host.rs",
+            "src/pool/begin.rs",
             "src/pool/supervisor.rs",
             "src/pool/place.rs",
-            "src/pool/worker.rs",
             "src/program.rs",
             "src/server/server.rs",
         ],

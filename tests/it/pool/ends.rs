@@ -54,7 +54,7 @@ impl BlockingTask for BlockingSpin {
 
 /// Makes the exit of its worker run a destructor that never returns.
 #[derive(Debug, Serialize, Deserialize)]
-struct HangsAtExit;
+pub(crate) struct HangsAtExit;
 
 /// A value whose destructor never returns.
 struct Endless;

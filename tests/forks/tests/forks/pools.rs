@@ -10,8 +10,8 @@ use std::{
 
 use futures::StreamExt;
 use lockkeeper::{
-    Blocking, BlockingTask, CallError, Lock, Manager, Pool, StartError, Task, TaskError, block_on,
-    builders::Program,
+    Blocking, BlockingTask, CallError, Lock, Manager, Pool, Process, StartError, Task, TaskError,
+    block_on, builders::Program,
 };
 use lockkeeper_test_forks::{
     Fork, clear_environment, detached_threads, hear, is_running, kill, pause, tell, until,
@@ -34,6 +34,18 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "pools::copy_of_a_worker_begins_none_of_the_tasks_that_the_worker_has",
         copy_begins_none,
+    ),
+    (
+        "pools::child_of_the_parent_has_no_process",
+        child_has_no_process,
+    ),
+    (
+        "pools::task_of_a_process_that_forks_has_one_outcome",
+        process_that_forks,
+    ),
+    (
+        "pools::process_ends_with_its_parent_though_a_child_lives",
+        process_ends_with_its_parent,
     ),
     (
         "pools::task_that_clears_its_environment_calls_and_starts_on",
@@ -296,4 +308,63 @@ fn task_that_clears_its_environment() {
     }
     assert_eq!(block_on(pool.apply(Blocking(Double(3)))), Ok(6));
     block_on(pool.join()).expect("it ends");
+}
+
+fn child_has_no_process() {
+    let nap = Blocking(Nap(Duration::from_millis(300)));
+    let mut process = Some(block_on(Process::spawn(nap)).expect("a process"));
+    let pid = process.as_ref().expect("it is there").pid();
+    Fork::new(|| {
+        let process = process.take().expect("a copy");
+        assert!(!process.is_running());
+        assert!(matches!(process.kill(), Err(CallError::Forked { .. })));
+        assert!(matches!(process.terminate(), Err(CallError::Forked { .. })));
+        let waited = block_on(process.wait());
+        assert!(matches!(waited, Err(CallError::Forked { .. })));
+        assert!(is_forked(&block_on(process.join())));
+        // A child can have its own processes.
+        let process = block_on(Process::spawn(Blocking(Double(4)))).expect("one of the child");
+        assert_eq!(block_on(process.join()), Ok(8));
+    })
+    .join();
+    Fork::new(|| drop(process.take())).join();
+    let process = process.expect("the parent's");
+    assert!(process.is_running());
+    assert_eq!(block_on(process.join()), Ok(pid));
+}
+
+fn process_that_forks() {
+    let process = block_on(Process::spawn(Blocking(Split))).expect("a process");
+    let child = block_on(process.join()).expect("one outcome");
+    assert_ne!(child, 0, "it is that of the process");
+    until("the copy of the process ends", || !is_running(child));
+    // On the main thread of the process.
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("marks");
+    let mark = Mark {
+        number: 7,
+        file: file.clone(),
+        forks: true,
+    };
+    let process = block_on(Process::spawn(mark)).expect("a process");
+    assert_eq!(block_on(process.join()), Ok(7));
+    assert_eq!(fs::read_to_string(&file).expect("a file"), "7\n");
+}
+
+fn process_ends_with_its_parent() {
+    let (mut reader, writer) = io::pipe().expect("a pipe");
+    let parent = Fork::new(|| {
+        let nap = Blocking(Nap(Duration::from_secs(600)));
+        let process = block_on(Process::spawn(nap)).expect("a process");
+        tell(&writer, i32::try_from(process.pid()).expect("a process id"));
+        let child = Fork::new(|| pause());
+        tell(writer, child.pid());
+        pause()
+    });
+    let [process, child] = [(); 2].map(|()| hear(&mut reader));
+    assert!(is_running(process));
+    parent.kill();
+    until("the process ends", || !is_running(process));
+    assert!(is_running(child));
+    kill(child);
 }
