@@ -149,7 +149,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             ]
         });
         let done: Vec<Vec<u64>> = pool
-            .map(work)
+            .try_map(work)
             .await?
             .into_iter()
             .collect::<Result<_, _>>()?;

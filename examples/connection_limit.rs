@@ -122,7 +122,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             connections: connections.clone(),
         });
         let mut answers = 0;
-        for worker in pool.map(workers).await? {
+        for worker in pool.try_map(workers).await? {
             answers += worker?;
         }
         pool.join().await?;

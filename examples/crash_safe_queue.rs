@@ -17,7 +17,7 @@
 
 use std::{collections::BTreeMap, error::Error, process, time::Duration};
 
-use lockkeeper::{CallError, Manager, Pool, Queue, Task, TaskError, Value, errors::TaskFault};
+use lockkeeper::{CallError, Manager, Pool, Queue, Task, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -109,9 +109,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for copyist in copyists {
             match copyist.await {
                 Ok(ended) => ended?,
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) if pid == killed => {
-                    deaths += 1
-                }
+                Err(error) if error.exit().is_some() && error.pid() == Some(killed) => deaths += 1,
                 Err(error) => return Err(error.into()),
             }
         }

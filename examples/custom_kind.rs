@@ -16,8 +16,8 @@ use std::{collections::HashMap, error::Error, fs::File, path::PathBuf, process, 
 
 use futures::{StreamExt, future::try_join_all};
 use lockkeeper::{
-    CallError, Manager, Pool, Proxy, Task, TaskError,
-    errors::{Refusal, TaskFault},
+    CallError, Manager, Pool, Proxy, Task,
+    errors::Refusal,
     kind::{
         Call, CallId, Grant, HangUp, Operation, Operations, Primitive, Proof, Serve, WaitQueue,
     },
@@ -205,10 +205,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             });
             let (mut done, mut died) = (0, 0);
             let mut outcomes = pool.imap_unordered(jobs);
-            while let Some(outcome) = outcomes.next().await {
+            while let Some((_, outcome)) = outcomes.next().await {
                 match outcome {
-                    Err(TaskError::Failed(fault @ TaskFault::WorkerDied { .. })) => {
-                        println!("a device was lost: {fault}");
+                    Err(error) if error.exit().is_some() => {
+                        println!("a device was lost: {error}");
                         died += 1;
                     }
                     outcome => {

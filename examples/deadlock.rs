@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             transfer(labels[1], &south, &north),
         ];
         let mut outcomes = Vec::new();
-        for outcome in pool.map(transfers).await? {
+        for outcome in pool.try_map(transfers).await? {
             outcomes.push(outcome?);
         }
         for trouble in outcomes.iter().flat_map(|(_, troubles)| troubles) {

@@ -100,7 +100,7 @@ async fn open() -> Result<(), Box<dyn Error>> {
         .map(|answer| Ok::<Loaf, Box<dyn Error>>(answer??));
     let helped = pool
         .imap_unordered(vec![Help { oven }; LOAVES])
-        .map(|outcome| Ok(outcome??));
+        .map(|(_, outcome)| Ok(outcome??));
     let loaves: Vec<Loaf> = stream::select(ordered, helped)
         .inspect_ok(Loaf::show)
         .try_collect()

@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             seats: seats.clone(),
             pen: pen.clone(),
         });
-        let writing = pool.map(essays);
+        let writing = pool.try_map(essays);
         let looking = async {
             // Waits until a worker had to wait for a seat.
             while seats.info().await?.stats.is_none() {

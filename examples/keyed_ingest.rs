@@ -274,7 +274,7 @@ impl Ingest<'_> {
         });
         let mut outcomes = self.pool.imap_unordered(merges);
         let mut trips = 0;
-        while let Some(outcome) = outcomes.next().await {
+        while let Some((_, outcome)) = outcomes.next().await {
             trips += outcome??;
         }
         let taken = begun.elapsed();

@@ -20,8 +20,7 @@ use std::{
 };
 
 use lockkeeper::{
-    CallError, Lock, LockGuard, Manager, Pool, Semaphore, Task, TaskError, errors::TaskFault,
-    guards::Abandoned, inspect::Peer,
+    CallError, Lock, LockGuard, Manager, Pool, Semaphore, Task, guards::Abandoned, inspect::Peer,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
@@ -81,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             // Later guards are unmarked, so a strict program accepts them.
             lock.acquire().await?.strict()?.release().await?;
             match doomed.await {
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) if pid == holder => {}
+                Err(error) if error.exit().is_some() && error.pid() == Some(holder) => {}
                 outcome => return Err(format!("the task was not killed: {outcome:?}").into()),
             }
         }

@@ -131,7 +131,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             has_read: has_read.clone(),
             has_written: has_written.clone(),
         });
-        for strip in pool.map(strips).await? {
+        for strip in pool.try_map(strips).await? {
             strip?;
         }
         pool.join().await?;

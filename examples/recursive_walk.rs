@@ -142,7 +142,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let pool = Pool::new(AUDITORS).await?;
         let audits = (0..AUDITORS).map(|auditor| Audit(auditor, books.clone()));
         let mut total = 0;
-        for audits in pool.map(audits).await? {
+        for audits in pool.try_map(audits).await? {
             total += audits?;
         }
         pool.join().await?;

@@ -116,7 +116,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         });
         let mut most = 0;
         let mut outcomes = pool.imap_unordered(draws);
-        while let Some(outcome) = outcomes.next().await {
+        while let Some((_, outcome)) = outcomes.next().await {
             let Drawn {
                 number,
                 value,

@@ -1,11 +1,8 @@
-//! The errors of calls, of starting managers and pools, and of tasks.
+//! The errors of calls, and of starting managers and pools.
 
 use std::{fmt, io, path::PathBuf};
 
-use lockkeeper_protocol::{
-    Deadlock, Fault, Printable, PrintableText, Refusal,
-    operations::{Key, TaskFault},
-};
+use lockkeeper_protocol::{Deadlock, Fault, Printable, PrintableText, Refusal, operations::Key};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -405,72 +402,6 @@ impl From<CallError> for StartError {
     }
 }
 
-/// The error of a task that has no output.
-///
-/// ```no_run
-/// # use lockkeeper::{Pool, Task, TaskError};
-/// # use serde::{Deserialize, Serialize};
-/// # #[derive(Serialize, Deserialize)]
-/// # struct Square(u64);
-/// # impl Task for Square {
-/// #     const NAME: &'static str = "square";
-/// #     type Output = u64;
-/// #     async fn run(self) -> u64 { self.0 * self.0 }
-/// # }
-/// use lockkeeper::errors::TaskFault;
-///
-/// # async fn square(pool: Pool) -> Result<Option<u64>, TaskError> {
-/// match pool.apply(Square(3)).await {
-///     Ok(output) => Ok(Some(output)),
-///     Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
-///         eprintln!("worker {pid} was killed");
-///         Ok(None)
-///     }
-///     Err(error) => Err(error),
-/// }
-/// # }
-/// ```
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum TaskError {
-    /// The task failed, or no worker ran it to its end.
-    Failed(TaskFault),
-    /// The task has run, but this process cannot decode its output.
-    Undecoded(Box<Undecoded>),
-    /// The pool cannot be reached.
-    Call(CallError),
-}
-
-impl fmt::Display for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Failed(fault) => fault.fmt(f),
-            Self::Undecoded(undecoded) => undecoded.fmt(f),
-            Self::Call(error) => error.fmt(f),
-        }
-    }
-}
-
-impl fmt::Debug for TaskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for TaskError {}
-
-impl From<TaskFault> for TaskError {
-    fn from(fault: TaskFault) -> Self {
-        Self::Failed(fault)
-    }
-}
-
-impl From<CallError> for TaskError {
-    fn from(error: CallError) -> Self {
-        Self::Call(error)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::error::Error;
@@ -508,12 +439,11 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_pools_and_starts_are_sent_as_those_of_calls_are() {
+    fn errors_of_starts_are_sent_as_those_of_calls_are() {
         let call = CallError::from(Refusal::Closed).about(|| Subject::new("queue", "jobs"));
         let start = StartError::from(call.clone());
-        let task = TaskError::from(call);
-        let sent = codec::encode(&(&start, &task)).unwrap();
-        let read: (StartError, TaskError) = codec::decode(&sent).unwrap();
-        assert_eq!(read, (start, task));
+        let sent = codec::encode(&(&start, &call)).unwrap();
+        let read: (StartError, CallError) = codec::decode(&sent).unwrap();
+        assert_eq!(read, (start, call));
     }
 }

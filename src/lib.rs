@@ -41,7 +41,7 @@
 //!         let permits = manager.semaphore(2).await?;
 //!         let pool = Pool::new(4).await?;
 //!         let tasks = (0..10).map(|number| Square { number, permits: permits.clone() });
-//!         for square in pool.map(tasks).await? {
+//!         for square in pool.try_map(tasks).await? {
 //!             println!("{}", square?);
 //!         }
 //!         Ok(())
@@ -63,8 +63,10 @@
 //! | [`Ticket`], [`ReleaseBy`] | release by another process than the holder |
 //! | [`Fence`], [`FenceFile`] | how a resource refuses a holder that comes too late |
 //! | [`Pool`], [`Task`], [`BlockingTask`], [`Blocking`] | processes that run tasks |
-//! | [`Process`], [`task`] | a process for one task, and how tasks learn that they are to end |
+//! | [`Process`], [`task`] | a process for one task, and what tasks learn of their end and their attempt |
+//! | [`Retry`] | when a task that has failed runs again |
 //! | [`CallError`], [`StartError`], [`TaskError`], [`errors`] | what can go wrong |
+//! | [`Failure`] | the error of a task, of any type |
 //! | [`inspect`], [`deadlock`] | who holds what, who waits, and which calls wait for each other |
 //! | [`kind`], [`Proxy`] | kinds of objects of your own |
 //! | [`Manager::in_memory`] | managers for tests, also with a paused clock |
@@ -106,6 +108,7 @@ mod program;
 mod proxy;
 mod server;
 mod subject;
+mod task_error;
 mod telemetry;
 pub mod transport;
 mod undecoded;
@@ -118,15 +121,17 @@ mod tests;
 pub use address::Address;
 pub use client::owner::Owner;
 pub use client::thread::block_on;
-pub use error::{CallError, StartError, TaskError};
+pub use error::{CallError, StartError};
 pub use fence_file::FenceFile;
 pub use limits::Limits;
 pub use lockkeeper_protocol::{Fence, operations::ReleaseBy};
 pub use manager::manager::Manager;
 pub use pool::{
+    failure::Failure,
     handle::TaskHandle,
     pool::Pool,
     process::Process,
+    retry::Retry,
     task::{Blocking, BlockingTask, Task},
 };
 pub use program::program;
@@ -154,6 +159,7 @@ pub use proxy::{
     value::Value,
     wait::Wait,
 };
+pub use task_error::TaskError;
 
 /// The builders of managers, clients, pools, processes and objects, and of the program.
 pub mod builders {
@@ -166,7 +172,7 @@ pub mod builders {
             named::{Named, WithReleaseBy, WithSchema},
         },
         peer_rights::PeerRights,
-        pool::{initializer::InitializerOutput, pool::PoolBuilder, process::ProcessBuilder},
+        pool::{builder::PoolBuilder, initializer::InitializerOutput, process::ProcessBuilder},
         process::output::OutputTo,
         program::Program,
     };
@@ -222,6 +228,7 @@ pub mod errors {
         fence_file::FenceError,
         proxy::{abandoned::AbandonedGuard, barrier::ActionError, taken::UndecodedItem},
         subject::Subject,
+        task_error::TaskCause,
         undecoded::Undecoded,
     };
 }
@@ -251,7 +258,10 @@ pub mod inspect {
         },
     };
 
-    pub use crate::{pool::status::PoolStatus, proxy::served::HasStatus};
+    pub use crate::{
+        pool::status::{PoolStatus, RunningTask},
+        proxy::served::HasStatus,
+    };
 }
 
 /// Custom kinds of objects: see [`Primitive`](kind::Primitive), and [`Proxy`] for an example.
@@ -300,9 +310,12 @@ pub mod proxies {
 
 /// What the code of a task learns from the process that submitted it, and the output of a process.
 pub mod task {
-    pub use crate::process::{
-        output::ProcessOutput,
-        stop::{is_stopping, stopping},
+    pub use crate::{
+        pool::retry::attempt,
+        process::{
+            output::ProcessOutput,
+            stop::{is_stopping, stopping},
+        },
     };
 }
 

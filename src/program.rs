@@ -45,7 +45,7 @@ use crate::{
 /// fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     lockkeeper::program().task::<Draw>().run(async {
 ///         let pool = Pool::new(4).await?;
-///         pool.map([Draw, Draw]).await?;
+///         pool.try_map([Draw, Draw]).await?;
 ///         Ok(())
 ///     })
 /// }

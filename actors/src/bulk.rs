@@ -204,7 +204,7 @@ fn sessions_end() {
             2,
             &Submit {
                 chunk: chunk(),
-                retries: 0,
+                rule: None,
                 series: None,
             },
         )

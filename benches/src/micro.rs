@@ -20,7 +20,7 @@ use lockkeeper_actors::{
     Bench, CallId, Fence, Fences, Host, Input, Inputs, ManagerSecret, Operation, Operations,
     Outcome, Primitive, Proof, RawCall, ReplySink, SECRET_BYTES, Serve, SessionId, Shell,
     codec::{self, Blob, CodecError, Elements, Fields},
-    data::{Chunk, Finished, Next, Submit, TaskQueue},
+    data::{Chunk, Finished, JobOutcome, Next, Submit, TaskQueue},
     sync::{
         Acquire, AcquireAs, AcquireKey, AcquireMany, Arrive, Barrier, Condition, Event, KeyedLock,
         Lock, Notify, ReentrantLock, Release, ReleaseBy, ReleasePermits, Semaphore, SemaphoreSpec,
@@ -246,13 +246,13 @@ fn primitives(criterion: &mut Criterion) {
                 SESSION,
                 Submit {
                     chunk,
-                    retries: 0,
+                    rule: None,
                     series: None,
                 },
             );
             let (finished, most) = (None, 1);
             bench.call(SESSION, Next { finished, most });
-            let outcome = Ok(Blob::default());
+            let outcome = JobOutcome::Done(Blob::default());
             bench.call(
                 SESSION,
                 Finished {

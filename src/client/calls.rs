@@ -226,6 +226,11 @@ impl Connection {
 }
 
 impl SentCall {
+    /// The number of the call in its session.
+    pub(crate) const fn number(&self) -> u64 {
+        self.pending.seq
+    }
+
     /// Waits for the reply, which `read` decodes. A call whose reply does not decode is withdrawn.
     ///
     /// This is not an async function: such a future would have room for two calls, one before its first poll.

@@ -64,14 +64,15 @@ pub(super) enum Order {
     Finished,
 }
 
-/// Runs chunks, with as many in flight as the window allows.
+/// Runs chunks, with as many in flight as the window allows. Yields the outcomes of a chunk with the index of its
+/// first task.
 pub(super) fn ahead<I, S, F, R>(
     mut chunks: Chunks<I>,
     submit: S,
     window: Window,
     mut queue: LimitedSeries,
     order: Order,
-) -> impl Stream<Item = Vec<R>> + use<I, S, F, R>
+) -> impl Stream<Item = (usize, Vec<R>)> + use<I, S, F, R>
 where
     I: Iterator,
     S: Fn(&[I::Item], u64) -> Submitted<F>,
@@ -81,6 +82,7 @@ where
         Order::Given => InFlight::Ordered(FuturesOrdered::new()),
         Order::Finished => InFlight::Unordered(FuturesUnordered::new()),
     };
+    let mut taken = 0;
     stream::poll_fn(move |context| {
         chunks.begin_turn();
         let mut is_turn_over = false;
@@ -90,9 +92,11 @@ where
                     let Submitted { bytes, work } = submit(&chunk, queue.begin());
                     queue.share.add(bytes);
                     let arrivals = queue.share.arrivals();
+                    let first = taken;
+                    taken += chunk.len();
                     in_flight.push(begin(work.map(move |ran| {
                         arrivals.add(ran.kept);
-                        (bytes, ran)
+                        (first, bytes, ran)
                     })));
                 }
                 Given::TurnIsOver => {
@@ -103,10 +107,10 @@ where
             }
         }
         match in_flight.poll_next(context) {
-            Poll::Ready(Some((bytes, Ran { outcomes, kept }))) => {
+            Poll::Ready(Some((first, bytes, Ran { outcomes, kept }))) => {
                 queue.share.remove(bytes);
                 queue.give_out(kept);
-                Poll::Ready(Some(outcomes))
+                Poll::Ready(Some((first, outcomes)))
             }
             Poll::Ready(None) | Poll::Pending if is_turn_over => poll_again(context),
             Poll::Ready(None) => Poll::Ready(None),

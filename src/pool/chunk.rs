@@ -9,13 +9,13 @@ use bytes::Bytes;
 use lockkeeper_protocol::{
     codec::{self, Blob, CodecError, guarded},
     frame::{self, Encode},
-    operations::{Chunk, TaskFault},
+    operations::{Chunk, JobOutcome, TaskFailure, TaskFault},
 };
 use serde::Serialize;
 
 use crate::{
-    error::TaskError,
     pool::task::Task,
+    task_error::TaskError,
     undecoded::{Encoder, Undecoded},
 };
 
@@ -109,18 +109,17 @@ pub(crate) fn unpack<T: Task>(Blob(row): &Blob, count: usize) -> Vec<Outcome<T>>
         return fail_all(count, &fault.into());
     }
     let frames = frame::frames(row);
-    let outcomes = frames.map(|frame| read::<T>(row, frame).map_err(Box::new));
-    outcomes.collect()
+    frames.map(|frame| read::<T>(row, frame)).collect()
 }
 
 /// Decodes the outcome of one task.
 pub(crate) fn unpack_one<T: Task>(Blob(row): &Blob) -> Outcome<T> {
     let mut frames = frame::frames(row);
     match (frames.next(), frames.next()) {
-        (Some(frame), None) => read::<T>(row, frame).map_err(Box::new),
+        (Some(frame), None) => read::<T>(row, frame),
         (_, _) => {
             let fault = TaskFault::Unreadable("it has not one outcome".to_owned());
-            Err(Box::new(fault.into()))
+            Err(fault.into())
         }
     }
 }
@@ -132,15 +131,22 @@ fn read<T: Task>(row: &Bytes, frame: Result<&[u8], CodecError>) -> Result<T::Out
     let frame = frame.map_err(unreadable)?;
     let Some(output) = frame.strip_prefix(codec::OK) else {
         let outcome = guarded(|| codec::decode::<Result<T::Output, TaskFault>>(frame));
-        return Ok(outcome.map_err(unreadable)?.map_err(sent_as::<T>)?);
+        let outcome = outcome.map_err(unreadable)?.map_err(sent_as::<T>);
+        return outcome.map_err(|fault| TaskError::from(fault).begun());
     };
     guarded(|| codec::decode_within(row, output)).map_err(|error| {
         let what = format!("the output of task {:?}", T::NAME);
         let types = [type_name::<T::Output>(); 2].map(str::to_owned);
         let bytes = Blob(row.slice_ref(output));
         let undecoded = Undecoded::new(Encoder::Worker, what, types, error.to_string(), bytes);
-        TaskError::Undecoded(Box::new(undecoded))
+        TaskError::from(undecoded).begun()
     })
+}
+
+/// The error of a task that the queue calls failed.
+pub(super) fn failed<T: Task>(mut failure: Box<TaskFailure>) -> TaskError {
+    failure.fault = sent_as::<T>(failure.fault);
+    failure.into()
 }
 
 /// Adds the type of the submitted task to a fault that names the task.
@@ -151,12 +157,12 @@ fn sent_as<T: Task>(mut fault: TaskFault) -> TaskFault {
     fault
 }
 
-/// The outcome of one task. Outcomes of short tasks are moved several times, so the error is boxed.
-pub(crate) type Outcome<T> = Result<<T as Task>::Output, Box<TaskError>>;
+/// The outcome of one task.
+pub(crate) type Outcome<T> = Result<<T as Task>::Output, TaskError>;
 
 /// Returns `count` copies of an error.
-pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, Box<TaskError>>> {
-    (0..count).map(|_| Err(Box::new(error.clone()))).collect()
+pub(crate) fn fail_all<R>(count: usize, error: &TaskError) -> Vec<Result<R, TaskError>> {
+    (0..count).map(|_| Err(error.clone())).collect()
 }
 
 /// An outcome that is encoded without the intermediate value of a derived implementation.
@@ -184,12 +190,26 @@ pub(super) struct Outcomes {
     whole: usize,
     /// The room beyond the reserved room of each outcome.
     room: usize,
+    /// What became of the task, if it is the only one.
+    only: Only,
+}
+
+/// What became of the only task of a chunk. The queue may run it again.
+#[derive(Debug, PartialEq, Eq)]
+enum Only {
+    /// There are other tasks.
+    None,
+    /// Nothing that is worth another attempt.
+    Done,
+    Transient,
+    Failed(TaskFault),
 }
 
 impl Outcomes {
     /// Reserves room for `count` outcomes.
     pub(super) const fn of(count: usize) -> Self {
         Self {
+            only: if count == 1 { Only::Done } else { Only::None },
             row: Vec::new(),
             count: 0,
             whole: 0,
@@ -198,11 +218,20 @@ impl Outcomes {
     }
 
     /// Adds an outcome. If there is no room for it, adds a fault that says so.
+    ///
+    /// The queue is told the fault of the only task of a chunk, so that it may run the task again. The faults of
+    /// several tasks are among their outcomes.
     pub(super) fn push<R: Serialize>(&mut self, outcome: &Result<R, TaskFault>, task: &str) {
+        if let (Only::Done, Err(fault)) = (&self.only, outcome) {
+            return self.fail_only(fault.clone());
+        }
         let Err(why) = self.try_push(outcome) else {
             return;
         };
         let refusal = TaskFault::Unreadable(format!("output of {task:?}: {why}"));
+        if self.only == Only::Done {
+            return self.fail_only(refusal);
+        }
         if self.try_push(&Err::<(), _>(refusal)).is_err() {
             let refusal = TaskFault::Unreadable(NO_ROOM.to_owned());
             // The refusal fits into the reserved room.
@@ -234,13 +263,29 @@ impl Outcomes {
         }
     }
 
+    fn fail_only(&mut self, fault: TaskFault) {
+        self.only = Only::Failed(fault);
+        self.count += 1;
+    }
+
+    /// Records that the task calls its output transient.
+    pub(super) fn last_is_transient(&mut self) {
+        if self.only == Only::Done {
+            self.only = Only::Transient;
+        }
+    }
+
     pub(super) const fn count(&self) -> usize {
         self.count
     }
 
-    pub(super) fn into_row(mut self) -> Blob {
+    pub(super) fn into_outcome(mut self) -> JobOutcome {
         self.row.truncate(self.whole);
-        self.row.into()
+        match self.only {
+            Only::None | Only::Done => JobOutcome::Done(self.row.into()),
+            Only::Transient => JobOutcome::Transient(self.row.into()),
+            Only::Failed(fault) => JobOutcome::Failed(fault),
+        }
     }
 }
 
@@ -254,7 +299,9 @@ mod tests {
         for _ in 0..count {
             outcomes.push(outcome, "task");
         }
-        let Blob(row) = outcomes.into_row();
+        let JobOutcome::Done(Blob(row)) = outcomes.into_outcome() else {
+            panic!("several tasks have no common fault");
+        };
         let first = frame::frames(&row).next().unwrap().unwrap();
         assert_eq!(
             first,
@@ -288,17 +335,19 @@ mod tests {
 
     #[test]
     fn outcome_of_a_short_task_takes_two_words() {
-        assert_eq!(size_of::<Result<i64, Box<TaskError>>>(), 16);
+        assert_eq!(size_of::<Result<i64, TaskError>>(), 16);
         // The results between the steps of an encoding have room for a fault.
         assert!(size_of::<TaskFault>() <= 32);
     }
 
     #[test]
     fn last_refusal_takes_no_room() {
-        let mut outcomes = Outcomes::of(1);
+        let mut outcomes = Outcomes::of(2);
         outcomes.room = 0;
         outcomes.push(&Ok("x".repeat(LEAST_OUTCOME_BYTES)), "task");
-        let Blob(row) = outcomes.into_row();
+        let JobOutcome::Done(Blob(row)) = outcomes.into_outcome() else {
+            panic!("several tasks have no common fault");
+        };
         let last = frame::frames(&row).next().unwrap().unwrap();
         let refusal = Err(TaskFault::Unreadable(NO_ROOM.to_owned()));
         assert_eq!(codec::decode::<Result<(), TaskFault>>(last), Ok(refusal));

@@ -6,13 +6,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use lockkeeper_protocol::operations::{ChunkOutcome, TaskFault, WorkerExit};
+use lockkeeper_protocol::operations::{ChunkOutcome, TaskFailure, TaskFault, WorkerExit};
 use tokio::sync::watch;
 
-use crate::{
-    error::{CallError, TaskError},
-    process::within::within,
-};
+use crate::{error::CallError, process::within::within, task_error::TaskError};
 
 /// The time that a process without a session has to end. A process that a task keeps alive, with its
 /// descriptors closed, may never end.
@@ -62,7 +59,15 @@ impl Deaths {
 
     /// Adds the exit status to an outcome that says that its worker died.
     pub(super) async fn explain(&self, outcome: &mut ChunkOutcome) {
-        let Err(TaskFault::WorkerDied { pid, exit, .. }) = outcome else {
+        let Err(failure) = outcome else {
+            return;
+        };
+        let TaskFailure {
+            fault: TaskFault::WorkerDied { exit },
+            pid: Some(pid),
+            ..
+        } = &mut **failure
+        else {
             return;
         };
         let mut states = self.0.subscribe();

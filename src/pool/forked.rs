@@ -7,8 +7,9 @@ use futures::{Stream, StreamExt, stream};
 use lockkeeper_sys::{OnlyHere, Origin};
 
 use crate::{
-    error::{CallError, TaskError},
+    error::CallError,
     pool::{chunk::Outcome, task::Task},
+    task_error::TaskError,
 };
 
 pub(super) fn forked() -> CallError {
@@ -29,14 +30,15 @@ pub(super) async fn only_here<T>(
     done.unwrap_or_else(|| Err(forked()))
 }
 
-/// Yields the outcomes of a pool in the process that created it, and one error in a forked child.
+/// Yields the outcomes of a pool, each with the index of its task, in the process that created it, and one error in a
+/// forked child. Each error names its task.
 pub(super) fn outcomes_here<T, S>(
     origin: Origin,
     outcomes: S,
-) -> impl Stream<Item = Result<T::Output, TaskError>> + use<T, S>
+) -> impl Stream<Item = (usize, Outcome<T>)> + use<T, S>
 where
     T: Task,
-    S: Stream<Item = Outcome<T>>,
+    S: Stream<Item = (usize, Outcome<T>)>,
 {
     let mut outcomes = OnlyHere::new(Box::pin(outcomes));
     let mut is_over = false;
@@ -44,10 +46,14 @@ where
         move |task| match outcomes.get_mut().filter(|_| origin.is_here()) {
             Some(outcomes) => {
                 let next = outcomes.poll_next_unpin(task);
-                next.map(|next| next.map(|outcome| outcome.map_err(|error| *error)))
+                next.map(|next| {
+                    let (index, outcome) = next?;
+                    let named = |error: TaskError| error.of(T::NAME, Some(index));
+                    Some((index, outcome.map_err(named)))
+                })
             }
             None if mem::replace(&mut is_over, true) => Poll::Ready(None),
-            None => Poll::Ready(Some(Err(TaskError::from(forked())))),
+            None => Poll::Ready(Some((0, Err(TaskError::from(forked()).of(T::NAME, None))))),
         },
     )
 }

@@ -15,7 +15,13 @@ use lockkeeper_sys::OnlyHere;
 
 use crate::{
     background::background,
-    error::{CallError, TaskError},
+    error::CallError,
+    pool::{
+        submit::{Entry, apply_killable},
+        switch::KillSwitch,
+        task::Task,
+    },
+    task_error::TaskError,
 };
 
 /// Turns a panic in the code of a task's arguments or output into an error.
@@ -61,32 +67,55 @@ pub(crate) fn guarded<R>(
 /// ```
 #[doc(alias = "AsyncResult")]
 #[doc(alias = "JoinHandle")]
-pub struct TaskHandle<R>(OnlyHere<tokio::task::JoinHandle<Result<R, TaskError>>>);
+pub struct TaskHandle<R> {
+    work: OnlyHere<tokio::task::JoinHandle<Result<R, TaskError>>>,
+    switch: KillSwitch,
+}
 
 impl<R: Send + 'static> TaskHandle<R> {
-    /// Starts the work in the background.
-    pub(super) fn begin(work: impl Future<Output = Result<R, TaskError>> + Send + 'static) -> Self {
-        let mut work = guarded(work);
+    /// Submits a task, and waits for its outcome in the background.
+    pub(super) fn begin<T: Task<Output = R>>(entry: Entry, task: T) -> Self {
+        let switch = KillSwitch::new(entry.queue.clone());
+        let mut work = guarded(apply_killable(entry, task, switch.clone()));
         // The first poll submits the task, so it precedes later calls and the close of the pool.
         let begun = {
             let _runtime = background().enter();
             work.poll_unpin(&mut Context::from_waker(Waker::noop()))
         };
-        Self(OnlyHere::new(background().spawn(async {
+        let work = background().spawn(async {
             match begun {
                 Poll::Ready(outcome) => outcome,
                 Poll::Pending => work.await,
             }
-        })))
+        });
+        Self {
+            work: OnlyHere::new(work),
+            switch,
+        }
     }
 }
 
 impl<R> TaskHandle<R> {
-    /// Withdraws the task: if no worker has taken it, it does not run.
+    /// Withdraws the task: if no worker has taken it, it does not run. See [`Self::kill`] for one that runs.
     #[doc(alias = "abort")]
     pub fn cancel(self) {
-        if let Some(task) = self.0.get() {
+        if let Some(task) = self.work.get() {
             task.abort();
+        }
+    }
+
+    /// Kills the task. Its outcome is then [`TaskFault::Killed`](crate::errors::TaskFault::Killed), unless the task has
+    /// finished in the meantime. A second kill, and one after the outcome, have no effect.
+    ///
+    /// A task that no worker has taken is withdrawn. If a worker runs the task, the pool ends that process with SIGKILL,
+    /// with the processes that it has started. What the worker held comes back before the outcome is known, marked as
+    /// [abandoned](crate::guards::Abandoned), and another worker takes its place. The task is not run again, also with
+    /// [retries](crate::Retry). No other task is affected: a worker is killed only once it has no other task, which
+    /// takes some milliseconds if it was given several short ones.
+    #[doc(alias = "terminate")]
+    pub fn kill(&self) {
+        if self.work.get().is_some() {
+            self.switch.kill();
         }
     }
 
@@ -94,7 +123,7 @@ impl<R> TaskHandle<R> {
     #[doc(alias = "ready")]
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.0.get().is_none_or(|task| task.is_finished())
+        self.work.get().is_none_or(|task| task.is_finished())
     }
 }
 
@@ -102,7 +131,7 @@ impl<R> Future for TaskHandle<R> {
     type Output = Result<R, TaskError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(task) = self.0.get_mut() else {
+        let Some(task) = self.work.get_mut() else {
             let what = "the handle of the task".to_owned();
             return Poll::Ready(Err(CallError::Forked { what }.into()));
         };

@@ -59,14 +59,17 @@ pub(super) struct Todo {
     pub(super) id: JobId,
     pub(super) task: Arc<str>,
     pub(super) arguments: Blob,
+    /// The number of this attempt, from 1.
+    pub(super) attempt: u32,
 }
 
 fn each(job: Job) -> impl Iterator<Item = Todo> {
-    let task = Arc::clone(&job.task);
+    let (task, attempt) = (Arc::clone(&job.task), job.attempt);
     job.each().map(move |(id, arguments)| Todo {
         id,
         task: Arc::clone(&task),
         arguments,
+        attempt,
     })
 }
 
@@ -91,7 +94,7 @@ struct State {
 impl State {
     /// Writes a report into the report pipe. Returns whether it fitted.
     fn lay(&mut self, report: &Finished) -> bool {
-        let bytes = report.outcome.as_ref().map_or(0, |row| row.0.len());
+        let bytes = report.outcome.bytes();
         let report_pipe = self
             .report_pipe
             .as_mut()
@@ -299,11 +302,7 @@ impl JobBuffer {
 }
 
 fn is_large(finished: &Finished) -> bool {
-    let bytes = match &finished.outcome {
-        Ok(outputs) => outputs.0.len(),
-        Err(fault) => fault.text().len(),
-    };
-    bytes > LARGE_BYTES
+    finished.outcome.bytes() > LARGE_BYTES
 }
 
 /// Watches how long tasks take while the buffer has jobs to return.

@@ -5,18 +5,20 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `task`, `tasks`, `initializer` | the trait of a task, the registered tasks, and the one that runs first |
-//! | `pool`, `status`, `thread` | the handle, the state of a pool, and the thread of its manager |
-//! | `submit`, `handle`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
-//! | `forked` | the errors of a parent's pool in a forked child |
+//! | `builder`, `pool`, `status`, `thread` | the handle, the state of a pool, and the thread of its manager |
+//! | `submit`, `handle`, `switch`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
+//! | `retry`, `failure`, `forked` | when a task runs again, the error of a task of any type, and those in a forked child |
 //! | `room`, `limited` | the limits on the bytes of waiting tasks and of unread outcomes |
-//! | `supervisor`, `place`, `deaths` | the actors that supervise the worker processes, and the exit statuses of these |
+//! | `supervisor`, `slot`, `place`, `deaths` | the actors that supervise the worker processes, and the exit statuses of these |
 //! | `worker`, `job_buffer` | the worker process, and the tasks that it has received but not begun |
 //! | `process`, `process_work`, `begin` | one process for one task, its child, and the begin of both kinds of children |
 
 pub(crate) mod ahead;
 mod begin;
+pub(crate) mod builder;
 pub(crate) mod chunk;
 mod deaths;
+pub(crate) mod failure;
 mod forked;
 pub(crate) mod handle;
 pub(crate) mod initializer;
@@ -26,12 +28,15 @@ mod place;
 pub(crate) mod pool;
 pub(crate) mod process;
 pub(crate) mod process_work;
+pub(crate) mod retry;
 pub(crate) mod room;
 pub(crate) mod series;
+mod slot;
 mod source;
 pub(crate) mod status;
 pub(crate) mod submit;
 pub(crate) mod supervisor;
+mod switch;
 pub(crate) mod task;
 pub(crate) mod tasks;
 mod thread;

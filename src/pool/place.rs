@@ -10,7 +10,7 @@ use std::{
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{GetTaskQueueStatus, WorkerExit};
+use lockkeeper_protocol::operations::{Due, GetTaskQueueStatus, Tend, WorkerExit};
 use tokio::{sync::oneshot, time};
 
 use crate::{
@@ -89,6 +89,11 @@ pub(super) struct Fill;
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(super) struct Kill(pub(super) After);
+
+/// Kills the worker with this process id, because its task is to be killed.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(super) struct KillWorker(pub(super) u32);
 
 /// What follows in a place after its process was killed.
 #[derive(Clone, Copy, Debug)]
@@ -271,6 +276,32 @@ pub(super) async fn all_done(queue: &Proxy<TaskQueue>) -> Result<(), CallError> 
     }
     time::sleep(END_PATIENCE).await;
     Ok(())
+}
+
+/// Asks the queue which workers to kill, for as long as the queue exists.
+pub(super) async fn tend(queue: Proxy<TaskQueue>, kill: Recipient<KillWorker>) {
+    let mut next: Option<Due> = None;
+    loop {
+        let call = queue.call(Tend {
+            returns_at: next.map(|next| next.at),
+        });
+        let tended = match next {
+            Some(Due { micros, .. }) => time::timeout(Duration::from_micros(micros), call).await,
+            None => Ok(call.await),
+        };
+        next = match tended {
+            Ok(Ok(tended)) => {
+                for pid in tended.kill {
+                    kill.do_send(KillWorker(pid));
+                }
+                tended.next
+            }
+            // The time is over, so the queue has to look.
+            Err(_) => None,
+            // The pool has ended.
+            Ok(Err(_)) => return,
+        };
+    }
 }
 
 #[cfg(test)]

@@ -10,14 +10,14 @@ use std::{ffi::OsString, fmt};
 
 use lockkeeper_protocol::{
     codec::Blob,
-    operations::{ChunkOutcome, TaskFault, WorkerExit},
+    operations::{JobOutcome, TaskFailure, TaskFault, WorkerExit},
 };
 use lockkeeper_sys::OnlyHere;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     background::background,
-    error::{CallError, StartError, TaskError},
+    error::{CallError, StartError},
     pool::{
         chunk::{self, Outcome},
         place::exit,
@@ -29,6 +29,7 @@ use crate::{
         child::Child,
         output::{OutputTo, Pipes, ProcessOutput, Surroundings},
     },
+    task_error::TaskError,
 };
 
 /// A process that runs one task. Counterpart of Python's `multiprocessing.Process`.
@@ -75,8 +76,10 @@ pub struct Process<R> {
 struct Watched<R> {
     orders: mpsc::UnboundedSender<Order>,
     end: watch::Receiver<Option<End>>,
-    /// Decodes the outcome of the task.
-    read: fn(&Blob) -> Result<R, Box<TaskError>>,
+    /// The name of the task.
+    task: &'static str,
+    /// Decodes the output of the task.
+    read: fn(&Blob) -> Result<R, TaskError>,
 }
 
 /// What the owner of a handle asks for. To drop the channel is to ask for the death of the process.
@@ -90,7 +93,7 @@ enum Order {
 #[derive(Clone, Debug)]
 struct End {
     exit: WorkerExit,
-    outcome: Option<ChunkOutcome>,
+    outcome: Option<JobOutcome>,
 }
 
 /// The settings of a process that is not started yet.
@@ -180,6 +183,7 @@ impl<T: Task> ProcessBuilder<T> {
         let watched = OnlyHere::new(Watched {
             orders,
             end,
+            task: T::NAME,
             read: read::<T>,
         });
         Ok(Process {
@@ -284,8 +288,8 @@ impl<R> Process<R> {
     ///
     /// # Errors
     ///
-    /// Returns [`TaskError::Failed`] when the task panicked or its output could not be encoded, and when the process
-    /// ended before the task returned: then it is [`TaskFault::WorkerDied`], with the exit status.
+    /// Returns an error when the task panicked or its output could not be encoded, and when the process ended before
+    /// the task returned: then its fault is [`TaskFault::WorkerDied`], with the exit status.
     ///
     /// # Cancel safety
     ///
@@ -293,15 +297,23 @@ impl<R> Process<R> {
     pub async fn join(mut self) -> Result<R, TaskError> {
         drop(std::mem::take(&mut self.pipes));
         let End { exit, outcome } = self.ended().await?;
-        let read = self.watched.get().ok_or_else(forked)?.read;
-        match outcome {
-            Some(outcome) => read(&outcome?).map_err(|error| *error),
-            None => Err(TaskError::from(TaskFault::WorkerDied {
-                pid: self.pid,
-                exit,
-                attempts: 1,
-            })),
-        }
+        let watched = self.watched.get().ok_or_else(forked)?;
+        let outcome = match outcome {
+            Some(JobOutcome::Done(row) | JobOutcome::Transient(row)) => (watched.read)(&row),
+            Some(JobOutcome::Failed(fault)) => Err(self.failure(fault)),
+            None => Err(self.failure(TaskFault::WorkerDied { exit })),
+        };
+        outcome.map_err(|error| error.of(watched.task, None))
+    }
+
+    fn failure(&self, fault: TaskFault) -> TaskError {
+        let failure = TaskFailure {
+            fault,
+            attempts: 1,
+            ran: None,
+            pid: Some(self.pid),
+        };
+        Box::new(failure).into()
     }
 
     async fn ended(&self) -> Result<End, CallError> {

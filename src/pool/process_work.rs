@@ -1,10 +1,6 @@
 //! The child of a [`Process`](crate::Process): runs one task, reports its outcome and exits.
 
-use lockkeeper_protocol::{
-    codec::{self, Blob},
-    frame,
-    operations::{Chunk, ChunkOutcome},
-};
+use lockkeeper_protocol::operations::{Chunk, JobOutcome};
 use lockkeeper_sys::{Origin, restore_termination};
 use rustix::process::{Signal, getpid, kill_process};
 
@@ -48,12 +44,11 @@ pub(crate) fn work(mut role: Role) {
 }
 
 /// Returns whether the only task of a chunk has an output.
-fn is_output(outcome: &ChunkOutcome) -> bool {
-    let Ok(Blob(row)) = outcome else {
-        return false;
-    };
-    let outcome = frame::frames(row).next();
-    outcome.is_some_and(|outcome| outcome.is_ok_and(|outcome| outcome.starts_with(codec::OK)))
+const fn is_output(outcome: &JobOutcome) -> bool {
+    match outcome {
+        JobOutcome::Done(_) | JobOutcome::Transient(_) => true,
+        JobOutcome::Failed(_) => false,
+    }
 }
 
 /// Asks the task to end, and raises SIGTERM. A task that does not ask for the request, and has no handler, ends as

@@ -13,11 +13,13 @@ use std::{
 };
 
 use futures::{FutureExt, Stream, future::BoxFuture, stream};
-use lockkeeper_protocol::operations::{Collect, Ended, Feed, Row, TaskFault, outcome_bytes};
+use lockkeeper_protocol::operations::{
+    Collect, Ended, Feed, Row, TaskFault, TaskRule, outcome_bytes,
+};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    error::{CallError, TaskError},
+    error::CallError,
     pool::{
         ahead::{Order, Window},
         chunk::{self, Outcome},
@@ -28,20 +30,21 @@ use crate::{
         task::Task,
         tasks,
     },
+    task_error::TaskError,
     telemetry::pool,
 };
 
 /// The bytes of arguments after which a message takes no more tasks.
 const MOST_BYTES_AT_A_TIME: usize = 1 << 20;
 
-/// Runs tasks, with as many in flight as the window allows.
+/// Runs tasks, with as many in flight as the window allows. Yields each outcome with the index of its task.
 pub(super) fn series<T: Task, I: Iterator<Item = T>>(
     entry: Entry,
     tasks: I,
     window: Window,
     share: Share,
     order: Order,
-) -> impl Stream<Item = Outcome<T>> + use<T, I> {
+) -> impl Stream<Item = (usize, Outcome<T>)> + use<T, I> {
     let mut series = Series {
         queue: LimitedSeries::new(entry, share),
         tasks: Source::new(tasks),
@@ -76,18 +79,18 @@ struct Series<T: Task, I: Iterator> {
 }
 
 impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Outcome<T>>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<(usize, Outcome<T>)>> {
         loop {
-            if let Some(Held {
-                arguments,
-                kept,
-                outcome,
-            }) = self.outcomes.pop()
-            {
+            if let Some((place, held)) = self.outcomes.pop() {
+                let Held {
+                    arguments,
+                    kept,
+                    outcome,
+                } = held;
                 self.yielded += 1;
                 self.queue.share.remove(arguments);
                 self.queue.give_out(kept);
-                return Poll::Ready(Some(outcome));
+                return Poll::Ready(Some((place, outcome)));
             }
             let is_turn_over = self.feed();
             if self.outcomes.is_next_there() {
@@ -138,6 +141,17 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             };
             let place = self.taken;
             self.taken += 1;
+            let rule = match self.queue.entry.rule_of(&task) {
+                Ok(rule) => rule,
+                Err(error) => {
+                    self.fail(place, error);
+                    continue;
+                }
+            };
+            if batch.rule != rule {
+                self.hand_in(mem::take(&mut batch));
+                batch.rule = rule;
+            }
             let start = batch.row.len();
             match self.pack(&task, &mut batch.row) {
                 Ok(length) => {
@@ -153,6 +167,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                         // A message has room for one large task, but not for the tasks before it as well.
                         let large = batch.row.split_off(before);
                         self.hand_in(mem::take(&mut batch));
+                        batch.rule = rule;
                         batch.row = large;
                     }
                     batch.lengths.push(length);
@@ -161,6 +176,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                         || batch.places.len() == Row::MOST_TASKS
                     {
                         self.hand_in(mem::take(&mut batch));
+                        batch.rule = rule;
                     }
                 }
                 Err(fault) => self.fail(place, fault),
@@ -184,7 +200,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             return;
         }
         let series = self.queue.begin();
-        let Entry { queue, retries, .. } = &self.queue.entry;
+        let queue = &self.queue.entry.queue;
         let first = queue.reserve(count);
         self.on_their_way.extend((first..).zip(batch.places));
         queue.cast(Feed {
@@ -192,7 +208,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             first,
             task: T::NAME.to_owned(),
             row: Row::new(batch.row.into(), batch.lengths),
-            retries: *retries,
+            rule: batch.rule,
         });
     }
 
@@ -204,9 +220,9 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
                 .into_iter()
                 .filter_map(|Ended { number, outcome }| {
                     let (place, arguments) = self.on_their_way.remove(&number)?;
-                    let kept = outcome_bytes(outcome.as_ref());
+                    let kept = outcome_bytes(outcome.as_ref().map_err(AsRef::as_ref));
                     arrivals.add(kept);
-                    let outcome = outcome.map_err(|fault| Box::new(fault.into()));
+                    let outcome = outcome.map_err(chunk::failed::<T>);
                     let held = Held {
                         arguments,
                         kept,
@@ -218,7 +234,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
             Err(error) => {
                 let all = self.on_their_way.drain();
                 all.map(|(_, (place, arguments))| {
-                    let outcome = Err(Box::new(error.clone()));
+                    let outcome = Err(error.clone());
                     (place, Held::unqueued(arguments, outcome))
                 })
                 .collect()
@@ -229,7 +245,7 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
 
     /// Ends a task that was not submitted.
     fn fail(&mut self, place: usize, error: impl Into<TaskError>) {
-        self.end([(place, Held::unqueued(0, Err(Box::new(error.into()))))]);
+        self.end([(place, Held::unqueued(0, Err(error.into())))]);
     }
 
     fn end(
@@ -247,6 +263,8 @@ impl<T: Task, I: Iterator<Item = T>> Series<T, I> {
 /// Tasks that are submitted together.
 #[derive(Default)]
 struct Batch {
+    /// The rule that they have in common.
+    rule: Option<TaskRule>,
     row: Vec<u8>,
     lengths: Vec<u32>,
     /// The index and the bytes of each task.
@@ -280,7 +298,7 @@ enum Outcomes<T: Task> {
         line: VecDeque<Option<Held<T>>>,
     },
     /// In the order of arrival.
-    Unordered(VecDeque<Held<T>>),
+    Unordered(VecDeque<(usize, Held<T>)>),
 }
 
 impl<T: Task> Outcomes<T> {
@@ -295,7 +313,7 @@ impl<T: Task> Outcomes<T> {
                     *place = Some(held);
                 }
             }
-            Self::Unordered(line) => line.push_back(held),
+            Self::Unordered(line) => line.push_back((place, held)),
         }
     }
 
@@ -306,14 +324,16 @@ impl<T: Task> Outcomes<T> {
         }
     }
 
-    fn pop(&mut self) -> Option<Held<T>> {
+    /// Takes the next outcome, with the index of its task.
+    fn pop(&mut self) -> Option<(usize, Held<T>)> {
         if !self.is_next_there() {
             return None;
         }
         match self {
             Self::Ordered { next, line } => {
+                let place = *next;
                 *next += 1;
-                line.pop_front().flatten()
+                Some((place, line.pop_front().flatten()?))
             }
             Self::Unordered(line) => line.pop_front(),
         }

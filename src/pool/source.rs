@@ -103,16 +103,22 @@ pub(super) fn poll_again<T>(context: &mut Context<'_>) -> Poll<T> {
 pub(super) struct Chunks<I: Iterator> {
     source: Source<I>,
     size: usize,
+    /// Whether a task is a chunk by itself.
+    is_single: fn(&I::Item) -> bool,
     /// The tasks of the next chunk.
     chunk: Vec<I::Item>,
+    /// A single task behind them.
+    single: Option<I::Item>,
 }
 
 impl<I: Iterator> Chunks<I> {
-    pub(super) fn new(tasks: I, size: usize) -> Self {
+    pub(super) fn new(tasks: I, size: usize, is_single: fn(&I::Item) -> bool) -> Self {
         Self {
             source: Source::new(tasks),
             size,
+            is_single,
             chunk: Vec::new(),
+            single: None,
         }
     }
 
@@ -121,11 +127,21 @@ impl<I: Iterator> Chunks<I> {
     }
 
     pub(super) fn next(&mut self) -> Given<Vec<I::Item>> {
+        if let Some(single) = self.single.take() {
+            return Given::Next(vec![single]);
+        }
         if self.chunk.capacity() == 0 {
             self.chunk.reserve(self.source.least().min(self.size));
         }
         while self.chunk.len() < self.size {
             match self.source.next() {
+                Given::Next(task) if (self.is_single)(&task) => {
+                    if self.chunk.is_empty() {
+                        return Given::Next(vec![task]);
+                    }
+                    self.single = Some(task);
+                    break;
+                }
                 Given::Next(task) => self.chunk.push(task),
                 Given::TurnIsOver => return Given::TurnIsOver,
                 Given::End if self.chunk.is_empty() => return Given::End,
@@ -170,20 +186,34 @@ mod tests {
         assert_eq!(turn(&mut source).len(), 1);
     }
 
+    fn chunks_of(
+        tasks: &mut dyn Iterator<Item = u32>,
+        is_single: fn(&u32) -> bool,
+    ) -> Vec<Vec<u32>> {
+        let mut chunks = Chunks::new(tasks, 4, is_single);
+        let mut all = Vec::new();
+        loop {
+            chunks.begin_turn();
+            match chunks.next() {
+                Given::Next(chunk) => all.push(chunk),
+                Given::TurnIsOver => {}
+                Given::End => return all,
+            }
+        }
+    }
+
+    #[test]
+    fn single_tasks_are_chunks_by_themselves_in_order() {
+        let chunks = chunks_of(&mut (0..9), |number| [0, 3, 4].contains(number));
+        assert_eq!(
+            chunks,
+            [vec![0], vec![1, 2], vec![3], vec![4], vec![5, 6, 7, 8]]
+        );
+    }
+
     #[test]
     fn chunks_have_all_tasks_in_order_whatever_the_iterator_says_of_their_number() {
-        let of = |tasks: &mut dyn Iterator<Item = u32>| {
-            let mut chunks = Chunks::new(tasks, 4);
-            let mut all = Vec::new();
-            loop {
-                chunks.begin_turn();
-                match chunks.next() {
-                    Given::Next(chunk) => all.push(chunk),
-                    Given::TurnIsOver => {}
-                    Given::End => return all,
-                }
-            }
-        };
+        let of = |tasks: &mut dyn Iterator<Item = u32>| chunks_of(tasks, |_| false);
         let expected = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8]];
         assert_eq!(of(&mut (0..9)), expected);
         assert_eq!(of(&mut (0..90).filter(|number| *number < 9)), expected);

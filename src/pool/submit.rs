@@ -2,29 +2,39 @@
 
 use std::{
     future::Future,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
-use futures::{FutureExt, future};
+use futures::{
+    FutureExt,
+    future::{self, Either},
+};
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Chunk, Submit, TaskFault, outcome_bytes};
+use lockkeeper_protocol::{
+    Fault,
+    operations::{Chunk, Submit, TaskFault, TaskRule, outcome_bytes},
+};
 use lockkeeper_sys::Origin;
 use tokio::task::JoinHandle;
 
 use crate::{
     background::background,
-    error::{CallError, TaskError},
+    error::CallError,
     pool::{
         chunk::{self, Outcome},
         deaths::Deaths,
         forked::only_here,
+        retry::micros,
         room::Room,
+        switch::KillSwitch,
         task::Task,
         tasks,
     },
     proxy::proxy::Proxy,
+    task_error::TaskError,
     telemetry::pool,
 };
 
@@ -35,8 +45,8 @@ pub(super) struct Entry {
     pub(super) queue: Proxy<TaskQueue>,
     pub(super) room: Arc<Room>,
     pub(super) deaths: Deaths,
-    /// How often a chunk is run again when its worker dies.
-    pub(super) retries: u32,
+    /// The time limit and the retries of each task, unless the task has a limit of its own.
+    pub(super) rule: Option<TaskRule>,
 }
 
 impl Entry {
@@ -47,19 +57,72 @@ impl Entry {
     ) -> Result<T, CallError> {
         only_here(self.origin, work).await
     }
+
+    /// Returns the time limit and the retries of a task.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for a limit of zero.
+    #[inline]
+    pub(super) fn rule_of<T: Task>(&self, task: &T) -> Result<Option<TaskRule>, CallError> {
+        match task.time_limit() {
+            None => Ok(self.rule),
+            Some(limit) => {
+                let limit = checked_limit(limit).map_err(Fault::BadArguments)?;
+                Ok(Some(TaskRule {
+                    limit: Some(limit),
+                    retry: self.rule.and_then(|rule| rule.retry),
+                }))
+            }
+        }
+    }
+}
+
+/// Returns the microseconds of a time limit.
+///
+/// # Errors
+///
+/// Returns a text for a limit below one microsecond.
+pub(super) fn checked_limit(limit: Duration) -> Result<u64, String> {
+    match micros(limit) {
+        0 => Err(format!(
+            "the time limit of a task is at least one microsecond, not {limit:?}"
+        )),
+        micros => Ok(micros),
+    }
 }
 
 /// Runs a task once the pool has room for it.
-pub(super) async fn apply<T: Task>(entry: Entry, task: T) -> Result<T::Output, TaskError> {
+pub(super) async fn apply<T: Task>(
+    entry: Entry,
+    task: T,
+    switch: Option<KillSwitch>,
+) -> Outcome<T> {
     let pool = entry.clone();
-    let outcome = pool.here(async { Ok(apply_here(entry, task).await) });
-    outcome.await?.map_err(|error| *error)
+    let outcome = pool.here(async { Ok(apply_here(entry, task, switch).await) });
+    let outcome = outcome.await.map_err(TaskError::from).flatten();
+    outcome.map_err(|error| error.of(T::NAME, None))
 }
 
-async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
+/// Runs a task that its handle may kill.
+pub(super) async fn apply_killable<T: Task>(
+    entry: Entry,
+    task: T,
+    switch: KillSwitch,
+) -> Outcome<T> {
+    let withdrawn = switch.clone();
+    let applied = pin!(apply(entry, task, Some(switch)));
+    // A task that is killed while it waits for room is not submitted any more.
+    match future::select(applied, pin!(withdrawn.withdrawn())).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(((), _)) => Err(TaskError::from(TaskFault::Killed).of(T::NAME, None)),
+    }
+}
+
+async fn apply_here<T: Task>(entry: Entry, task: T, switch: Option<KillSwitch>) -> Outcome<T> {
     let room = Arc::clone(&entry.room);
     let turn = room.turn().await;
-    let Submitted { bytes, work } = submit::<T>(entry, &[task], None);
+    let Submitted { bytes, work } = submit::<T>(entry, &[task], None, switch);
     let work = work.map(|ran| ran.outcomes);
     let permit = room.take(bytes).await;
     let mut outcomes = match permit {
@@ -86,9 +149,8 @@ async fn apply_here<T: Task>(entry: Entry, task: T) -> Outcome<T> {
 }
 
 /// The error of a task without an outcome. Workers report an outcome for each task.
-fn missing<R>() -> Result<R, Box<TaskError>> {
-    let fault = TaskFault::Unreadable("the outcome is missing".to_owned());
-    Err(Box::new(fault.into()))
+fn missing<R>() -> Result<R, TaskError> {
+    Err(TaskFault::Unreadable("the outcome is missing".to_owned()).into())
 }
 
 /// A background task that is aborted with its future.
@@ -140,6 +202,7 @@ pub(super) fn submit<T: Task>(
     entry: Entry,
     tasks: &[T],
     series: Option<u64>,
+    switch: Option<KillSwitch>,
 ) -> Submitted<impl Future<Output = Ran<Outcome<T>>> + Send + use<T>> {
     let (chunk, failed) = if tasks::tasks().has(T::NAME) {
         chunk::pack_each(tasks)
@@ -150,8 +213,13 @@ pub(super) fn submit<T: Task>(
     };
     let bytes = chunk.arguments.0.len();
     let count = tasks.len() - failed.len();
+    // A chunk of several tasks has no rule: such tasks are submitted one by one.
+    let rule = match tasks {
+        [task] => entry.rule_of(task),
+        _ => Ok(None),
+    };
     let work = async move {
-        let Ran { outcomes, kept } = run::<T>(entry, chunk, count, series).await;
+        let Ran { outcomes, kept } = run::<T>(entry, chunk, count, rule, series, switch).await;
         let outcomes = with_failed(outcomes, failed);
         pool::tasks_ended(T::NAME, outcomes.iter());
         Ran { outcomes, kept }
@@ -161,9 +229,9 @@ pub(super) fn submit<T: Task>(
 
 /// Inserts the errors of tasks that could not be encoded among the outcomes of the others.
 fn with_failed<R>(
-    outcomes: Vec<Result<R, Box<TaskError>>>,
+    outcomes: Vec<Result<R, TaskError>>,
     failed: Vec<(usize, TaskFault)>,
-) -> Vec<Result<R, Box<TaskError>>> {
+) -> Vec<Result<R, TaskError>> {
     if failed.is_empty() {
         return outcomes;
     }
@@ -172,7 +240,7 @@ fn with_failed<R>(
     for (place, fault) in failed {
         let before = place.saturating_sub(all.len());
         all.extend(outcomes.by_ref().take(before));
-        all.push(Err(Box::new(fault.into())));
+        all.push(Err(fault.into()));
     }
     all.extend(outcomes);
     all
@@ -183,7 +251,9 @@ async fn run<T: Task>(
     entry: Entry,
     chunk: Chunk,
     count: usize,
+    rule: Result<Option<TaskRule>, CallError>,
     series: Option<u64>,
+    switch: Option<KillSwitch>,
 ) -> Ran<Outcome<T>> {
     let mut kept = 0;
     if count == 0 {
@@ -195,7 +265,7 @@ async fn run<T: Task>(
         queue,
         room,
         deaths,
-        retries,
+        rule: _,
     } = entry;
     let outcome = async {
         let bytes = chunk.arguments.0.len();
@@ -203,14 +273,21 @@ async fn run<T: Task>(
         room.check(bytes).map_err(CallError::from)?;
         let submit = Submit {
             chunk,
-            retries,
+            rule: rule?,
             series,
         };
-        let outcome = queue.call(submit).await;
+        let outcome = match switch {
+            Some(switch) => {
+                queue
+                    .call_numbered(submit, |call| switch.is_sent(call))
+                    .await
+            }
+            None => queue.call(submit).await,
+        };
         let mut outcome = outcome.map_err(|error| deaths.error(error))?;
-        kept = outcome_bytes(outcome.as_ref());
+        kept = outcome_bytes(outcome.as_ref().map_err(AsRef::as_ref));
         deaths.explain(&mut outcome).await;
-        Ok(outcome?)
+        outcome.map_err(chunk::failed::<T>)
     };
     let outcomes = match outcome.await {
         Ok(row) => chunk::unpack::<T>(&row, count),

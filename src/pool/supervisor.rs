@@ -8,10 +8,7 @@
 
 use std::time::Duration;
 
-use actix::{
-    Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, SpawnHandle,
-    StreamHandler,
-};
+use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, StreamHandler};
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault};
 use tokio::sync::{oneshot, watch};
@@ -20,17 +17,17 @@ use crate::{
     error::StartError,
     pool::{
         deaths::Deaths,
-        place::{After, Fill, Kill, Leave, News, NewsFrom, Setup, Worker, all_done, exit},
+        place::{
+            After, Fill, Kill, KillWorker, Leave, News, NewsFrom, Setup, Worker, all_done, exit,
+            tend,
+        },
+        slot::{MOST_FAILURES, WorkerSlot},
     },
-    process::{child::MOST_SIGNALLED, not_ready::NotReady},
+    process::{child::MOST_SIGNALLED, descendants::Descendants, not_ready::NotReady},
     proxy::proxy::Proxy,
     server::session::context::LeftClient,
     telemetry::pool,
 };
-
-/// The failures in a row to get a process ready after which waiting tasks fail, if no other place has a
-/// process. Also the reports of processes that cannot work after which a place stays empty.
-const MOST_FAILURES: u32 = 3;
 
 /// The pause after the first failure. It doubles after each further one, because a missing system resource
 /// may become available soon.
@@ -53,28 +50,6 @@ pub(crate) struct PoolSupervisor {
     is_ending: bool,
     /// Whether the pool is closed and a caller waits for its end.
     is_joined: bool,
-}
-
-/// One place of the pool.
-#[derive(Debug)]
-struct WorkerSlot {
-    worker: Addr<Worker>,
-    /// The current process of the place.
-    pid: Option<u32>,
-    /// Whether the process has reported that it is ready.
-    is_ready: bool,
-    /// The session of the process, once that has left it. The queue keeps its tasks until the process has ended.
-    left: Option<LeftClient>,
-    /// The processes in a row that did not get ready.
-    failures: u32,
-    /// How many of `failures` reported that they cannot work.
-    refusals: u32,
-    /// The processes in a row that a signal ended before they were ready.
-    signalled: u32,
-    /// Whether the place stays empty.
-    is_left: bool,
-    /// The timer of the next attempt, while the place pauses.
-    retry: Option<SpawnHandle>,
 }
 
 /// Fills `workers` places, and answers once all workers are ready or one of them has failed.
@@ -148,19 +123,11 @@ impl Handler<Start> for PoolSupervisor {
                     setup: setup.clone(),
                     kill: None,
                 };
-                WorkerSlot {
-                    worker: worker.start(),
-                    pid: None,
-                    is_ready: false,
-                    left: None,
-                    failures: 0,
-                    refusals: 0,
-                    signalled: 0,
-                    is_left: false,
-                    retry: None,
-                }
+                WorkerSlot::new(worker.start())
             })
             .collect();
+        let kill = context.address().recipient();
+        actix_rt::spawn(tend(setup.config.queue.clone(), kill));
         self.queue = Some(setup.config.queue);
         Box::pin(async move {
             told.await
@@ -444,6 +411,20 @@ impl StreamHandler<LeftClient> for PoolSupervisor {
     }
 }
 
+impl Handler<KillWorker> for PoolSupervisor {
+    type Result = ();
+
+    fn handle(&mut self, KillWorker(pid): KillWorker, _: &mut Context<Self>) {
+        let mut places = self.places.iter();
+        if let Some(place) = places.find(|place| place.pid == Some(pid)) {
+            // What the task has started ends with it.
+            let descendants = Descendants::stop(pid);
+            place.worker.do_send(Kill(After::Refill));
+            descendants.kill();
+        }
+    }
+}
+
 impl Handler<Pids> for PoolSupervisor {
     type Result = Vec<u32>;
 
@@ -457,24 +438,5 @@ impl Handler<Missing> for PoolSupervisor {
 
     fn handle(&mut self, _: Missing, _: &mut Context<Self>) -> Self::Result {
         self.places.iter().filter(|place| place.is_empty()).count()
-    }
-}
-
-impl WorkerSlot {
-    /// Kills a process that has left its session. One that is not ready has no tasks, and reports why it ends.
-    fn kill_if_left(&self) {
-        if self.is_ready && self.left.is_some() {
-            self.worker.do_send(Kill(After::Refill));
-        }
-    }
-
-    /// Returns whether the place has no process, and pauses or stays empty.
-    const fn is_empty(&self) -> bool {
-        self.is_left || self.retry.is_some()
-    }
-
-    /// Returns whether the place has no process, and its last attempts have failed.
-    const fn has_failed(&self) -> bool {
-        self.is_left || (self.retry.is_some() && self.failures >= MOST_FAILURES)
     }
 }

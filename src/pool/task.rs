@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use rustix::thread::gettid;
@@ -45,13 +46,31 @@ use crate::process::{
 pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire, unique within the program.
     const NAME: &'static str;
-    /// The result, including the failures that the task expects.
+    /// The result, including the failures that the task expects. An error type without serde travels as a
+    /// [`Failure`](crate::Failure).
     type Output: Serialize + DeserializeOwned + Send + 'static;
 
     /// Runs the task on the worker's main thread, in an actix system.
     ///
     /// A panic fails only this task, with the first 1,000 characters of its message.
     fn run(self) -> impl Future<Output = Self::Output>;
+
+    /// Returns how long this task may run, in place of the pool's
+    /// [time limit](crate::builders::PoolBuilder::time_limit); `None`, the default, leaves that.
+    ///
+    /// The submitter calls it. See the pool's limit for what happens at the end of the time.
+    fn time_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns whether the output is a failure that another attempt may not have, such as a service that is busy. By
+    /// default none is.
+    ///
+    /// The worker calls it. Another attempt follows if the pool has [retries](crate::Retry) left for the task;
+    /// otherwise its submitter gets the output.
+    fn is_transient(_output: &Self::Output) -> bool {
+        false
+    }
 }
 
 /// A [`Task`] with synchronous code. It runs on a plain thread, where it may use
@@ -83,6 +102,16 @@ pub trait BlockingTask: Serialize + DeserializeOwned + Send + 'static {
 
     /// Runs the task on a thread that it may block.
     fn run(self) -> Self::Output;
+
+    /// Returns how long this task may run; see [`Task::time_limit`].
+    fn time_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Returns whether the output is a failure that another attempt may not have; see [`Task::is_transient`].
+    fn is_transient(_output: &Self::Output) -> bool {
+        false
+    }
 }
 
 /// Wraps a [`BlockingTask`] so that it is a [`Task`], where the program registers it and where it submits it.
@@ -105,7 +134,7 @@ pub trait BlockingTask: Serialize + DeserializeOwned + Send + 'static {
 ///     lockkeeper::program().task::<Blocking<Square>>().run(async {
 ///         let pool = Pool::new(2).await?;
 ///         assert_eq!(pool.apply(Blocking(Square(3))).await?, 9);
-///         let squares = pool.map((1..=3).map(|side| Blocking(Square(side)))).await?;
+///         let squares = pool.try_map((1..=3).map(|side| Blocking(Square(side)))).await?;
 ///         assert_eq!(squares, [1, 4, 9]);
 ///         Ok(())
 ///     })
@@ -149,6 +178,14 @@ impl<T: BlockingTask> Task for Blocking<T> {
             },
         }
     }
+
+    fn time_limit(&self) -> Option<Duration> {
+        self.0.time_limit()
+    }
+
+    fn is_transient(output: &T::Output) -> bool {
+        T::is_transient(output)
+    }
 }
 
 #[cfg(test)]
@@ -158,10 +195,7 @@ mod tests {
     use futures::executor::block_on;
     use lockkeeper_protocol::operations::{TaskFault, UndecodedTask};
 
-    use crate::{
-        error::{CallError, TaskError},
-        pool::{chunk::pack, tasks::Tasks},
-    };
+    use crate::pool::{chunk::pack, tasks::Tasks};
 
     use super::*;
 
@@ -266,22 +300,5 @@ mod tests {
         tasks.add::<Lament>();
         tasks.extend(&tasks.clone()).unwrap();
         assert!(tasks.has("lament"));
-    }
-
-    #[test]
-    fn error_of_a_task_says_what_failed_once() {
-        for (error, told) in [
-            (
-                TaskError::from(TaskFault::Closed),
-                TaskFault::Closed.to_string(),
-            ),
-            (CallError::gone().into(), CallError::gone().to_string()),
-        ] {
-            assert_eq!(
-                (error.to_string(), format!("{error:?}")),
-                (told.clone(), told)
-            );
-            assert!(std::error::Error::source(&error).is_none());
-        }
     }
 }

@@ -13,7 +13,7 @@ use futures::{FutureExt, future::LocalBoxFuture};
 use lockkeeper_protocol::{
     codec::{self, Blob, CodecError, guarded},
     frame,
-    operations::{Chunk, ChunkOutcome, TaskFault, UndecodedTask},
+    operations::{Chunk, JobOutcome, TaskFault, UndecodedTask},
     panic_message,
 };
 use lockkeeper_sys::{Inherited, Origin};
@@ -86,20 +86,23 @@ impl Tasks {
     }
 
     /// Runs the tasks of a chunk one after the other, and counts them.
-    pub(crate) async fn run(&self, task: &str, Blob(row): &Blob, run: &mut u64) -> ChunkOutcome {
+    pub(crate) async fn run(&self, task: &str, Blob(row): &Blob, run: &mut u64) -> JobOutcome {
         let count = frame::frames(row).count();
         *run += u64::try_from(count).unwrap_or(u64::MAX);
         let Some(registered) = self.0.get(task) else {
-            return Err(TaskFault::NotRegistered(task.to_owned()));
+            return JobOutcome::Failed(TaskFault::NotRegistered(task.to_owned()));
         };
         let mut outcomes = Outcomes::of(count);
         (registered.run)(row, &mut outcomes).await;
-        Ok(outcomes.into_row())
+        outcomes.into_outcome()
     }
 
     /// Runs the only task of a chunk, and returns its encoded outcome.
     pub(crate) async fn run_one(&self, chunk: &Chunk) -> Result<Blob, TaskFault> {
-        let row = self.run(&chunk.task, &chunk.arguments, &mut 0).await?.0;
+        let Blob(row) = match self.run(&chunk.task, &chunk.arguments, &mut 0).await {
+            JobOutcome::Done(row) | JobOutcome::Transient(row) => row,
+            JobOutcome::Failed(fault) => return Err(fault),
+        };
         let unreadable = |error: CodecError| TaskFault::Unreadable(error.to_string());
         let Some(outcome) = frame::frames(&row).next() else {
             return Err(TaskFault::Unreadable("there is no task".to_owned()));
@@ -172,6 +175,9 @@ async fn run_each<'a, T: Task>(
             }))),
         };
         outcomes.push(&outcome, T::NAME);
+        if outcome.is_ok_and(|output| T::is_transient(&output)) {
+            outcomes.last_is_transient();
+        }
     }
 }
 

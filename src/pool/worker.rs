@@ -1,9 +1,9 @@
 //! The worker process: takes tasks from the queue of the pool until the queue is closed.
 
-use std::{mem, os::fd::OwnedFd};
+use std::{mem, os::fd::OwnedFd, process};
 
 use lockkeeper_actors::data::TaskQueue;
-use lockkeeper_protocol::operations::{Chunk, Finished};
+use lockkeeper_protocol::operations::{Chunk, Enlist, Finished};
 use lockkeeper_sys::{Origin, Private};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ use crate::{
         forked::forked,
         initializer::{is_error, refusal},
         job_buffer::{JobBuffer, Pace},
+        retry::begin_attempt,
         tasks::{self, Tasks},
     },
     process::{exit::exit, lifeline::Lifeline, role::Role, stop},
@@ -85,6 +86,8 @@ async fn serve(
     lifeline: &mut Lifeline,
 ) -> Result<(), CallError> {
     let origin = Origin::here();
+    let pid = process::id();
+    config.queue.cast(Enlist { pid });
     let buffer = JobBuffer::new(config.queue.clone(), reports).await;
     let mut pace = Pace::new();
     let mut finished = None;
@@ -102,6 +105,7 @@ async fn serve(
             lifeline.done();
             return Ok(());
         };
+        begin_attempt(todo.attempt);
         let outcome = tasks.run(&todo.task, &todo.arguments, &mut run).await;
         // The task may have forked. The copy has no connection, and the tasks that it has a copy of are the worker's.
         if !origin.is_here() {

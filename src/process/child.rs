@@ -23,7 +23,7 @@ use std::{
 use lockkeeper_protocol::{
     codec::{self, Blob},
     frame,
-    operations::ChunkOutcome,
+    operations::JobOutcome,
 };
 use lockkeeper_sys::{Private, without_forks};
 use rustix::fs::fstat;
@@ -101,7 +101,7 @@ pub(crate) struct Work {
     /// Whether the child reported that its work was done.
     pub(crate) is_done: bool,
     /// The outcome of the task that was all of its work.
-    pub(crate) outcome: Option<ChunkOutcome>,
+    pub(crate) outcome: Option<JobOutcome>,
 }
 
 impl Work {

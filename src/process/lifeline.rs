@@ -16,7 +16,7 @@ use bytes::Bytes;
 use lockkeeper_protocol::{
     codec::Blob,
     frame::{self, Inbox},
-    operations::ChunkOutcome,
+    operations::JobOutcome,
 };
 use lockkeeper_sys::{Private, without_forks};
 use rustix::{
@@ -61,7 +61,7 @@ pub(super) enum ChildReport {
     /// The child lacks a resource of the system. Another child may get it later.
     Lacking(String),
     /// The child has run the task that was all of its work, with that outcome.
-    Outcome(ChunkOutcome),
+    Outcome(JobOutcome),
     /// The child has done its work.
     Done,
 }
@@ -127,7 +127,7 @@ impl Lifeline {
     }
 
     /// Reports the outcome of the task that was all of the work. Returns false if the report cannot be written.
-    pub(crate) fn outcome(&mut self, outcome: ChunkOutcome) -> bool {
+    pub(crate) fn outcome(&mut self, outcome: JobOutcome) -> bool {
         self.try_tell(&ChildReport::Outcome(outcome)).is_ok()
     }
 

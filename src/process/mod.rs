@@ -10,11 +10,12 @@
 //! | `output` | where the output of a child goes, and its environment |
 //! | `child`, `role` | the parent's handle of a child, and the child's side |
 //! | `stop` | the request to end, as the code of tasks sees it |
-//! | `exit` | the end of a child in a limited time |
+//! | `exit`, `descendants` | the end of a child in a limited time, and what it has started |
 //! | `threads`, `within` | threads that end alone, and a time limit for a future |
 
 pub(crate) mod advice;
 pub(crate) mod child;
+pub(crate) mod descendants;
 mod executable;
 pub(crate) mod exit;
 pub(crate) mod lifeline;

@@ -51,6 +51,13 @@ pub(crate) struct Sent {
     caller: Option<Owner>,
 }
 
+impl Sent {
+    /// The number of the call in its session.
+    pub(crate) const fn number(&self) -> u64 {
+        self.call.number()
+    }
+}
+
 /// An object over one connection.
 #[derive(Debug)]
 pub(crate) struct Bound {

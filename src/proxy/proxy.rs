@@ -175,6 +175,25 @@ impl<P: Primitive> Proxy<P> {
         }
     }
 
+    /// Calls the object, and passes the number of the call to `sent` once it was sent.
+    pub(crate) async fn call_numbered<O: Operation>(
+        &self,
+        operation: O,
+        sent: impl FnOnce(u64),
+    ) -> Result<O::Reply, CallError>
+    where
+        P: Serve<O>,
+    {
+        let arguments = self.bound().await?.encode(&operation)?;
+        drop(operation);
+        let send = |bound: &Bound| bound.send(None, O::NAME, &arguments, Deadline::Never);
+        let (bound, call) = self.send(self.bound().await?, send).await?;
+        drop(arguments);
+        sent(call.number());
+        let (_, reply) = bound.reply::<O>(call).await?;
+        Ok(reply)
+    }
+
     /// Calls the object with an operation that it may refuse.
     pub(crate) fn attempt<T, O>(&self, operation: O) -> Wait<T>
     where

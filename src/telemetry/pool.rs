@@ -5,7 +5,8 @@ use std::time::Duration;
 use lockkeeper_protocol::operations::TaskFault;
 
 use crate::{
-    error::{StartError, TaskError},
+    error::StartError,
+    task_error::TaskError,
     telemetry::{metrics as names, target},
 };
 
@@ -52,7 +53,7 @@ pub(crate) fn place_given_up(place: usize) {
 /// Records that tasks of a name have ended, each with an output or an error.
 pub(crate) fn tasks_ended<'a, R: 'a>(
     task: &str,
-    outcomes: impl Iterator<Item = &'a Result<R, Box<TaskError>>>,
+    outcomes: impl Iterator<Item = &'a Result<R, TaskError>>,
 ) {
     let mut done = 0;
     for outcome in outcomes {
@@ -69,15 +70,24 @@ pub(crate) fn tasks_ended<'a, R: 'a>(
 /// Records that a task has no output.
 #[cold]
 fn task_failed(task: &str, why: &TaskError) {
-    let outcome = if let TaskError::Failed(TaskFault::Panicked(message)) = why {
-        tracing::warn!(target: target::POOL, task, why = message, "task panicked");
-        "panicked"
-    } else if let TaskError::Failed(TaskFault::WorkerDied { pid, .. }) = why {
-        tracing::warn!(target: target::POOL, task, pid, %why, "task failed: its worker died");
-        "worker_died"
-    } else {
-        tracing::debug!(target: target::POOL, task, %why, "task failed");
-        "failed"
+    let pid = why.pid();
+    let outcome = match why.fault() {
+        Some(TaskFault::Panicked(message)) => {
+            tracing::warn!(target: target::POOL, task, why = message, "task panicked");
+            "panicked"
+        }
+        Some(TaskFault::WorkerDied { .. }) => {
+            tracing::warn!(target: target::POOL, task, pid, %why, "task failed: its worker died");
+            "worker_died"
+        }
+        Some(TaskFault::TimeLimit(_) | TaskFault::Killed) => {
+            tracing::warn!(target: target::POOL, task, pid, %why, "task killed");
+            "killed"
+        }
+        Some(_) | None => {
+            tracing::debug!(target: target::POOL, task, %why, "task failed");
+            "failed"
+        }
     };
     metrics::counter!(names::TASKS, "outcome" => outcome).increment(1);
 }

@@ -106,8 +106,10 @@ async fn work(setup: Setup) {
         for outcome in step(&pool, &lock).await {
             match outcome {
                 Ok(()) => done += 1,
-                Err(TaskError::Failed(TaskFault::WorkerDied { .. })) => died += 1,
-                Err(TaskError::Failed(TaskFault::Broken(_))) => broken += 1,
+                Err(error) if matches!(error.fault(), Some(TaskFault::WorkerDied { .. })) => {
+                    died += 1;
+                }
+                Err(error) if matches!(error.fault(), Some(TaskFault::Broken(_))) => broken += 1,
                 Err(error) => panic!("{error}"),
             }
         }

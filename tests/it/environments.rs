@@ -47,7 +47,11 @@ async fn fan_out(rounds: u32) {
                 let permits = manager.semaphore(2).await;
                 let permits = permits.map_err(|error| error.to_string())?;
                 let tasks = (0..10).map(|_| Enter(permits.clone()));
-                for entered in pool.map(tasks).await.map_err(|error| error.to_string())? {
+                for entered in pool
+                    .try_map(tasks)
+                    .await
+                    .map_err(|error| error.to_string())?
+                {
                     entered.map_err(|error| error.to_string())?;
                 }
                 manager.shutdown().await;

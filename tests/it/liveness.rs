@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use lockkeeper::{Lock, Manager, Pool, Task, TaskError, builders::Program, errors::TaskFault};
+use lockkeeper::{Lock, Manager, Pool, Task, builders::Program, errors::TaskFault};
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, stop, until};
 use rustix::{
     io::{FdFlags, fcntl_setfd},
@@ -283,8 +283,8 @@ fn holds_of_an_ended_worker_are_released_while_another_keeps_its_sockets() {
             let outcome = tokio::time::timeout(AT_ONCE, task).await.expect("at once");
             assert!(
                 matches!(
-                    outcome,
-                    Err(TaskError::Failed(TaskFault::WorkerDied { .. }))
+                    &outcome,
+                    Err(error) if matches!(error.fault(), Some(TaskFault::WorkerDied { .. }))
                 ),
                 "{round}: {outcome:?}"
             );

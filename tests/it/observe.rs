@@ -18,7 +18,7 @@ use std::{
 
 use futures::FutureExt;
 use lockkeeper::{
-    CallError, Limits, Lock, Manager, Pool, Semaphore, Task,
+    CallError, Limits, Lock, Manager, Pool, Retry, Semaphore, Task,
     builders::Program,
     errors::Refusal,
     kind::{Call, Operation, Operations, Primitive, Serve},
@@ -587,7 +587,11 @@ fn refused_client_is_recorded_with_the_reason() {
 fn workers_and_failed_tasks_of_a_pool_are_recorded() {
     in_own_process(|| {
         run(async {
-            let pool = Pool::builder(1).retries(1).start().await.unwrap();
+            let pool = Pool::builder(1)
+                .retry(Retry::attempts(2))
+                .start()
+                .await
+                .unwrap();
             let pid = pool.pids().await[0].to_string();
             let is_worker = |recorded: &Recorded| recorded.field("pid") == pid;
             for message in ["worker started", "worker ready"] {

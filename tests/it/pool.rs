@@ -10,10 +10,13 @@ pub(crate) mod ends;
 pub(crate) mod folderless;
 pub(crate) mod kills;
 pub(crate) mod leftovers;
+pub(crate) mod limits;
 pub(crate) mod outcomes;
+pub(crate) mod retries;
 pub(crate) mod room;
 pub(crate) mod setup;
 pub(crate) mod short_tasks;
+pub(crate) mod storm;
 pub(crate) mod streams;
 pub(crate) mod user_code;
 pub(crate) mod waits;
@@ -149,7 +152,7 @@ fn map_keeps_the_order_in_chunks_of_any_size() {
         let squares: Vec<u64> = (0..50).map(|number| number * number).collect();
         for chunk in [0, 1, 3, 50, 1000] {
             let pool = Pool::builder(2).chunk_size(chunk).start().await.unwrap();
-            assert_eq!(pool.map((0..50).map(Square)).await.unwrap(), squares);
+            assert_eq!(pool.try_map((0..50).map(Square)).await.unwrap(), squares);
         }
     });
 }
@@ -158,7 +161,7 @@ fn map_keeps_the_order_in_chunks_of_any_size() {
 fn map_of_an_empty_iterator_is_empty() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
-        assert_eq!(pool.map(Vec::<Square>::new()).await.unwrap(), [0; 0]);
+        assert_eq!(pool.try_map(Vec::<Square>::new()).await.unwrap(), [0; 0]);
     });
 }
 
@@ -196,11 +199,13 @@ fn imap_unordered_yields_outcomes_as_they_arrive() {
         let mut outcomes = Box::pin(pool.imap_unordered(tasks.collect::<Vec<_>>()));
         let mut rest = BTreeSet::new();
         for _ in 1..5 {
-            rest.insert(outcomes.next().await.unwrap().unwrap().unwrap());
+            let (index, outcome) = outcomes.next().await.unwrap();
+            rest.insert((index, outcome.unwrap().unwrap()));
         }
-        assert_eq!(rest, BTreeSet::from([1, 2, 3, 4]));
+        assert_eq!(rest, BTreeSet::from([(1, 1), (2, 2), (3, 3), (4, 4)]));
         never_yet.add_permits(1).await.unwrap();
-        assert_eq!(outcomes.next().await.unwrap().unwrap().unwrap(), 0);
+        let (index, outcome) = outcomes.next().await.unwrap();
+        assert_eq!((index, outcome.unwrap().unwrap()), (0, 0));
         assert!(outcomes.next().await.is_none());
     });
 }
@@ -260,7 +265,7 @@ fn plain_tasks_may_block_on_proxies_in_their_arguments() {
         let pool = Pool::new(2).await.unwrap();
         let guard = lock.acquire().await.unwrap();
         let tasks: Vec<_> = (0..6).map(|n| Blocking(InTurn(n, lock.clone()))).collect();
-        let map = pool.map(tasks);
+        let map = pool.try_map(tasks);
         let free = async {
             until("both workers wait for the lock", || async {
                 lock.status().await.unwrap().waiting == 2
@@ -277,7 +282,8 @@ fn plain_tasks_may_block_on_proxies_in_their_arguments() {
 #[test]
 fn panic_of_a_task_fails_only_that_task_with_its_message() {
     run(async {
-        let odd = |n: u64| TaskError::Failed(TaskFault::Panicked(format!("{n} is odd")));
+        let odd = |n: u64| Some(TaskFault::Panicked(format!("{n} is odd")));
+        let fault = |error: TaskError| error.fault().cloned();
         for chunk in [1, 3] {
             let pool = Pool::builder(1).chunk_size(chunk).start().await.unwrap();
             let pids = pool.pids().await;
@@ -287,9 +293,21 @@ fn panic_of_a_task_fails_only_that_task_with_its_message() {
                 .collect()
                 .await;
             let expected = (0..6).map(|n| if n % 2 == 0 { Ok(n) } else { Err(odd(n)) });
-            assert_eq!(outcomes, expected.collect::<Vec<_>>());
-            assert_eq!(plain, outcomes);
-            assert_eq!(pool.map((0..6).map(Even)).await, Err(odd(1)));
+            let expected: Vec<_> = expected.collect();
+            for outcomes in [outcomes, plain, pool.map((0..6).map(Even)).await] {
+                let named = |(place, outcome): (usize, &Result<u64, TaskError>)| match outcome {
+                    Ok(_) => true,
+                    Err(error) => {
+                        let facts = (error.index(), error.attempts());
+                        error.task().contains("even") && facts == (Some(place), 1)
+                    }
+                };
+                assert!(outcomes.iter().enumerate().all(named), "{outcomes:?}");
+                let faults: Vec<_> = outcomes.into_iter().map(|it| it.map_err(fault)).collect();
+                assert_eq!(faults, expected);
+            }
+            let first = pool.try_map((0..6).map(Even)).await;
+            assert_eq!(first.map_err(fault), Err(odd(1)));
             assert_eq!(pool.pids().await, pids, "a panic does not end the worker");
         }
     });
@@ -300,7 +318,10 @@ fn spawned_task_whose_arguments_panic_when_encoded_fails() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         match pool.spawn(Secret).await {
-            Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
+            Err(error) => {
+                let Some(TaskFault::Unreadable(why)) = error.fault() else {
+                    panic!("{error}");
+                };
                 assert!(why.contains("not to be written down"), "{why}");
             }
             other => panic!("{other:?}"),
@@ -317,7 +338,7 @@ fn arguments_and_outputs_may_be_megabytes() {
             .map(|n| format!("{:05}", n % 65_536))
             .collect();
         let outputs = pool
-            .map((1..=4).map(|times| Repeat(text.clone(), times)))
+            .try_map((1..=4).map(|times| Repeat(text.clone(), times)))
             .await;
         for (output, times) in outputs.unwrap().into_iter().zip(1..) {
             assert!(output == text.repeat(times), "the output has changed");
@@ -332,7 +353,7 @@ fn task_that_fills_a_message_runs_although_others_come_before_it() {
         // Together the tasks exceed the limit of a message.
         let sizes = [1_000_000, (64 << 20) - (64 << 10) - 100, 1];
         let tasks = sizes.map(|size| Repeat("x".repeat(size), 0));
-        let outputs = pool.map(tasks).await.unwrap();
+        let outputs = pool.try_map(tasks).await.unwrap();
         assert_eq!(outputs, ["", "", ""]);
     });
 }
@@ -345,7 +366,10 @@ fn message_above_the_limit_fails_only_its_task() {
         let pids = pool.pids().await;
         for task in [Repeat("x".repeat(above), 1), Repeat("x".to_owned(), above)] {
             match pool.apply(task).await {
-                Err(TaskError::Failed(TaskFault::Unreadable(why))) => {
+                Err(error) => {
+                    let Some(TaskFault::Unreadable(why)) = error.fault() else {
+                        panic!("{error}");
+                    };
                     assert!(why.contains("it has more than 67"), "{why}");
                 }
                 other => panic!("{:?}", other.map(|output| output.len())),

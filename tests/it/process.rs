@@ -238,13 +238,15 @@ async fn own_processes(lock: Lock) {
     pending::<()>().await;
 }
 
-/// Returns the error of a process that ended in that way without an outcome.
-fn died(pid: u32, exit: WorkerExit) -> TaskError {
-    TaskError::Failed(TaskFault::WorkerDied {
-        pid,
-        exit,
-        attempts: 1,
-    })
+/// Asserts that a process ended in that way without an outcome.
+#[track_caller]
+fn assert_died<T>(outcome: Result<T, TaskError>, pid: u32, exit: WorkerExit) {
+    let error = outcome.err().expect("it has no output");
+    assert_eq!(
+        (error.exit(), error.pid()),
+        (Some(exit), Some(pid)),
+        "{error}"
+    );
 }
 
 async fn until_gone(pids: &[u32]) {
@@ -291,15 +293,15 @@ fn outcome_and_exit_status_of_a_failed_task_say_how_it_failed() {
         assert_eq!(panicked.wait().await, Ok(WorkerExit::Code(101)));
         let panicked = panicked.join().await;
         let fault = TaskFault::Panicked("no code".to_owned());
-        assert_eq!(panicked, Err(TaskError::Failed(fault)));
+        assert_eq!(panicked.unwrap_err().fault(), Some(&fault));
         for code in [0, 7] {
             let exited = Process::spawn(Exits(Some(code))).await.unwrap();
             let pid = exited.pid();
-            assert_eq!(exited.join().await, Err(died(pid, WorkerExit::Code(code))));
+            assert_died(exited.join().await, pid, WorkerExit::Code(code));
         }
         let aborted = Process::spawn(Action::Abort).await.unwrap();
         let pid = aborted.pid();
-        assert_eq!(aborted.join().await, Err(died(pid, WorkerExit::Signal(6))));
+        assert_died(aborted.join().await, pid, WorkerExit::Signal(6));
     });
 }
 
@@ -323,7 +325,7 @@ fn killed_process_frees_what_it_holds_and_may_be_killed_and_waited_for_again() {
         process.terminate().unwrap();
         let guard = lock.acquire().await.unwrap();
         assert_eq!(guard.abandoned().unwrap().holder.pid, pid);
-        assert_eq!(process.join().await, Err(died(pid, killed)));
+        assert_died(process.join().await, pid, killed);
     });
 }
 
@@ -364,7 +366,7 @@ fn other_task_is_ended_by_the_signal_of_terminate() {
         is_ready.wait().await.unwrap();
         let pid = process.pid();
         process.terminate().unwrap();
-        assert_eq!(process.join().await, Err(died(pid, WorkerExit::Signal(15))));
+        assert_died(process.join().await, pid, WorkerExit::Signal(15));
     });
 }
 
@@ -385,7 +387,7 @@ fn process_that_ignores_termination_or_is_stopped_can_be_killed() {
             let ended = tokio::time::timeout(Duration::from_millis(200), process.wait());
             assert!(ended.await.is_err() && process.is_running());
             process.kill().unwrap();
-            assert_eq!(process.join().await, Err(died(pid, WorkerExit::Signal(9))));
+            assert_died(process.join().await, pid, WorkerExit::Signal(9));
         }
     });
 }
@@ -460,15 +462,16 @@ fn task_that_closes_all_descriptors_has_one_outcome() {
     run(async {
         let process = Process::spawn(Action::CloseAndReturn).await.unwrap();
         let pid = process.pid();
-        match process.join().await {
-            Err(TaskError::Failed(TaskFault::WorkerDied { pid: of, .. })) => assert_eq!(of, pid),
-            other => panic!("{other:?}"),
-        }
+        let error = process.join().await.unwrap_err();
+        assert!(
+            error.exit().is_some() && error.pid() == Some(pid),
+            "{error}"
+        );
         let process = Process::spawn(Action::CloseAndBlock).await.unwrap();
         let pid = process.pid();
         process.terminate().unwrap();
         process.kill().unwrap();
-        assert_eq!(process.join().await, Err(died(pid, WorkerExit::Signal(9))));
+        assert_died(process.join().await, pid, WorkerExit::Signal(9));
     });
 }
 
@@ -539,8 +542,9 @@ fn process_that_writes_to_a_pipe_without_a_reader_does_not_hang_its_join() {
             .stderr(OutputTo::Null);
         let process = builder.spawn().await.unwrap();
         let outcome = process.join().await;
-        let Err(TaskError::Failed(TaskFault::Panicked(why))) = &outcome else {
-            panic!("{outcome:?}");
+        let error = outcome.unwrap_err();
+        let Some(TaskFault::Panicked(why)) = error.fault() else {
+            panic!("{error}");
         };
         assert!(why.contains("BrokenPipe"), "{why}");
     });
@@ -555,8 +559,7 @@ fn full_disk_is_an_error_of_the_task_or_the_signal_of_the_limit() {
         let limited = Process::spawn(FillsDisk::Limit).await.unwrap();
         let pid = limited.pid();
         let exceeded = Signal::XFSZ.as_raw();
-        let error = died(pid, WorkerExit::Signal(exceeded));
-        assert_eq!(limited.join().await, Err(error));
+        assert_died(limited.join().await, pid, WorkerExit::Signal(exceeded));
     });
 }
 
@@ -596,7 +599,7 @@ fn processes_that_are_killed_at_random_have_one_outcome_each_and_keep_no_lock() 
                         returned += 1;
                     }
                     Err(error) => {
-                        assert_eq!(error, died(pid, WorkerExit::Signal(9)));
+                        assert_died::<()>(Err(error), pid, WorkerExit::Signal(9));
                         killed += 1;
                     }
                 }

@@ -154,7 +154,7 @@ fn tasks_of_a_pool_take_turns() {
         let (_manager, shared) = shared(&folder, 250).await;
         let pool = Pool::new(4).await.unwrap();
         let counts = (0..8).map(|_| Count(shared.clone()));
-        for outcome in pool.map(counts).await.unwrap() {
+        for outcome in pool.try_map(counts).await.unwrap() {
             outcome.unwrap();
         }
         assert_eq!(number_in(&shared.file), 2000);

@@ -504,7 +504,7 @@ fn tasks_of_a_pool_take_queues_as_arguments() {
             to: to.clone(),
             along: along.clone(),
         });
-        let carried = pool.map(carriers).await.unwrap();
+        let carried = pool.try_map(carriers).await.unwrap();
         let carried = carried.into_iter().map(Result::unwrap);
         assert_eq!(carried.sum::<u32>(), 100);
         let mut items = Vec::new();

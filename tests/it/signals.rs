@@ -172,7 +172,7 @@ async fn start_under_signals(rounds: u32) {
                 _ => {
                     let pool = Pool::builder(2).max_tasks_per_child(1).start().await;
                     let pool = pool.map_err(|error| error.to_string())?;
-                    let masks = pool.map((0..8).map(|_| Masks)).await;
+                    let masks = pool.try_map((0..8).map(|_| Masks)).await;
                     masks.map(drop).map_err(|error| error.to_string())
                 }
             }

@@ -150,7 +150,7 @@ fn each_update_of_several_processes_is_applied_once() {
             counter: counter.clone(),
             times: TIMES,
         });
-        let last = pool.map(counts).await.unwrap();
+        let last = pool.try_map(counts).await.unwrap();
         assert!(last.contains(&Ok(3 * TIMES - 1)), "{last:?}");
         let now = counter.versioned().await.unwrap();
         assert_eq!((now.value, now.version), (3 * TIMES, 3 * TIMES));

@@ -348,7 +348,7 @@ fn unnamed_object_is_for_the_keys_of_its_prefix_and_their_children() {
         let permits: BoundedSemaphore = confined.bounded_semaphore(2).await.unwrap();
         let pool = Pool::new(2).await.unwrap();
         let tasks = (0..4).map(|_| Squeeze(permits.clone()));
-        for outcome in pool.map(tasks).await.unwrap() {
+        for outcome in pool.try_map(tasks).await.unwrap() {
             outcome.unwrap();
         }
     });

@@ -49,7 +49,7 @@ fn keys_appear_nowhere() {
             shown.push(serde_json::to_string(&permits).unwrap());
             let pool = Pool::new(2).await.unwrap();
             let squeezed = pool
-                .map((0..4).map(|_| Squeeze(permits.clone())))
+                .try_map((0..4).map(|_| Squeeze(permits.clone())))
                 .await
                 .unwrap();
             shown.push(format!("{squeezed:?} {pool:?}"));

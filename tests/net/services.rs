@@ -121,7 +121,7 @@ fn workers_of_a_pool_share_a_semaphore() {
             permits: permits.clone(),
             inside: inside.clone(),
         });
-        let squares = pool.map(draws).await.unwrap();
+        let squares = pool.try_map(draws).await.unwrap();
         let squares: Vec<_> = squares.into_iter().map(Result::unwrap).collect();
         assert_eq!(squares, (0..40).map(|it| it * it).collect::<Vec<_>>());
         let (now, most) = inside.get().await.unwrap();

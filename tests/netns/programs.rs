@@ -71,7 +71,7 @@ pub(crate) fn roles(roles: &mut Roles) {
             permits: permits.clone(),
             inside: inside.clone(),
         });
-        let squares = pool.map(draws).await.unwrap();
+        let squares = pool.try_map(draws).await.unwrap();
         let sum: u64 = squares.into_iter().map(Result::unwrap).sum();
         report(&sum.to_string());
     });

@@ -186,9 +186,14 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "lockkeeper::task_error",
+        &["protocol", "lockkeeper::error", "lockkeeper::undecoded"],
+    ),
+    (
         "lockkeeper::telemetry",
         &[
             "protocol",
+            "lockkeeper::task_error",
             "actors::Shell",
             "actors::Tally",
             "lockkeeper::access",
@@ -307,6 +312,7 @@ pub(crate) const ROOMS: &[(&str, &[&str])] = &[
             "lockkeeper::process",
             "lockkeeper::proxy",
             "lockkeeper::server",
+            "lockkeeper::task_error",
             "lockkeeper::telemetry",
             "lockkeeper::transport::handed",
             "lockkeeper::undecoded",

@@ -32,6 +32,7 @@ const CRATES: &[Row<'_>] = &[
             "actors/src/host/mailbox.rs",
             "src/pool/supervisor.rs",
             "src/pool/place.rs",
+            "src/pool/slot.rs",
             "src/pool/pool.rs",
             "src/pool/thread.rs",
             "src/server/server.rs",

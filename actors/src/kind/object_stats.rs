@@ -175,7 +175,7 @@ fn clock(clocking: &mut Option<Box<Clocking>>, time: Duration) {
 }
 
 /// A time in nanoseconds: half the size of a `Duration`, and sufficient for centuries.
-pub(super) fn nanoseconds(time: Duration) -> u64 {
+pub(crate) fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

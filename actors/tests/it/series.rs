@@ -7,7 +7,8 @@ use lockkeeper_actors::{
     Bench, CallId, JobId, SessionId,
     codec::Blob,
     data::{
-        Collect, Feed, Finished, HandBack, Job, Leave, Next, Reports, Row, TaskFault, TaskQueue,
+        Collect, Feed, Finished, HandBack, Job, JobOutcome, Leave, Next, Reports, RetryRule, Row,
+        TaskFault, TaskQueue, TaskRule,
     },
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -157,7 +158,17 @@ impl Run {
             first,
             task: "double".to_owned(),
             row: Row::new(each.concat().into(), lengths.collect()),
-            retries,
+            rule: (retries > 0).then_some(TaskRule {
+                limit: None,
+                retry: Some(RetryRule {
+                    attempts: retries + 1,
+                    deaths: true,
+                    panics: false,
+                    transient: false,
+                    first_pause: 0,
+                    longest_pause: 0,
+                }),
+            }),
         };
         self.bench.call(SUBMITTER, feed);
         let tasks = numbers.map(|number| (number, series, retries));
@@ -187,7 +198,7 @@ impl Run {
         }
         let finished = |number: &u64| Finished {
             job: id(*number),
-            outcome: Ok(Blob::from(arguments(*number))),
+            outcome: JobOutcome::Done(Blob::from(arguments(*number))),
         };
         self.bench
             .call(worker, Reports(numbers.iter().map(finished).collect()));
@@ -281,7 +292,7 @@ impl Run {
             let observed = observed.unwrap().into_iter().map(|observed| {
                 match observed.outcome {
                     Ok(outcome) => assert_eq!(outcome, Blob::from(arguments(observed.number))),
-                    Err(fault) => assert!(matches!(fault, TaskFault::WorkerDied { .. })),
+                    Err(failure) => assert!(matches!(failure.fault, TaskFault::WorkerDied { .. })),
                 }
                 observed.number
             });

@@ -5,8 +5,8 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, JobId, Operation, Primitive, Proof, Serve, SessionId,
     codec::Blob,
     data::{
-        Chunk, Collect, Done, Feed, Finished, Get, GetQueueStatus, Join, Next, Put, Queue,
-        QueueSpec, Read, Row, Store, Submit, TaskQueue, Value, ValueSpec,
+        Chunk, Collect, Done, Feed, Finished, Get, GetQueueStatus, JobOutcome, Join, Next, Put,
+        Queue, QueueSpec, Read, Row, Store, Submit, TaskQueue, Value, ValueSpec,
     },
     sync::{
         Acquire, AcquireAs, AcquireKey, Arrive, Barrier, BarrierSpec, Condition, Event,
@@ -310,7 +310,7 @@ fn outcomes_of_tasks_are_reported_although_the_limit_is_reached() {
             task: "double".to_owned(),
             arguments: Blob::from(vec![7; 10_000]),
         },
-        retries: 0,
+        rule: None,
         series: None,
     };
     let feed = |series, first, bytes: u32| Feed {
@@ -318,7 +318,7 @@ fn outcomes_of_tasks_are_reported_although_the_limit_is_reached() {
         first,
         task: "double".to_owned(),
         row: Row::new(vec![7; 2 * bytes as usize].into(), vec![bytes; 2]),
-        retries: 0,
+        rule: None,
     };
     bench.call(5, feed(1_000, 2_000, 1));
     let submitted = fill(&mut bench, most, submit);
@@ -339,11 +339,11 @@ fn outcomes_of_tasks_are_reported_although_the_limit_is_reached() {
     bench.call(7, next);
     for number in 0..2 {
         let job = JobId::of_series(SessionId::new(5), number);
-        let outcome = Ok(Blob::from(vec![7; most]));
+        let outcome = JobOutcome::Done(Blob::from(vec![7; most]));
         bench.call(7, Finished { job, outcome });
     }
     for job in &submitted {
-        let outcome = Ok(Blob::from(vec![7; 10]));
+        let outcome = JobOutcome::Done(Blob::from(vec![7; 10]));
         bench.call(
             7,
             Finished {

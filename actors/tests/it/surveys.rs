@@ -215,7 +215,7 @@ fn task_queue_lists_unfinished_tasks_and_idle_workers() {
             2,
             Submit {
                 chunk,
-                retries: 0,
+                rule: None,
                 series: None,
             },
         )

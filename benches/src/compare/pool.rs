@@ -89,7 +89,7 @@ pub(crate) async fn own(cycle: &str, processes: usize) -> Result<(), Failure> {
 async fn repeat_map(pool: &Pool) -> Result<(), Failure> {
     party::repeat(async || {
         let done = pool
-            .map((0_i64..).take(usize::try_from(TASKS)?).map(Negate))
+            .try_map((0_i64..).take(usize::try_from(TASKS)?).map(Negate))
             .await?;
         Ok(u64::try_from(done.len())?)
     })

@@ -15,8 +15,10 @@ pub(crate) mod lock;
 pub(crate) mod queue;
 pub(crate) mod rw_lock;
 pub(crate) mod semaphore;
+pub(crate) mod task_outcome;
 pub(crate) mod task_queue;
 pub(crate) mod task_row;
+pub(crate) mod task_rule;
 pub(crate) mod typed;
 pub(crate) mod value;
 
@@ -42,12 +44,16 @@ pub use semaphore::{
     AcquireMany, AddPermits, Close, Forget, GetSemaphoreStatus, ReleasePermits, SemaphoreSpec,
     SemaphoreStatus,
 };
+pub use task_outcome::{
+    ChunkOutcome, JobOutcome, TaskFailure, TaskFault, UndecodedTask, WorkerExit, outcome_bytes,
+};
 pub use task_queue::{
-    Chunk, ChunkOutcome, CloseTasks, Collect, Ended, FailTasks, Feed, Finished, GetTaskQueueStatus,
-    HandBack, Job, Leave, LimitSeries, Next, ReleaseOutcomes, Reports, Submit, TaskFault, TaskName,
-    TaskQueueStatus, UndecodedTask, WorkerExit, outcome_bytes,
+    Chunk, CloseTasks, Collect, Due, Ended, Enlist, FailTasks, Feed, Finished, GetTaskQueueStatus,
+    HandBack, Job, KillTask, Leave, LimitSeries, ListRunning, Next, ReleaseOutcomes, Reports,
+    Running, Submit, TaskName, TaskQueueStatus, Tend, Tended,
 };
 pub use task_row::Row;
+pub use task_rule::{RetryRule, TaskRule};
 pub use typed::CheckType;
 pub use value::{
     Exchange, Exchanged, GetValueStatus, OnlyIf, Read, Store, Swap, ValueSpec, ValueStatus,

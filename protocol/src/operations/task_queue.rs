@@ -2,14 +2,21 @@
 
 use std::{fmt, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{Error, SeqAccess, Visitor},
+    ser::SerializeTuple,
+};
 
 use crate::{
     codec::{blob::Blob, short::short_list},
     ids::JobId,
     operation::Operation,
-    operations::task_row::Row,
-    printable::{Printable, PrintableText},
+    operations::{
+        task_outcome::{ChunkOutcome, JobOutcome, TaskFault},
+        task_row::Row,
+        task_rule::TaskRule,
+    },
 };
 
 /// Submits a chunk of tasks, and waits for its outcome.
@@ -17,8 +24,8 @@ use crate::{
 pub struct Submit {
     /// The tasks to run.
     pub chunk: Chunk,
-    /// The number of times that the chunk is run again when its worker dies.
-    pub retries: u32,
+    /// The time limit and the retries of a single task, if it has any. A chunk of several tasks has none.
+    pub rule: Option<TaskRule>,
     /// The number of a series. If that has a limit, the chunk is one of its tasks; see [`LimitSeries`].
     pub series: Option<u64>,
 }
@@ -36,8 +43,8 @@ pub struct Feed {
     pub task: String,
     /// The arguments of each task, encoded as those of a chunk of one task.
     pub row: Row,
-    /// The number of times that each task is run again when its worker dies.
-    pub retries: u32,
+    /// The time limit and the retries of each task, if they have any.
+    pub rule: Option<TaskRule>,
 }
 
 /// Begins a series and limits the outcomes that are kept for it.
@@ -50,8 +57,8 @@ pub struct Feed {
 pub struct LimitSeries {
     /// The number of the series, which the session does not reuse.
     pub series: u64,
-    /// The bytes of outcomes from which no further task is given to a worker, as [`outcome_bytes`] counts
-    /// them.
+    /// The bytes of outcomes from which no further task is given to a worker, as
+    /// [`outcome_bytes`](crate::operations::outcome_bytes) counts them.
     pub most: u64,
 }
 
@@ -60,7 +67,8 @@ pub struct LimitSeries {
 pub struct ReleaseOutcomes {
     /// The number of the series.
     pub series: u64,
-    /// The bytes of the outcomes, as [`outcome_bytes`] counts them.
+    /// The bytes of the outcomes, as [`outcome_bytes`](crate::operations::outcome_bytes) counts
+    /// them.
     pub bytes: u64,
     /// The number of the outcomes.
     pub count: u64,
@@ -117,7 +125,7 @@ pub struct Finished {
     /// The id of the job.
     pub job: JobId,
     /// The outcome of the job.
-    pub outcome: ChunkOutcome,
+    pub outcome: JobOutcome,
 }
 
 /// Reports several finished jobs in order.
@@ -161,6 +169,69 @@ pub struct FailTasks {
     pub reason: TaskFault,
 }
 
+/// Tells the process id of a worker. A worker whose process is unknown is not killed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Enlist {
+    /// The process id, as the pool sees it.
+    pub pid: u32,
+}
+
+/// Kills a task that a call of this session has submitted.
+///
+/// A task that no worker has taken is withdrawn. If a worker runs it, the queue asks for the end of the worker
+/// ([`Tend`]). In both cases its outcome is [`TaskFault::Killed`], unless it already has one.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct KillTask {
+    /// The number of the call.
+    pub call: u64,
+}
+
+/// Does what is due by now: gives out tasks whose pause before a retry is over, and finds the workers whose tasks
+/// are over their limits or killed.
+///
+/// The queue has no clock between calls, so the supervisor of the workers calls when something becomes due. The
+/// call waits until there are workers to kill, or something becomes due before the caller would call by itself.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Tend {
+    /// The time at which the caller calls again in any case, as [`Due::at`] gave it.
+    pub returns_at: Option<u64>,
+}
+
+/// The answer to [`Tend`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tended {
+    /// The process ids of the workers to kill.
+    pub kill: Vec<u32>,
+    /// When the next thing is due.
+    pub next: Option<Due>,
+}
+
+/// The time at which something is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// The time by the clock of the manager, in microseconds.
+    pub at: u64,
+    /// The time until then, in microseconds.
+    pub micros: u64,
+}
+
+/// Asks which task each worker runs, without waiting.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct ListRunning;
+
+/// A task that a worker runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// The process id of the worker; 0 if it is unknown.
+    pub pid: u32,
+    /// The name of the task; `None` if its submitter does not wait for it any more.
+    pub task: Option<TaskName>,
+    /// The time since it began, in microseconds.
+    pub micros: u64,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+}
+
 /// Asks for the state, without waiting.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct GetTaskQueueStatus;
@@ -169,7 +240,9 @@ pub struct GetTaskQueueStatus;
 pub type TaskName = Arc<str>;
 
 /// The work of a worker: one chunk, or tasks of a series that each run by itself.
-#[derive(Debug, Serialize, Deserialize)]
+///
+/// It is sent as a list of three elements. The attempt follows as a fourth one if it is not the first.
+#[derive(Debug)]
 pub struct Job {
     /// The id of the chunk, or of the first task. The other tasks have consecutive ids.
     pub id: JobId,
@@ -177,6 +250,48 @@ pub struct Job {
     pub task: TaskName,
     /// The arguments of each task.
     pub row: Row,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+}
+
+impl Serialize for Job {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_again = self.attempt > 1;
+        let mut elements = serializer.serialize_tuple(3 + usize::from(is_again))?;
+        elements.serialize_element(&self.id)?;
+        elements.serialize_element(&self.task)?;
+        elements.serialize_element(&self.row)?;
+        if is_again {
+            elements.serialize_element(&self.attempt)?;
+        }
+        elements.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Job {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(JobVisitor)
+    }
+}
+
+struct JobVisitor;
+
+impl<'de> Visitor<'de> for JobVisitor {
+    type Value = Job;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a job of three or four elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Job, A::Error> {
+        let missing = |place| move || A::Error::invalid_length(place, &Self);
+        Ok(Job {
+            id: elements.next_element()?.ok_or_else(missing(0))?,
+            task: elements.next_element()?.ok_or_else(missing(1))?,
+            row: elements.next_element()?.ok_or_else(missing(2))?,
+            attempt: elements.next_element()?.unwrap_or(1),
+        })
+    }
 }
 
 impl Job {
@@ -198,183 +313,6 @@ pub struct TaskQueueStatus {
     pub running: u64,
     /// The number of workers that wait for a task.
     pub idle: u64,
-}
-
-/// How a worker's process ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum WorkerExit {
-    /// The end is unknown: the process may be alive and have lost its connection to the pool.
-    #[default]
-    Unknown,
-    /// The process exited with that code.
-    Code(i32),
-    /// That signal killed the process.
-    Signal(i32),
-}
-
-impl fmt::Display for WorkerExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown => f.write_str("lost its connection"),
-            Self::Code(code) => write!(f, "exited with code {code}"),
-            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
-        }
-    }
-}
-
-/// The reason why a task has no result.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum TaskFault {
-    /// The task panicked, with that message.
-    Panicked(String),
-    /// The process that ran the task ended before it was done.
-    WorkerDied {
-        /// The process id.
-        pid: u32,
-        /// How it ended.
-        exit: WorkerExit,
-        /// The number of times that the task was begun.
-        attempts: u32,
-    },
-    /// The program has no task registered with that name.
-    NotRegistered(String),
-    /// The arguments or the result could not be encoded, or do not fit into a message.
-    Unreadable(String),
-    /// The worker could not decode the arguments.
-    Undecoded(Box<UndecodedTask>),
-    /// The pool was closed before the task was submitted.
-    Closed,
-    /// The pool was terminated before the task was finished.
-    Terminated,
-    /// The pool cannot start workers, for that reason.
-    Broken(String),
-}
-
-/// The task of a [`TaskFault::Undecoded`], and why its arguments could not be decoded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UndecodedTask {
-    /// The name of the task.
-    pub task: String,
-    /// The type of the submitted task.
-    pub sent: String,
-    /// The type of the task that the worker has.
-    pub wanted: String,
-    /// The error of the type's `Deserialize`, or the message of its panic.
-    pub why: String,
-}
-
-impl TaskFault {
-    /// Returns the text of the fault's reporter, or an empty text.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        match self {
-            Self::Panicked(text)
-            | Self::NotRegistered(text)
-            | Self::Unreadable(text)
-            | Self::Broken(text) => text,
-            Self::Undecoded(undecoded) => &undecoded.why,
-            Self::WorkerDied { .. } | Self::Closed | Self::Terminated => "",
-        }
-    }
-
-    /// Shortens its text to at most `most_bytes` bytes.
-    #[must_use]
-    pub fn cut(mut self, most_bytes: usize) -> Self {
-        let text = match &mut self {
-            Self::Panicked(text)
-            | Self::NotRegistered(text)
-            | Self::Unreadable(text)
-            | Self::Broken(text) => text,
-            Self::Undecoded(undecoded) => &mut undecoded.why,
-            Self::WorkerDied { .. } | Self::Closed | Self::Terminated => return self,
-        };
-        let mut ends = (0..=most_bytes).rev();
-        let end = ends.find(|end| text.is_char_boundary(*end));
-        text.truncate(end.unwrap_or_default());
-        self
-    }
-}
-
-impl fmt::Display for TaskFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // The text is on one line, as for any error. The variant contains the message itself.
-            Self::Panicked(message) => {
-                write!(f, "the task panicked: {}", PrintableText(message))
-            }
-            Self::WorkerDied {
-                pid,
-                exit,
-                attempts,
-            } => {
-                write!(
-                    f,
-                    "worker process {pid} {exit} before it had a result, in attempt {attempts}: \
-                     the task may have been run or not"
-                )
-            }
-            Self::NotRegistered(name) => write!(
-                f,
-                "no task named {name:?} is registered: add .task::<..>() where the program starts, and \
-                 .task::<Blocking<..>>() for a BlockingTask"
-            ),
-            Self::Unreadable(why) => {
-                write!(
-                    f,
-                    "the task could not be carried over: {}",
-                    PrintableText(why)
-                )
-            }
-            Self::Undecoded(undecoded) => {
-                let UndecodedTask {
-                    task,
-                    sent,
-                    wanted,
-                    why,
-                } = &**undecoded;
-                write!(
-                    f,
-                    "the worker cannot decode the arguments of task {task:?}: they were sent as {}, and {} does \
-                     not read them ({}): let its Deserialize read what its Serialize writes",
-                    Printable(sent),
-                    Printable(wanted),
-                    PrintableText(why)
-                )
-            }
-            Self::Closed => f.write_str("the pool is closed: submit tasks before close()"),
-            Self::Terminated => f.write_str(
-                "the pool was terminated, or dropped, before the task had a result: join() it first",
-            ),
-            Self::Broken(why) => {
-                write!(f, "the pool can start no workers: {}", PrintableText(why))
-            }
-        }
-    }
-}
-
-impl fmt::Debug for TaskFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for TaskFault {}
-
-/// The outcome of a chunk: an encoded outcome for each of its tasks, or one fault for all.
-pub type ChunkOutcome = Result<Blob, TaskFault>;
-
-/// The bytes of a fault without its text, approximately.
-const FAULT_BYTES: usize = 64;
-
-/// The bytes that an outcome counts: at least one.
-#[must_use]
-pub fn outcome_bytes(outcome: Result<&Blob, &TaskFault>) -> usize {
-    match outcome {
-        Ok(outputs) => outputs.0.len().max(1),
-        Err(fault) => FAULT_BYTES + fault.text().len(),
-    }
 }
 
 impl Operation for Submit {
@@ -440,4 +378,24 @@ impl Operation for FailTasks {
 impl Operation for GetTaskQueueStatus {
     const NAME: &'static str = "status";
     type Reply = TaskQueueStatus;
+}
+
+impl Operation for Enlist {
+    const NAME: &'static str = "enlist";
+    type Reply = ();
+}
+
+impl Operation for KillTask {
+    const NAME: &'static str = "kill";
+    type Reply = ();
+}
+
+impl Operation for Tend {
+    const NAME: &'static str = "tend";
+    type Reply = Tended;
+}
+
+impl Operation for ListRunning {
+    const NAME: &'static str = "running";
+    type Reply = Vec<Running>;
 }

@@ -1,6 +1,6 @@
 //! Compares the values that PROTOCOL.md shows with the code: contents of frames, and faults.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lockkeeper_protocol::{
     Abandoned, BreakReason, CallInfo, Caller, Claim, Deadlock, Fault, Fence, ObjectInfo, Page,
@@ -9,13 +9,13 @@ use lockkeeper_protocol::{
     operations::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
         AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, CheckType, Chunk,
-        Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Ended, EventStatus, Exchange,
-        Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, Key, KeyPage, KeyStatus,
-        KeyedStatus, LatchSpec, LatchStatus, LimitSeries, ListKeys, LockStatus, Next, Notify,
-        OnlyIf, Passed, Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy, ReleaseOutcomes,
-        ReleasePermits, Row, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep, Store, Submit,
-        Swap, TaskFault, Upgrade, ValueSpec, ValueStatus, Versioned, WaitChange, WaitSet, Wake,
-        Woken, WorkerExit,
+        Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Due, Ended, EventStatus,
+        Exchange, Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, JobOutcome, Key,
+        KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, LimitSeries, ListKeys, LockStatus,
+        Next, Notify, OnlyIf, Passed, Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy,
+        ReleaseOutcomes, ReleasePermits, Row, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep,
+        Store, Submit, Swap, TaskFault, Tended, Upgrade, ValueSpec, ValueStatus, Versioned,
+        WaitChange, WaitSet, Wake, Woken,
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -278,11 +278,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     assert_eq!(encoded(&AcquireMany { permits: 2 }), [0x91, 2]);
     let finished = Finished {
         job: job_of(20),
-        outcome: Err(TaskFault::WorkerDied {
-            pid: 4712,
-            exit: WorkerExit::Signal(9),
-            attempts: 1,
-        }),
+        outcome: JobOutcome::Failed(TaskFault::Panicked("boom".to_owned())),
     };
     let chunk = Chunk {
         task: "double".to_owned(),
@@ -292,6 +288,13 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         id: job_of(20),
         task: chunk.task.as_str().into(),
         row: Row::of_one(chunk.arguments.clone()),
+        attempt: 1,
+    };
+    let again = Job {
+        id: job_of(20),
+        task: Arc::clone(&job.task),
+        row: job.row.clone(),
+        attempt: 2,
     };
     let two = vec![0, 0, 0, 1, 7, 0, 0, 0, 1, 8];
     let feed = Feed {
@@ -299,7 +302,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
         first: 22,
         task: "double".to_owned(),
         row: Row::new(two.into(), vec![5, 5]),
-        retries: 0,
+        rule: None,
     };
     let output = [&[0, 0, 0, 5][..], &encoded(&Ok::<_, TaskFault>(14))].concat();
     let ended = Ended {
@@ -309,7 +312,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
     Values::of("### `task_queue`")
         .show(&Submit {
             chunk,
-            retries: 0,
+            rule: None,
             series: None,
         })
         .show(&Next {
@@ -321,6 +324,7 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
             most: 64,
         })
         .show(&vec![job])
+        .show(&vec![again])
         .show(&HandBack {
             jobs: vec![job_of(20)],
         })
@@ -335,6 +339,13 @@ fn arguments_and_replies_are_written_as_the_document_shows() {
             series: 21,
             bytes: 9,
             count: 1,
+        })
+        .show(&Tended {
+            kill: vec![4712],
+            next: Some(Due {
+                at: 5000,
+                micros: 1000,
+            }),
         })
         .and_no_more();
 }

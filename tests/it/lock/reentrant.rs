@@ -266,7 +266,7 @@ fn each_task_of_a_pool_is_an_owner() {
         let (_manager, lock) = manager_and_lock().await;
         let pool = Pool::builder(2).start().await.unwrap();
         let tasks = (0..20).map(|_| Enter(lock.clone()));
-        for depth in pool.map(tasks).await.unwrap() {
+        for depth in pool.try_map(tasks).await.unwrap() {
             assert_eq!(depth, Ok(2));
         }
     });

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, future::pending, process, time::Duration};
 
 use futures::FutureExt;
-use lockkeeper::{CallError, Lock, Manager, Pool, Task, builders::Program};
+use lockkeeper::{CallError, Lock, Manager, Pool, Retry, Task, builders::Program};
 use lockkeeper_test_support::{Role, Roles, in_own_process, report, until};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
 use serde::{Deserialize, Serialize};
@@ -241,8 +241,12 @@ async fn count_several_shards(numbers: &mut Numbers) {
 }
 
 async fn count_a_pool(numbers: &mut Numbers) {
-    let pool = Pool::builder(1).retries(1).start().await.unwrap();
-    let halves = pool.map((1..=3).map(|number| Halve(2 * number))).await;
+    let pool = Pool::builder(1)
+        .retry(Retry::attempts(2))
+        .start()
+        .await
+        .unwrap();
+    let halves = pool.try_map((1..=3).map(|number| Halve(2 * number))).await;
     assert_eq!(halves.unwrap(), [1, 2, 3]);
     pool.apply(Halve(5)).await.unwrap_err();
     pool.apply(Halve(0)).await.unwrap_err();

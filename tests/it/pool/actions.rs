@@ -6,7 +6,7 @@ use std::{env, future::pending, process, thread, time::Duration};
 use actix_rt::System;
 use futures::{StreamExt, future::join_all};
 use lockkeeper::{
-    Pool, Task, TaskError,
+    Pool, Task,
     builders::Program,
     errors::{TaskFault, WorkerExit},
 };
@@ -233,11 +233,13 @@ fn only_the_task_that_ends_its_process_fails_and_the_process_is_replaced() {
             for (number, outcome) in outcomes.into_iter().enumerate() {
                 match outcome {
                     Ok(_) => assert_ne!(number % 4, 1, "{action:?}"),
-                    Err(TaskError::Failed(TaskFault::WorkerDied { exit, .. })) => {
+                    Err(error) => {
+                        let exit = error
+                            .exit()
+                            .unwrap_or_else(|| panic!("{action:?}: {error}"));
                         assert_eq!(number % 4, 1, "{action:?}");
                         assert!(exits.contains(&exit), "{action:?}: {exit:?}");
                     }
-                    Err(error) => panic!("{action:?}: {error}"),
                 }
             }
             until_all_live(&pool, 2).await;
@@ -305,7 +307,8 @@ fn tasks_behind_one_that_closed_any_descriptor_have_outcomes() {
             for _ in 0..3 {
                 let next = tokio::time::timeout(SOON, pool.apply(Who)).await;
                 match next.unwrap_or_else(|_| panic!("{number}: a task behind it")) {
-                    Ok(_) | Err(TaskError::Failed(TaskFault::WorkerDied { .. })) => {}
+                    Ok(_) => {}
+                    Err(error) if matches!(error.fault(), Some(TaskFault::WorkerDied { .. })) => {}
                     Err(error) => panic!("{number}: {error}"),
                 }
             }

@@ -1,8 +1,8 @@
 //! Tasks that return or end their worker.
 
-use std::{future, process};
+use std::{future, process, time::Duration};
 
-use lockkeeper::{CallError, Lock, Task, builders::Program};
+use lockkeeper::{CallError, Lock, Retry, Task, builders::Program};
 use lockkeeper_test_support::kill;
 use serde::{Deserialize, Serialize};
 
@@ -44,4 +44,9 @@ impl Task for ReturnOrDie {
 
 pub(crate) fn register(program: Program) -> Program {
     program.task::<Who>().task::<ReturnOrDie>()
+}
+
+/// Runs tasks whose workers die again at once.
+pub(crate) const fn at_once(attempts: u32) -> Retry {
+    Retry::attempts(attempts).backoff(Duration::ZERO, Duration::ZERO)
 }

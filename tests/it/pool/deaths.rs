@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use crate::{
-    pool::basic_tasks::{ReturnOrDie, Who},
+    pool::basic_tasks::{ReturnOrDie, Who, at_once},
     run,
 };
 
@@ -101,12 +101,17 @@ pub(crate) fn register(program: Program) -> Program {
         .task::<Need>()
 }
 
-fn worker_died(pid: u32) -> TaskError {
-    TaskError::Failed(TaskFault::WorkerDied {
-        pid,
-        exit: WorkerExit::Signal(9),
-        attempts: 1,
-    })
+/// Asserts that a task has failed in its first attempt because SIGKILL ended its worker.
+#[track_caller]
+fn assert_killed<T>(outcome: Result<T, TaskError>, pid: u32) {
+    let error = outcome.err().expect("its worker is dead");
+    let facts = (error.exit(), error.pid(), error.attempts());
+    assert_eq!(
+        facts,
+        (Some(WorkerExit::Signal(9)), Some(pid), 1),
+        "{error}"
+    );
+    assert!(error.ran().is_some());
 }
 
 #[test]
@@ -128,7 +133,7 @@ fn killed_worker_fails_only_its_task_frees_what_it_held_and_is_replaced() {
         assert!(before.contains(&dead), "{dead} is none of {before:?}");
         for (outcome, number) in outcomes.into_iter().zip(0..) {
             match number {
-                7 => assert_eq!(outcome, Err(worker_died(dead))),
+                7 => assert_killed(outcome, dead),
                 number => assert_eq!(outcome, Ok(Ok(number))),
             }
         }
@@ -161,7 +166,7 @@ fn idle_worker_that_is_killed_is_replaced() {
 fn all_tasks_have_an_output_although_workers_are_killed_at_any_time() {
     run(async {
         let mut random = seeded();
-        let pool = Pool::builder(3).retries(1000).start().await.unwrap();
+        let pool = Pool::builder(3).retry(at_once(1001)).start().await.unwrap();
         let tasks = (0..3000).map(|_| Who);
         let mut outcomes = Box::pin(pool.imap(tasks));
         let mut count = 0;
@@ -183,16 +188,14 @@ fn task_of_a_killed_worker_is_run_again_as_often_as_asked() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("lives");
-        let pool = Pool::builder(1).retries(2).start().await.unwrap();
+        let pool = Pool::builder(1).retry(at_once(3)).start().await.unwrap();
         fs::write(&file, "one\ntwo\n").unwrap();
         pool.apply(DieOften(file.clone())).await.unwrap();
         fs::write(&file, "one\ntwo\nthree\nfour\n").unwrap();
         let outcome = pool.apply(DieOften(file.clone())).await;
-        let died = matches!(
-            outcome,
-            Err(TaskError::Failed(TaskFault::WorkerDied { .. }))
-        );
-        assert!(died, "{outcome:?}");
+        let error = outcome.unwrap_err();
+        assert_eq!(error.exit(), Some(WorkerExit::Signal(9)));
+        assert_eq!(error.attempts(), 3);
         assert_eq!(fs::read_to_string(&file).unwrap(), "four\n");
     });
 }
@@ -219,12 +222,9 @@ fn task_that_exits_with_code_0_has_failed() {
     run(async {
         let pool = Pool::new(1).await.unwrap();
         let pid = pool.apply(Who).await.unwrap();
-        let died = TaskFault::WorkerDied {
-            pid,
-            exit: WorkerExit::Code(0),
-            attempts: 1,
-        };
-        assert_eq!(pool.apply(Exit).await, Err(died.into()));
+        let error = pool.apply(Exit).await.unwrap_err();
+        let facts = (error.exit(), error.pid(), error.attempts());
+        assert_eq!(facts, (Some(WorkerExit::Code(0)), Some(pid), 1));
         assert_ne!(pool.apply(Who).await.unwrap(), pid);
     });
 }
@@ -300,8 +300,8 @@ fn pool_may_end_while_a_place_waits_for_its_next_try() {
         })
         .await;
         drop(pool);
-        let terminated = TaskError::Failed(TaskFault::Terminated);
-        assert_eq!(waiting.await, Err(terminated));
+        let error = waiting.await.unwrap_err();
+        assert_eq!(error.fault(), Some(&TaskFault::Terminated));
     });
 }
 
@@ -336,10 +336,13 @@ async fn kill_the_idle_one(pool: &Pool) -> u32 {
 async fn until_broken(pool: &Pool) -> String {
     loop {
         match pool.apply(Who).await {
-            Err(TaskError::Failed(TaskFault::Broken(why))) => return why,
-            // A worker may have died with the task, or before the pool noticed its death.
-            Ok(_) | Err(TaskError::Failed(TaskFault::WorkerDied { .. })) => {}
-            Err(other) => panic!("{other:?}"),
+            Ok(_) => {}
+            Err(error) => match error.fault() {
+                Some(TaskFault::Broken(why)) => return why.clone(),
+                // A worker may have died with the task, or before the pool noticed its death.
+                Some(TaskFault::WorkerDied { .. }) => {}
+                _ => panic!("{error}"),
+            },
         }
     }
 }

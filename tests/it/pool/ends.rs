@@ -123,12 +123,17 @@ async fn until_jobs(pool: &Pool, running: u64, waiting: u64) {
     .await;
 }
 
-fn worker_died(pid: u32) -> TaskError {
-    TaskError::Failed(TaskFault::WorkerDied {
-        pid,
-        exit: WorkerExit::Signal(9),
-        attempts: 1,
-    })
+/// Asserts that a task has failed in its first attempt because SIGKILL ended its worker.
+#[track_caller]
+fn assert_killed<T>(outcome: Result<T, TaskError>, pid: u32) {
+    let error = outcome.err().expect("its worker is dead");
+    let facts = (error.exit(), error.pid(), error.attempts());
+    assert_eq!(
+        facts,
+        (Some(WorkerExit::Signal(9)), Some(pid), 1),
+        "{error}"
+    );
+    assert!(error.ran().is_some());
 }
 
 #[test]
@@ -145,9 +150,9 @@ fn closed_pool_runs_its_tasks_and_accepts_no_more() {
         until_jobs(&pool, 1, 1).await;
         pool.close().await.unwrap();
         let refused = pool.apply(Who).await;
-        assert_eq!(refused, Err(TaskError::Failed(TaskFault::Closed)));
+        assert_eq!(refused.unwrap_err().fault(), Some(&TaskFault::Closed));
         drop(guard);
-        assert_eq!(first.await, Err(worker_died(pids[0])));
+        assert_killed(first.await, pids[0]);
         assert_eq!(second.await, Ok(Ok(2)));
         pool.join().await.unwrap();
         until_gone(&pids).await;
@@ -183,8 +188,8 @@ fn terminated_pool_fails_its_tasks_and_leaves_no_process() {
         pool.terminate().await;
         assert!(!pids.iter().any(|pid| is_running(*pid)));
         for task in [first, second, third] {
-            let terminated = TaskError::Failed(TaskFault::Terminated);
-            assert_eq!(task.await, Err(terminated));
+            let error = task.await.unwrap_err();
+            assert_eq!(error.fault(), Some(&TaskFault::Terminated));
         }
         assert!(locks.0.acquire().await.unwrap().abandoned().is_some());
     });
@@ -204,8 +209,8 @@ fn dropped_pool_fails_its_tasks_and_leaves_no_process() {
         drop(pool);
         assert!(!pids.iter().any(|pid| is_running(*pid)));
         for task in [first, second] {
-            let terminated = TaskError::Failed(TaskFault::Terminated);
-            assert_eq!(task.await, Err(terminated));
+            let error = task.await.unwrap_err();
+            assert_eq!(error.fault(), Some(&TaskFault::Terminated));
         }
     });
 }

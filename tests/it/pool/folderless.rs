@@ -77,7 +77,7 @@ async fn worked() -> String {
         })
         .await;
     }
-    match pool.map([Who, Who, Who]).await {
+    match pool.try_map([Who, Who, Who]).await {
         Ok(_) => "works".to_owned(),
         Err(error) => error.to_string(),
     }

@@ -23,7 +23,7 @@ use lockkeeper_test_support::{is_running, kill, seeded};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::run;
+use crate::{pool::basic_tasks::at_once, run};
 
 /// The number of workers that a test kills.
 const KILLS: usize = 100;
@@ -159,9 +159,11 @@ fn killed_workers_fail_at_most_one_task_each_and_keep_finished_outcomes() {
                     assert_eq!(*own, number);
                     logged.entry(*pid).or_default().push(number);
                 }
-                Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
-                    assert!(!is_running(*pid));
-                    assert_eq!(deaths.insert(*pid, number), None, "{pid} failed two tasks");
+                Err(error) if matches!(error.fault(), Some(TaskFault::WorkerDied { .. })) => {
+                    let pid = error.pid().unwrap();
+                    assert!(!is_running(pid));
+                    assert_eq!(error.index(), usize::try_from(number).ok());
+                    assert_eq!(deaths.insert(pid, number), None, "{pid} failed two tasks");
                 }
                 Err(error) => panic!("{number}: {error}"),
             }
@@ -187,7 +189,7 @@ fn tasks_of_killed_workers_are_run_again_and_no_others() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let log = folder.path().join("witness");
-        let builder = Pool::builder(2).retries(1000);
+        let builder = Pool::builder(2).retry(at_once(1001));
         let outcomes = run_and_kill(builder, &log).await;
         for (number, outcome) in (0..).zip(&outcomes) {
             assert_eq!(outcome.as_ref().map(|(_, own, _)| *own), Ok(number));

@@ -89,7 +89,7 @@ fn remaining_thread_of_a_task_does_not_delay_the_pool() {
             .start()
             .await
             .unwrap();
-        pool.map([LeaveThread, LeaveThread]).await.unwrap();
+        pool.try_map([LeaveThread, LeaveThread]).await.unwrap();
         pool.join().await.unwrap();
     });
 }

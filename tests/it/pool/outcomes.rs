@@ -98,7 +98,8 @@ impl Bench {
         if is_ordered {
             Box::pin(self.pool.imap(tasks).map_ok(number))
         } else {
-            Box::pin(self.pool.imap_unordered(tasks).map_ok(number))
+            let outcomes = self.pool.imap_unordered(tasks);
+            Box::pin(outcomes.map(move |(_, outcome)| outcome.map(&number)))
         }
     }
 

@@ -2,7 +2,9 @@
 
 use futures::{StreamExt, TryStreamExt};
 use lockkeeper::{
-    CallError, Manager, Pool, Semaphore, Task, TaskError, builders::Program, errors::Fault,
+    CallError, Manager, Pool, Semaphore, Task,
+    builders::Program,
+    errors::{Fault, TaskCause},
 };
 use lockkeeper_test_support::until;
 use serde::{Deserialize, Serialize};
@@ -62,10 +64,12 @@ fn tasks_above_the_limit_of_a_pool_wait_in_order_and_all_run() {
         let rest: Vec<_> = outcomes.try_collect().await.unwrap();
         assert_eq!(rest, (1..12).map(Ok).collect::<Vec<_>>());
         let limit = Fault::limit("bytes of a task of this pool", 5 * MEGABYTE / 2);
-        let refused = Err(TaskError::Call(CallError::Fault(limit)));
-        assert_eq!(pool.apply(heavy(0, 3)).await, refused);
+        let refused = TaskCause::Call(CallError::Fault(limit));
+        let error = pool.apply(heavy(0, 3)).await.unwrap_err();
+        assert_eq!(error.cause(), &refused);
         let mut outcomes = Box::pin(pool.imap([heavy(0, 3)]));
-        assert_eq!(outcomes.next().await, Some(refused));
+        let error = outcomes.next().await.unwrap().unwrap_err();
+        assert_eq!((error.cause(), error.index()), (&refused, Some(0)));
         pool.join().await.unwrap();
     });
 }

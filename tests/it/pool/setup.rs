@@ -3,7 +3,7 @@
 use std::{any::type_name, collections::BTreeSet, fmt, sync::OnceLock};
 
 use lockkeeper::{
-    Blocking, CallError, Pool, StartError, Task, TaskError,
+    Blocking, CallError, Pool, StartError, Task,
     builders::Program,
     errors::{Refusal, TaskFault},
 };
@@ -98,7 +98,7 @@ impl Task for Nested {
 
     async fn run(self) -> u64 {
         let pool = Pool::new(2).await.expect("a worker may have a pool");
-        let squares = pool.map((0..self.0).map(Square)).await;
+        let squares = pool.try_map((0..self.0).map(Square)).await;
         pool.join().await.expect("the pool is running");
         squares.expect("all tasks have an output").into_iter().sum()
     }
@@ -129,7 +129,7 @@ fn max_tasks_per_child_replaces_the_worker() {
     run(async {
         let builder = Pool::builder(1).max_tasks_per_child(2);
         let pool = builder.start().await.unwrap();
-        let who = pool.map((0..6).map(|_| Who)).await.unwrap();
+        let who = pool.try_map((0..6).map(|_| Who)).await.unwrap();
         let pids: Vec<u32> = who.into_iter().map(|(pid, _)| pid).collect();
         assert_eq!(
             [pids[0], pids[2], pids[4]],
@@ -146,7 +146,7 @@ fn initializer_runs_once_in_each_worker_before_its_first_task() {
     run(async {
         let builder = Pool::builder(2).initializer(SetUp("ready".to_owned()));
         let pool = builder.max_tasks_per_child(1).start().await.unwrap();
-        for (_, word) in pool.map((0..6).map(|_| Who)).await.unwrap() {
+        for (_, word) in pool.try_map((0..6).map(|_| Who)).await.unwrap() {
             assert_eq!(word.as_deref(), Some("ready"));
         }
     });
@@ -238,9 +238,10 @@ fn unregistered_task_is_refused_by_name() {
         let pool = Pool::new(1).await.unwrap();
         let refused = pool.apply(Unregistered).await.unwrap_err();
         let fault = TaskFault::NotRegistered("stranger".to_owned());
-        assert_eq!(refused, TaskError::Failed(fault));
+        assert_eq!(refused.fault(), Some(&fault));
         let advice = "add .task::<..>() where the program starts, and .task::<Blocking<..>>() for a BlockingTask";
-        let words = format!("no task named \"stranger\" is registered: {advice}");
+        let words =
+            format!("task \"stranger\": no task named \"stranger\" is registered: {advice}");
         assert_eq!(refused.to_string(), words);
         assert!(type_name::<Blocking<Square>>().contains("::Blocking<"));
         assert_eq!(pool.apply(Square(3)).await.unwrap(), 9);
@@ -251,7 +252,7 @@ fn unregistered_task_is_refused_by_name() {
 fn pool_may_be_nested_in_a_task() {
     run(async {
         let pool = Pool::new(2).await.unwrap();
-        let sums = pool.map([Nested(3), Nested(4)]).await.unwrap();
+        let sums = pool.try_map([Nested(3), Nested(4)]).await.unwrap();
         assert_eq!(sums, [5, 14]);
     });
 }

@@ -10,11 +10,14 @@ use std::{
 };
 
 use futures::StreamExt;
-use lockkeeper::{Pool, Task, TaskError, builders::Program, errors::TaskFault};
+use lockkeeper::{Pool, Task, builders::Program, errors::TaskFault};
 use lockkeeper_test_support::{is_running, kill};
 use serde::{Deserialize, Serialize};
 
-use crate::{pool::actions::close_from, run};
+use crate::{
+    pool::{actions::close_from, basic_tasks::at_once},
+    run,
+};
 
 /// So many tasks that most are assigned to a worker before it has run earlier ones.
 const MANY: u64 = 3000;
@@ -126,8 +129,8 @@ async fn assert_only_the_odd_one_fails(action: fn() -> Action) {
     let outcomes: Vec<_> = pool.imap(tasks).collect().await;
     for (number, outcome) in (0..MANY).zip(&outcomes) {
         match outcome {
-            Err(TaskError::Failed(TaskFault::WorkerDied { pid, .. })) => {
-                assert!(number == ODD && !is_running(*pid));
+            Err(error) if matches!(error.fault(), Some(TaskFault::WorkerDied { .. })) => {
+                assert!(number == ODD && !is_running(error.pid().unwrap()));
             }
             outcome => assert_eq!(outcome, &Ok(number)),
         }
@@ -152,7 +155,7 @@ fn worker_that_cannot_report_a_short_task_begins_none_behind_it() {
 fn only_the_running_short_task_of_a_killed_worker_is_retried() {
     run(async {
         let folder = tempfile::tempdir().unwrap();
-        let pool = Pool::builder(2).retries(2).start().await.unwrap();
+        let pool = Pool::builder(2).retry(at_once(3)).start().await.unwrap();
         let tasks = (0..MANY).map(|number| {
             let action = if number == ODD {
                 Action::Die
@@ -186,7 +189,7 @@ fn short_tasks_after_a_blocking_one_are_run_by_another_worker() {
             };
             Entry::new(number, folder.path(), action)
         });
-        let outcomes = pool.map(tasks).await.unwrap();
+        let outcomes = pool.try_map(tasks).await.unwrap();
         assert_eq!(outcomes, (0..MANY).collect::<Vec<_>>());
         assert!(runs(folder.path()).values().all(|times| *times == 1));
     });
@@ -203,7 +206,7 @@ fn replaced_worker_hands_back_unbegun_tasks() {
             .unwrap();
         let first = pool.pids().await;
         let tasks = (0..MANY).map(|number| Entry::new(number, folder.path(), Action::Nothing));
-        let outcomes = pool.map(tasks).await.unwrap();
+        let outcomes = pool.try_map(tasks).await.unwrap();
         assert_eq!(outcomes, (0..MANY).collect::<Vec<_>>());
         assert!(runs(folder.path()).values().all(|times| *times == 1));
         assert!(pool.pids().await.iter().all(|pid| !first.contains(pid)));

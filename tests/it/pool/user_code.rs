@@ -7,7 +7,7 @@ use futures::StreamExt;
 use lockkeeper::{
     Pool, Task, TaskError,
     builders::Program,
-    errors::{TaskFault, UndecodedTask},
+    errors::{TaskCause, TaskFault, UndecodedTask},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _, ser::Error as _};
 
@@ -202,26 +202,27 @@ fn tasks(failure: Failure) -> impl Iterator<Item = FailingTask> {
 
 /// Returns whether the outcome of a failing task is correct.
 fn is_right(failure: Failure, outcome: &Result<Output, TaskError>) -> bool {
-    match (failure, outcome) {
+    let cause = outcome.as_ref().map_err(TaskError::cause);
+    match (failure, cause) {
         // The output had been encoded before it was dropped.
         (Failure::DropOfOutput, Ok(_)) => true,
         (
             Failure::DropOfPanic | Failure::DropOfPanicForEver | Failure::DropOfTask,
-            Err(TaskError::Failed(TaskFault::Panicked(_))),
+            Err(TaskCause::Failed(TaskFault::Panicked(_))),
         ) => true,
         (
             Failure::WriteOfOutput
             | Failure::ErrorOfOutput
             | Failure::WriteOfTask
             | Failure::ErrorOfTask,
-            Err(TaskError::Failed(TaskFault::Unreadable(why))),
+            Err(TaskCause::Failed(TaskFault::Unreadable(why))),
         ) => {
             why.contains("\"misbehave\"")
                 && (why.contains("it is not to") || why.contains("it cannot"))
         }
         (
             Failure::ReadOfTask | Failure::ErrorOfReadOfTask,
-            Err(TaskError::Failed(TaskFault::Undecoded(undecoded))),
+            Err(TaskCause::Failed(TaskFault::Undecoded(undecoded))),
         ) => {
             let UndecodedTask {
                 task,
@@ -237,7 +238,7 @@ fn is_right(failure: Failure, outcome: &Result<Output, TaskError>) -> bool {
         }
         (
             Failure::ReadOfOutput | Failure::ErrorOfReadOfOutput,
-            Err(TaskError::Undecoded(shown)),
+            Err(TaskCause::Undecoded(shown)),
         ) => {
             // The bytes that the worker wrote can be decoded as another type.
             let bytes = shown.bytes();

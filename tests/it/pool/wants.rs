@@ -8,9 +8,7 @@ use std::{
     process,
 };
 
-use lockkeeper::{
-    Manager, Pool, Task, TaskError, builders::Program, errors::TaskFault, inspect::PoolStatus,
-};
+use lockkeeper::{Manager, Pool, Task, builders::Program, errors::TaskFault, inspect::PoolStatus};
 use lockkeeper_test_support::{Role, Roles, kill, report, until};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -96,9 +94,12 @@ async fn until_empty(pool: &Pool, places: u64) {
 async fn until_broken(pool: &Pool) -> String {
     loop {
         match pool.apply(Who).await {
-            Err(TaskError::Failed(TaskFault::Broken(why))) => return why,
-            Ok(_) | Err(TaskError::Failed(TaskFault::WorkerDied { .. })) => {}
-            other => panic!("{other:?}"),
+            Ok(_) => {}
+            Err(error) => match error.fault() {
+                Some(TaskFault::Broken(why)) => return why.clone(),
+                Some(TaskFault::WorkerDied { .. }) => {}
+                _ => panic!("{error}"),
+            },
         }
     }
 }

@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockkeeper::{
-    Pool, TaskError,
-    errors::{TaskFault, WorkerExit},
-};
+use lockkeeper::{Pool, errors::WorkerExit};
 use lockkeeper_test_support::{Role, Roles, is_running, report, until};
 use nix::{
     sys::ptrace::{self, Options},
@@ -84,12 +81,11 @@ fn worker_without_a_session_that_does_not_end_is_replaced() {
             return;
         };
         let outcome = pool.apply(Action::CloseAndBlock).await;
-        let died = TaskFault::WorkerDied {
-            pid: worker,
-            exit: WorkerExit::Unknown,
-            attempts: 1,
-        };
-        assert_eq!(outcome, Err(TaskError::Failed(died)));
+        let error = outcome.unwrap_err();
+        assert_eq!(
+            (error.exit(), error.pid()),
+            (Some(WorkerExit::Unknown), Some(worker))
+        );
         assert_ne!(pool.apply(Who).await.unwrap(), worker);
         assert!(is_running(worker), "the worker was killed");
     });

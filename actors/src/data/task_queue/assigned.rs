@@ -44,6 +44,9 @@ struct JobsOfWorker {
     reported: Option<CallId>,
     /// Whether the worker has begun none of the jobs.
     has_begun_none: bool,
+    /// When the worker has begun the first of the jobs, in nanoseconds: when it was given it, or has reported the
+    /// job before it.
+    since: u64,
 }
 
 /// The key of an entry: the call for work that was answered with it, and its number.
@@ -55,8 +58,23 @@ struct TakenJobs {
     /// The first job and the number of jobs.
     id: JobId,
     count: usize,
+    /// The time limit of each job, in nanoseconds. It applies also while the entry is not awaited.
+    limit: Option<u64>,
     /// `None` once the entry is not awaited. The worker may still be running it.
     job: Option<Pending>,
+}
+
+/// The first job of a worker, which it runs.
+pub(super) struct First<'a> {
+    pub(super) worker: SessionId,
+    pub(super) id: JobId,
+    /// When it began, in nanoseconds.
+    pub(super) since: u64,
+    pub(super) limit: Option<u64>,
+    /// Whether the worker has no other job.
+    pub(super) is_alone: bool,
+    /// The entry that contains it, if that is awaited.
+    pub(super) job: Option<&'a Pending>,
 }
 
 impl AssignedJobs {
@@ -82,22 +100,82 @@ impl AssignedJobs {
     }
 
     /// Gives a job to the worker that made a call for work.
-    pub(super) fn give(&mut self, by: CallId, job: Pending) {
+    pub(super) fn give(&mut self, by: CallId, job: Pending, now: u64) {
         let place = self.given;
+        let is_first = !self.has(by.session());
         let (id, count) = (job.id, job.row.len());
         self.given += u64::try_from(count).unwrap_or_default();
         self.running += count;
         self.held += count;
+        let limit = job.limit();
         let job = Some(job);
-        self.put((by, place), TakenJobs { id, count, job });
+        let taken = TakenJobs {
+            id,
+            count,
+            limit,
+            job,
+        };
+        self.put((by, place), taken);
+        if is_first {
+            self.begin(by.session(), now);
+        }
+    }
+
+    /// Records that a worker begins its first job.
+    pub(super) fn begin(&mut self, worker: SessionId, now: u64) {
+        if let Some(held) = self.workers.get_mut(&worker) {
+            held.since = now;
+        }
+    }
+
+    /// The first job of each worker that has jobs.
+    pub(super) fn firsts(&self) -> impl Iterator<Item = First<'_>> {
+        let workers = self.workers.iter();
+        workers.filter_map(|(worker, held)| held.first(*worker))
+    }
+
+    pub(super) fn first(&self, worker: SessionId) -> Option<First<'_>> {
+        self.workers.get(&worker)?.first(worker)
+    }
+
+    /// Marks an awaited chunk as killed. Returns its worker.
+    pub(super) fn kill(&mut self, chunk: CallId) -> Option<SessionId> {
+        let job = JobId::from(chunk);
+        let worker = *self.awaited.get(&(chunk, job))?;
+        let held = self.workers.get_mut(&worker)?;
+        let given = held.places.get(&job)?;
+        held.jobs.get_mut(given)?.job.as_mut()?.is_killed = true;
+        Some(worker)
+    }
+
+    /// Returns whether a worker has a job.
+    pub(super) fn has_job(&self, worker: SessionId, job: JobId) -> bool {
+        let held = self.workers.get(&worker);
+        held.is_some_and(|held| {
+            let given = held.place_of(job).map(|(_, given)| given);
+            let taken = given.and_then(|given| held.jobs.get(&given));
+            taken.is_some_and(|taken| taken.place_of(job).is_some())
+        })
+    }
+
+    /// Takes an awaited chunk from the queue's records. Its worker still counts as having it.
+    pub(super) fn give_up(&mut self, worker: SessionId, job: JobId) -> Option<Pending> {
+        let held = self.workers.get_mut(&worker)?;
+        let given = held.places.get(&job)?;
+        let taken = held.jobs.get_mut(given)?;
+        self.running -= taken.awaited();
+        let pending = taken.job.take()?;
+        self.awaited.remove(&(pending.told(), job));
+        Some(pending)
     }
 
     /// Takes the first of several awaited tasks of a series, which is the usual case. Returns the series, the
-    /// number of the task and its counted bytes.
+    /// number of the task and its counted bytes. The worker begins the next task `now`.
     pub(super) fn take_first(
         &mut self,
         worker: SessionId,
         job: JobId,
+        now: u64,
     ) -> Option<(CallId, u64, StoredBytes)> {
         let held = self.workers.get_mut(&worker)?;
         let (_, given) = held.place_of(job)?;
@@ -108,23 +186,33 @@ impl AssignedJobs {
         let ended = taken.job.as_mut()?.pop_front()?;
         taken.id = taken.id.plus(1);
         taken.count -= 1;
+        held.since = now;
         self.running -= 1;
         self.held -= 1;
         Some(ended)
     }
 
-    /// Takes a job from a worker. Returns it if it is awaited.
-    pub(super) fn take(&mut self, worker: SessionId, job: JobId) -> Option<Pending> {
+    /// Takes a job from a worker. Returns it if it is awaited. If the worker has reported it, the worker `begins` the
+    /// next one.
+    pub(super) fn take(
+        &mut self,
+        worker: SessionId,
+        job: JobId,
+        begins: Option<u64>,
+    ) -> Option<Pending> {
         let held = self.workers.get_mut(&worker)?;
         let (first, given) = held.place_of(job)?;
         let place = held.jobs.get(&given)?.place_of(job)?;
         held.places.remove(&first);
         let mut taken = held.jobs.remove(&given)?;
+        held.since = begins.unwrap_or(held.since);
+        let since = held.since;
         if held.jobs.is_empty() {
             self.workers.remove(&worker);
         }
         self.await_no_more(first, taken.job.as_ref());
         let (by, number) = given;
+        let is_split = taken.count > 1;
         if taken.count > place + 1 {
             let (until, behind) = taken.split(place + 1);
             let further = u64::try_from(place + 1).unwrap_or_default();
@@ -135,6 +223,9 @@ impl AssignedJobs {
             let (before, one) = taken.split(place);
             self.put(given, before);
             taken = one;
+        }
+        if is_split {
+            self.begin(worker, since);
         }
         self.running -= taken.awaited();
         self.held -= taken.count;
@@ -294,6 +385,18 @@ impl AssignedJobs {
 }
 
 impl JobsOfWorker {
+    fn first(&self, worker: SessionId) -> Option<First<'_>> {
+        let (_, taken) = self.jobs.first_key_value()?;
+        Some(First {
+            worker,
+            id: taken.id,
+            since: self.since,
+            limit: taken.limit,
+            is_alone: self.jobs.len() == 1 && taken.count == 1,
+            job: taken.job.as_ref(),
+        })
+    }
+
     /// The key of the entry that contains a job, with the entry's first job.
     fn place_of(&self, job: JobId) -> Option<(JobId, Given)> {
         let (first, given) = self.places.range(..=job).next_back()?;
@@ -318,11 +421,13 @@ impl TakenJobs {
         let first = Self {
             id: self.id,
             count,
+            limit: self.limit,
             job: first,
         };
         let rest = Self {
             id: self.id.plus(count),
             count: self.count.saturating_sub(count),
+            limit: self.limit,
             job: rest.flatten(),
         };
         (first, rest)

@@ -2,7 +2,8 @@
 //!
 //! The jobs of series with limits wait by themselves in [`LimitedJobs`], so that jobs behind a series at its
 //! limit are found without a scan. All others wait in `line`. Each job has a turn, and the job with the least
-//! turn that may be given to a worker is the next one.
+//! turn that may be given to a worker is the next one. Jobs that pause before another attempt are in
+//! [`DelayedJobs`].
 //!
 //! Invariant: `of_series` contains each job of a series in the line, and `tasks` is the number of tasks in all
 //! jobs.
@@ -13,6 +14,7 @@ use lockkeeper_protocol::{CallId, JobId};
 
 use crate::{
     data::task_queue::{
+        delayed::DelayedJobs,
         job::{Pending, Submitter, Turn},
         limited::LimitedJobs,
     },
@@ -25,6 +27,7 @@ pub(super) struct Backlog {
     line: WaitQueue<Pending>,
     of_series: BTreeSet<(CallId, JobId)>,
     pub(super) limited: LimitedJobs,
+    delayed: DelayedJobs,
     tasks: usize,
     /// The least and the greatest turn that a job was given.
     first: Turn,
@@ -43,7 +46,7 @@ impl Backlog {
 
     /// The number of waiting jobs.
     pub(super) fn len(&self) -> usize {
-        self.line.len() + self.limited.len()
+        self.line.len() + self.limited.len() + self.delayed.len()
     }
 
     /// The number of tasks in these jobs.
@@ -53,7 +56,7 @@ impl Backlog {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
         let line = self.line.iter().map(|(_, job)| job);
-        line.chain(self.limited.iter())
+        line.chain(self.limited.iter()).chain(self.delayed.iter())
     }
 
     pub(super) fn push(&mut self, mut job: Pending) {
@@ -69,6 +72,26 @@ impl Backlog {
         job.turn = self.first;
         if let Some(job) = self.enter(job) {
             self.line.push_front(job);
+        }
+    }
+
+    /// Adds a job that waits until `due`, in nanoseconds.
+    pub(super) fn delay(&mut self, due: u64, job: Pending) {
+        self.tasks += job.row.len();
+        self.delayed.push(due, job);
+    }
+
+    /// The time at which the first pause ends.
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.delayed.next_due()
+    }
+
+    /// Makes jobs whose pause is over wait before all others, at most `most`.
+    pub(super) fn end_pauses(&mut self, now: u64, most: usize) {
+        let over: Vec<Pending> = (0..most).map_while(|_| self.delayed.pop_due(now)).collect();
+        for job in over.into_iter().rev() {
+            self.tasks -= job.row.len();
+            self.push_front(job);
         }
     }
 
@@ -89,11 +112,13 @@ impl Backlog {
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = Pending> + use<> {
         self.tasks = 0;
         self.of_series.clear();
-        self.line.take_all().chain(self.limited.take_all())
+        let all = self.line.take_all().chain(self.limited.take_all());
+        all.chain(self.delayed.take_all())
     }
 
     pub(super) fn remove(&mut self, id: CallId) -> Option<Pending> {
-        let job = self.line.remove(id).or_else(|| self.limited.remove(id))?;
+        let job = self.line.remove(id).or_else(|| self.limited.remove(id));
+        let job = job.or_else(|| self.delayed.remove(id))?;
         self.strike(&job);
         Some(job)
     }
@@ -101,6 +126,7 @@ impl Backlog {
     /// Removes a series. Returns its jobs.
     pub(super) fn leave(&mut self, series: CallId) -> Vec<Pending> {
         let mut jobs = self.limited.leave(series);
+        jobs.extend(self.delayed.leave(series));
         jobs.iter().for_each(|job| self.strike(job));
         let (first, last) = JobId::span_of_series(series.session());
         while let Some((_, job)) = self
@@ -118,6 +144,7 @@ impl Backlog {
     pub(super) fn hang_up(&mut self, ended: &HangUp) {
         let mut jobs = self.line.hang_up(ended);
         jobs.extend(self.limited.hang_up(ended));
+        jobs.extend(self.delayed.hang_up(ended));
         jobs.iter().for_each(|job| self.strike(job));
     }
 

@@ -3,9 +3,11 @@
 //! Tasks of a series that were submitted together share one entry until some of them are delivered,
 //! finished or returned, so most tasks need no step of their own.
 
+use std::rc::Rc;
+
 use lockkeeper_protocol::{
     CallId, JobId,
-    operations::{Chunk, ChunkOutcome, Feed, Row, TaskName},
+    operations::{Chunk, ChunkOutcome, Feed, Row, TaskName, TaskRule},
 };
 
 use crate::{
@@ -27,9 +29,11 @@ pub(super) struct Pending {
     pub(super) task: TaskName,
     pub(super) row: Row,
     pub(super) stored: StoredBytes,
-    pub(super) retries: u32,
-    /// The number of workers that have died while they ran it.
-    pub(super) deaths: u32,
+    pub(super) rule: Option<Rc<TaskRule>>,
+    /// The number of attempts that have failed.
+    pub(super) attempts: u32,
+    /// Whether the submitter has killed it. Then it is not given out any more.
+    pub(super) is_killed: bool,
     /// The number of tasks of its series that were submitted before it.
     pub(super) position: u64,
     /// The turn that the backlog gave it.
@@ -60,7 +64,7 @@ impl Pending {
     /// A chunk, with its series and its position in it, if that has a limit.
     pub(super) fn chunk(
         chunk: Chunk,
-        retries: u32,
+        rule: Option<TaskRule>,
         call: Call<ChunkOutcome>,
         place: Option<(CallId, u64)>,
         stored: StoredBytes,
@@ -72,8 +76,9 @@ impl Pending {
             task: chunk.task.into(),
             row: Row::of_one(chunk.arguments),
             stored,
-            retries,
-            deaths: 0,
+            rule: rule.map(Rc::new),
+            attempts: 0,
+            is_killed: false,
             position: position.unwrap_or_default(),
             turn: 0,
         }
@@ -93,11 +98,18 @@ impl Pending {
             task: feed.task.into(),
             row: feed.row,
             stored,
-            retries: feed.retries,
-            deaths: 0,
+            rule: feed.rule.map(Rc::new),
+            attempts: 0,
+            is_killed: false,
             position,
             turn: 0,
         }
+    }
+
+    /// The time limit of each task, in nanoseconds.
+    pub(super) fn limit(&self) -> Option<u64> {
+        let micros = self.rule.as_ref()?.limit?;
+        Some(micros.saturating_mul(1000))
     }
 
     pub(super) fn call(&self) -> Option<&Call<ChunkOutcome>> {
@@ -160,8 +172,9 @@ impl Pending {
             task: rest.task.clone(),
             row,
             stored,
-            retries: rest.retries,
-            deaths: rest.deaths,
+            rule: rest.rule.clone(),
+            attempts: rest.attempts,
+            is_killed: rest.is_killed,
             position: rest.position,
             turn: rest.turn,
         };

@@ -10,7 +10,7 @@ use std::{
 use lockkeeper_protocol::{
     CallId, Fault,
     codec::Blob,
-    operations::{Ended, TaskFault, outcome_bytes},
+    operations::{Ended, TaskFailure, outcome_bytes},
 };
 
 use crate::kind::{
@@ -52,8 +52,8 @@ struct Kept {
     outcome: Told,
 }
 
-/// The outcome of a chunk as the queue keeps it: tasks that end together share their fault.
-pub(super) type Told = Result<Blob, Rc<TaskFault>>;
+/// The outcome of a chunk as the queue keeps it: tasks that end together share their failure.
+pub(super) type Told = Result<Blob, Rc<TaskFailure>>;
 
 impl Outcomes {
     /// Takes the first outcomes: at least one, and more only if they fit into a message.
@@ -68,7 +68,7 @@ impl Outcomes {
             fit += 1;
         }
         let taken = self.ended.drain(..fit).map(|Kept { number, outcome }| {
-            let outcome = outcome.map_err(Rc::unwrap_or_clone);
+            let outcome = outcome.map_err(told_failure);
             Ended { number, outcome }
         });
         let taken = taken.collect();
@@ -78,6 +78,11 @@ impl Outcomes {
         }
         taken
     }
+}
+
+/// The failure as its submitter is told.
+pub(super) fn told_failure(failure: Rc<TaskFailure>) -> Box<TaskFailure> {
+    Box::new(Rc::unwrap_or_clone(failure))
 }
 
 /// The approximate bytes of an outcome in a message.

@@ -5,14 +5,35 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockkeeper_protocol::{Fault, Operation, codec::Blob, operations::Chunk};
+use lockkeeper_protocol::{
+    Fault, Operation, SessionId,
+    codec::Blob,
+    operations::{Chunk, JobOutcome, RetryRule, Row, TaskRule, WorkerExit},
+};
 
-use crate::bench::Bench;
+use crate::{bench::Bench, data::task_queue::series::MOST_BYTES_AT_A_TIME};
 
 use super::*;
 
 fn bench() -> Bench<TaskQueue> {
     Bench::new(()).unwrap()
+}
+
+/// The rule of tasks that run again at once after the death of a worker.
+fn rule(retries: u32) -> Option<TaskRule> {
+    let retry = RetryRule {
+        attempts: retries + 1,
+        deaths: true,
+        panics: false,
+        transient: false,
+        first_pause: 0,
+        longest_pause: 0,
+    };
+    let limit = None;
+    (retries > 0).then_some(TaskRule {
+        limit,
+        retry: Some(retry),
+    })
 }
 
 fn submit(bench: &mut Bench<TaskQueue>, session: u64, retries: u32) -> CallId {
@@ -24,7 +45,7 @@ fn submit(bench: &mut Bench<TaskQueue>, session: u64, retries: u32) -> CallId {
         session,
         Submit {
             chunk,
-            retries,
+            rule: rule(retries),
             series: None,
         },
     )
@@ -50,27 +71,25 @@ fn job(bench: &Bench<TaskQueue>, id: CallId) -> Option<CallId> {
     jobs(bench, id).and_then(|jobs| jobs.first().copied())
 }
 
-fn outcome(bench: &Bench<TaskQueue>, job: CallId) -> Option<ChunkOutcome> {
-    bench.reply::<Submit>(job).map(Result::unwrap)
+/// The outcome of a task, with the fault and the number of attempts of one that failed.
+fn outcome(bench: &Bench<TaskQueue>, job: CallId) -> Option<Result<Blob, (TaskFault, u32)>> {
+    let outcome = bench.reply::<Submit>(job).map(Result::unwrap)?;
+    Some(outcome.map_err(|failure| (failure.fault, failure.attempts)))
 }
 
-fn died() -> ChunkOutcome {
+fn died() -> Result<Blob, (TaskFault, u32)> {
     died_in_attempt(1)
 }
 
-fn died_in_attempt(attempts: u32) -> ChunkOutcome {
-    let (pid, exit) = (0, WorkerExit::Unknown);
-    Err(TaskFault::WorkerDied {
-        pid,
-        exit,
-        attempts,
-    })
+fn died_in_attempt(attempts: u32) -> Result<Blob, (TaskFault, u32)> {
+    let exit = WorkerExit::Unknown;
+    Err((TaskFault::WorkerDied { exit }, attempts))
 }
 
 fn finish(bench: &mut Bench<TaskQueue>, session: u64, job: CallId) -> CallId {
     let finished = Some(Finished {
         job: job.into(),
-        outcome: Ok(Blob::from(vec![14])),
+        outcome: JobOutcome::Done(Blob::from(vec![14])),
     });
     bench.call(session, Next { finished, most: 1 })
 }
@@ -142,7 +161,7 @@ fn a_job_whose_worker_never_saw_it_goes_back_to_the_front() {
 fn jobs_of_a_worker_that_has_not_seen_the_answer_to_its_report_are_all_run_by_others() {
     let report = |job: CallId| Finished {
         job: job.into(),
-        outcome: Ok(Blob::from(vec![14])),
+        outcome: JobOutcome::Done(Blob::from(vec![14])),
     };
     for is_confirmed in [false, true] {
         let mut bench = bench();
@@ -179,7 +198,7 @@ fn a_worker_that_has_seen_the_answer_to_its_report_had_begun_its_next_job() {
         1,
         Finished {
             job: tasks[0].into(),
-            outcome: Ok(Blob::from(vec![14])),
+            outcome: JobOutcome::Done(Blob::from(vec![14])),
         },
     );
     // It has not read this one.
@@ -279,7 +298,7 @@ fn large_jobs_are_not_given_together_with_others() {
             9,
             Submit {
                 chunk,
-                retries: 0,
+                rule: None,
                 series: None,
             },
         );
@@ -305,7 +324,7 @@ fn a_closed_queue_finishes_what_it_has_and_sends_its_workers_home() {
     let task = submit(&mut bench, 9, 0);
     bench.call(9, CloseTasks { reason: None });
     let late = submit(&mut bench, 9, 0);
-    assert_eq!(outcome(&bench, late), Some(Err(TaskFault::Closed)));
+    assert_eq!(outcome(&bench, late), Some(Err((TaskFault::Closed, 0))));
     let worker = next(&mut bench, 1);
     assert_eq!(job(&bench, worker), Some(task));
     let home = finish(&mut bench, 1, task);
@@ -336,7 +355,7 @@ fn tasks_that_wait_fail_without_a_worker_and_those_that_come_later_are_run() {
             reason: reason.clone(),
         },
     );
-    assert_eq!(outcome(&bench, waiting), Some(Err(reason)));
+    assert_eq!(outcome(&bench, waiting), Some(Err((reason, 0))));
     assert!(!bench.is_answered(running));
     let later = submit(&mut bench, 9, 0);
     let worker = next(&mut bench, 2);
@@ -355,12 +374,21 @@ fn a_terminated_queue_fails_what_waits_and_what_runs() {
         },
     );
     for task in [running, waiting] {
-        assert_eq!(outcome(&bench, task), Some(Err(TaskFault::Terminated)));
+        assert_eq!(outcome(&bench, task), Some(Err((TaskFault::Terminated, 0))));
     }
 }
 
 /// Submits `count` tasks of the first series of session 9, numbered from `first`.
 fn feed(bench: &mut Bench<TaskQueue>, first: u64, count: u64, retries: u32) -> Vec<JobId> {
+    feed_by(bench, first, count, rule(retries))
+}
+
+fn feed_by(
+    bench: &mut Bench<TaskQueue>,
+    first: u64,
+    count: u64,
+    rule: Option<TaskRule>,
+) -> Vec<JobId> {
     let bytes = (0..count).map(|_| 7).collect::<Vec<u8>>();
     let lengths = vec![1; bytes.len()];
     let feed = Feed {
@@ -368,7 +396,7 @@ fn feed(bench: &mut Bench<TaskQueue>, first: u64, count: u64, retries: u32) -> V
         first,
         task: "double".to_owned(),
         row: Row::new(bytes.into(), lengths),
-        retries,
+        rule,
     };
     bench.call(9, feed);
     (0..count)
@@ -405,7 +433,7 @@ fn each(bench: &Bench<TaskQueue>, worker: CallId) -> Vec<JobId> {
 fn report(bench: &mut Bench<TaskQueue>, worker: u64, jobs: &[JobId]) {
     let finished = jobs.iter().map(|job| Finished {
         job: *job,
-        outcome: Ok(Blob::from(vec![14])),
+        outcome: JobOutcome::Done(Blob::from(vec![14])),
     });
     bench.call(worker, Reports(finished.collect()));
 }
@@ -517,7 +545,7 @@ fn outcomes_of_a_series_come_in_as_many_messages_as_they_need() {
     let tasks = feed(&mut bench, 2000, 3, 0);
     next_of(&mut bench, 1, 9);
     for task in &tasks {
-        let outcome = Ok(Blob::from(vec![7; MOST_BYTES_AT_A_TIME / 2 + 1]));
+        let outcome = JobOutcome::Done(Blob::from(vec![7; MOST_BYTES_AT_A_TIME / 2 + 1]));
         bench.call(
             1,
             Finished {
@@ -579,7 +607,7 @@ fn a_submitter_that_numbers_its_tasks_anyhow_gets_all_outcomes_and_leaves_nothin
     let count = bench.call(8, GetTaskQueueStatus);
     let count = bench.reply::<GetTaskQueueStatus>(count).unwrap().unwrap();
     assert_eq!((count.waiting, count.running), (0, 0));
-    assert!(bench.primitive().unwrap().assigned.is_empty());
+    assert!(bench.primitive().unwrap().jobs.assigned.is_empty());
 }
 
 /// Feeds tasks of one byte, with a name of their own.
@@ -592,7 +620,7 @@ fn feed_named(bench: &mut Bench<TaskQueue>, session: u64, series: u64, task: &st
         first,
         task: task.to_owned(),
         row,
-        retries: 0,
+        rule: None,
     };
     bench.call(session, feed);
 }
@@ -615,7 +643,7 @@ fn a_call_with_a_longer_list_than_a_turn_has_time_for_fails_alone() {
         first: 0,
         task: String::new(),
         row: Row::new(Blob::default(), vec![0; tasks]),
-        retries: 0,
+        rule: None,
     };
     let job = || JobId::from(CallId::new(SessionId::new(9), 1));
     let hand_back = |jobs| HandBack {
@@ -624,7 +652,7 @@ fn a_call_with_a_longer_list_than_a_turn_has_time_for_fails_alone() {
     let reports = |jobs| {
         let finished = || Finished {
             job: job(),
-            outcome: Err(TaskFault::Closed),
+            outcome: JobOutcome::Failed(TaskFault::Closed),
         };
         Reports((0..jobs).map(|_| finished()).collect())
     };
@@ -653,7 +681,7 @@ fn a_worker_is_given_no_more_tasks_at_once_than_a_turn_has_time_for() {
             first: 0,
             task: String::new(),
             row,
-            retries: 0,
+            rule: None,
         };
         bench.call(9, feed);
     }
@@ -672,7 +700,7 @@ fn tasks_that_were_submitted_together_share_their_name() {
     for _ in 0..10 {
         next(&mut bench, 1);
     }
-    let queue = bench.primitive().unwrap();
+    let queue = &bench.primitive().unwrap().jobs;
     let names = queue.assigned.iter().chain(queue.waiting.iter());
     let names: BTreeSet<*const u8> = names.map(|job| job.task.as_ptr()).collect();
     assert_eq!((queue.assigned.iter().count(), names.len()), (10, 1));
@@ -696,8 +724,11 @@ fn the_text_that_a_queue_is_closed_with_is_cut_and_kept_once() {
     next_of(&mut bench, 1, 50);
     let reason = Some(TaskFault::Broken("\u{1f480}".repeat(1 << 18)));
     bench.call(8, CloseTasks { reason });
-    let closed = bench.primitive().unwrap().closed.as_ref().unwrap();
-    assert_eq!((closed.text().len(), Rc::strong_count(closed)), (4096, 101));
+    let closed = bench.primitive().unwrap().jobs.closed.as_ref().unwrap();
+    assert_eq!(
+        (closed.fault.text().len(), Rc::strong_count(closed)),
+        (4096, 101)
+    );
     let waits = bench.call(9, Collect { series: 1 });
     let ended = bench.reply::<Collect>(waits).unwrap().unwrap();
     assert_eq!(ended.len(), 100);
@@ -712,7 +743,7 @@ fn the_text_that_waiting_tasks_fail_with_is_cut() {
     let waits = bench.call(9, Collect { series: 1 });
     let ended = bench.reply::<Collect>(waits).unwrap().unwrap();
     let faults = ended.iter().filter_map(|it| it.outcome.as_ref().err());
-    let lengths: Vec<usize> = faults.map(|fault| fault.text().len()).collect();
+    let lengths: Vec<usize> = faults.map(|failure| failure.fault.text().len()).collect();
     assert_eq!(lengths, [4096, 4096]);
 }
 
@@ -748,14 +779,14 @@ fn releases_among(many: u64) -> Duration {
     for _ in 0..2 * many {
         let worker = next(&mut bench, 1);
         let given = job(&bench, worker).expect("the next job in order is given");
-        let outcome = Ok(Blob::from(vec![14]));
+        let outcome = JobOutcome::Done(Blob::from(vec![14]));
         let job = given.into();
         bench.call(1, Finished { job, outcome });
         let paused = next(&mut bench, 2);
         bench.withdraw(paused);
         release(&mut bench, 1);
     }
-    assert!(bench.primitive().unwrap().waiting.is_empty());
+    assert!(bench.primitive().unwrap().jobs.waiting.is_empty());
     start.elapsed()
 }
 
@@ -769,7 +800,7 @@ fn calls_among(many: u64) -> Duration {
         feed_named(&mut bench, 9, series, "double", 2);
         chunks.push(submit(&mut bench, 9, 0));
     }
-    while !bench.primitive().unwrap().waiting.is_empty() {
+    while !bench.primitive().unwrap().jobs.waiting.is_empty() {
         next_of(&mut bench, 1, u32::MAX);
     }
     for series in 0..many {
@@ -779,7 +810,7 @@ fn calls_among(many: u64) -> Duration {
     let unknown = |n| JobId::from(CallId::new(SessionId::new(7), n));
     let jobs = (0..many).map(unknown).collect();
     bench.call(1, HandBack { jobs });
-    let outcome = || Ok(Blob::default());
+    let outcome = || JobOutcome::Done(Blob::default());
     let reports = (0..many).map(|n| Finished {
         job: unknown(n),
         outcome: outcome(),
@@ -801,13 +832,13 @@ fn calls_among(many: u64) -> Duration {
     let count = bench.reply::<GetTaskQueueStatus>(count).unwrap().unwrap();
     // The worker also has the jobs that are not awaited.
     assert_eq!((count.waiting, count.running), (3 * many / 2, 3 * many));
-    let running = bench.primitive().unwrap().assigned.running();
+    let running = bench.primitive().unwrap().jobs.assigned.running();
     assert_eq!(u64::try_from(running), Ok(3 * many / 2));
     bench.hang_up(9);
-    let queue = bench.primitive().unwrap();
+    let queue = &bench.primitive().unwrap().jobs;
     assert_eq!((queue.waiting.tasks(), queue.assigned.running()), (0, 0));
     bench.hang_up(1);
-    assert!(bench.primitive().unwrap().assigned.is_empty());
+    assert!(bench.primitive().unwrap().jobs.assigned.is_empty());
     start.elapsed()
 }
 
@@ -822,7 +853,7 @@ fn tasks_of_a_row_are_handed_back_one_by_one_from_its_end() {
         let jobs = last.to_vec();
         bench.call(1, HandBack { jobs });
     }
-    let queue = bench.primitive().unwrap();
+    let queue = &bench.primitive().unwrap().jobs;
     assert!(queue.assigned.is_empty());
     let waiting: Vec<JobId> = queue.waiting.iter().map(|job| job.id).collect();
     assert_eq!(waiting, jobs);
@@ -840,12 +871,11 @@ fn submit_in(bench: &mut Bench<TaskQueue>, series: Option<u64>) -> CallId {
         task: "double".to_owned(),
         arguments: Blob::from(vec![7]),
     };
-    let retries = 0;
     bench.call(
         9,
         Submit {
             chunk,
-            retries,
+            rule: None,
             series,
         },
     )
@@ -880,7 +910,7 @@ fn series_at_its_limit_waits_for_a_release_while_other_jobs_go_on() {
     // Outcomes that were collected still count.
     let told = collect(&mut bench);
     assert_eq!(ended(&bench, told), Some(vec![(1, true), (2, true)]));
-    assert_eq!(bench.primitive().unwrap().status().waiting, 2);
+    assert_eq!(bench.primitive().unwrap().jobs.status().waiting, 2);
     // The paused tasks are not in the way of others.
     let chunk = submit(&mut bench, 9, 0);
     assert_eq!(job(&bench, paused), Some(chunk));
@@ -910,7 +940,7 @@ fn series_at_its_limit_is_given_the_task_that_is_next_in_order() {
     let third = next(&mut bench, 3);
     assert_eq!(job(&bench, third), None);
     release(&mut bench, 1);
-    assert_eq!(bench.primitive().unwrap().status().running, 2);
+    assert_eq!(bench.primitive().unwrap().jobs.status().running, 2);
 }
 
 #[test]
@@ -926,7 +956,7 @@ fn chunk_counts_for_the_series_that_it_names() {
     bench.withdraw(second);
     release(&mut bench, 1);
     assert_eq!(next_job(&mut bench, 1, free.into()), None);
-    assert_eq!(bench.primitive().unwrap().status().waiting, 0);
+    assert_eq!(bench.primitive().unwrap().jobs.status().waiting, 0);
 }
 
 #[test]
@@ -949,13 +979,13 @@ fn paused_tasks_end_with_their_series_their_session_and_their_queue() {
         let jobs = feed(&mut bench, 1, 2, 0);
         next(&mut bench, 1);
         finish(&mut bench, 1, jobs[0].into());
-        assert_eq!(bench.primitive().unwrap().status().waiting, 1);
+        assert_eq!(bench.primitive().unwrap().jobs.status().waiting, 1);
         if is_left {
             bench.call(9, Leave { series: 1000 });
         } else {
             bench.hang_up(9);
         }
-        assert_eq!(bench.primitive().unwrap().status().waiting, 0);
+        assert_eq!(bench.primitive().unwrap().jobs.status().waiting, 0);
     }
     let mut bench = bench();
     limit(&mut bench, 0);
@@ -983,7 +1013,7 @@ fn chunks_of_a_series_that_is_left_are_withdrawn_unless_a_worker_has_them() {
         }
         assert_eq!(next_job(&mut bench, 1, chunks[0].into()), Some(free));
         assert!(matches!(outcome(&bench, chunks[0]), Some(Ok(_))));
-        assert_eq!(bench.primitive().unwrap().status().waiting, 0);
+        assert_eq!(bench.primitive().unwrap().jobs.status().waiting, 0);
     }
 }
 
@@ -1011,7 +1041,7 @@ fn number_of_a_series_that_is_used_again_loses_no_chunk() {
         assert!(matches!(outcome(&bench, chunk), Some(Ok(_))));
         assert_eq!(bench.times_answered(chunk), 1);
     }
-    let queue = bench.primitive().unwrap();
+    let queue = &bench.primitive().unwrap().jobs;
     assert!(queue.waiting.is_empty() && queue.assigned.is_empty());
 }
 
@@ -1026,3 +1056,5 @@ fn call_that_collects_is_withdrawn_by_another_one_and_by_the_end_of_its_series()
     bench.call(9, Leave { series: 1000 });
     assert_eq!(reply(&bench, second), Some(Err(Fault::Withdrawn)));
 }
+
+mod limits;

@@ -200,7 +200,7 @@ fn tasks_of_a_worker_return_in_order_and_only_the_first_fails() {
                 OTHER,
                 Submit {
                     chunk,
-                    retries: 0,
+                    rule: None,
                     series: None,
                 },
             )

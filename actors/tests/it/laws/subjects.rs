@@ -9,8 +9,8 @@ use lockkeeper_actors::{
     Bench, CallId, Operation, Proof, Serve,
     codec::Blob,
     data::{
-        Chunk, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Next, Submit, TaskFault,
-        TaskQueue, TaskQueueStatus,
+        Chunk, CloseTasks, Finished, GetTaskQueueStatus, HandBack, JobOutcome, Next, RetryRule,
+        Submit, TaskFault, TaskQueue, TaskQueueStatus, TaskRule,
     },
     sync::{
         Acquire, AcquireAs, AcquireMany, AddPermits, Adopt, AdoptAs, Bound, Close, Counting,
@@ -496,7 +496,7 @@ impl QueueSubject {
         let job = own.and_then(|worker| Self::job(bench, worker));
         Finished {
             job: job.unwrap_or_else(|| schedule.any_call()).into(),
-            outcome: Ok(Blob::default()),
+            outcome: JobOutcome::Done(Blob::default()),
         }
     }
 }
@@ -615,7 +615,17 @@ fn task(retries: u32) -> Submit {
             task: "task".to_owned(),
             arguments: Blob::from(vec![7]),
         },
-        retries,
+        rule: (retries > 0).then_some(TaskRule {
+            limit: None,
+            retry: Some(RetryRule {
+                attempts: retries + 1,
+                deaths: true,
+                panics: false,
+                transient: false,
+                first_pause: 0,
+                longest_pause: 0,
+            }),
+        }),
         series: None,
     }
 }

@@ -8,9 +8,9 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, JobId,
     codec::Blob,
     data::{
-        Chunk, ChunkOutcome, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Job, Leave,
-        LimitSeries, Next, ReleaseOutcomes, Submit, TaskFault, TaskQueue, TaskQueueStatus,
-        WorkerExit,
+        Chunk, ChunkOutcome, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Job, JobOutcome,
+        Leave, LimitSeries, Next, ReleaseOutcomes, RetryRule, Submit, TaskFault, TaskQueue,
+        TaskQueueStatus, TaskRule, WorkerExit,
     },
 };
 use rand::Rng;
@@ -38,6 +38,8 @@ fn task_queue_agrees_with_its_reference() {
             "job handed back",
             "job not begun at its worker's death",
             "job retried",
+            "job retried after a panic",
+            "transient outcome of the last attempt",
             "job that died with its worker",
             "job of a submitter that ended",
             "close that lets all finish",
@@ -55,8 +57,8 @@ fn task_queue_agrees_with_its_reference() {
 #[derive(Clone, Debug)]
 enum QueueCall {
     Submit(Chunk, u32, Option<u64>),
-    Next(Option<(CallId, ChunkOutcome)>, u32),
-    Finished(CallId, ChunkOutcome),
+    Next(Option<(CallId, JobOutcome)>, u32),
+    Finished(CallId, JobOutcome),
     HandBack(Vec<CallId>),
     Close(Option<TaskFault>),
     Limit(u64, u64),
@@ -67,11 +69,18 @@ enum QueueCall {
 
 #[derive(Debug, PartialEq)]
 enum QueueAnswer {
-    Outcome(ChunkOutcome),
+    Outcome(Told),
     Work(Vec<(CallId, Chunk)>),
     GoHome,
     Done,
     Count(TaskQueueStatus),
+}
+
+/// An outcome as the submitter is told: the time and the process of an attempt are not compared.
+type Told = Result<Blob, (TaskFault, u32)>;
+
+fn told(outcome: ChunkOutcome) -> Told {
+    outcome.map_err(|failure| (failure.fault, failure.attempts))
 }
 
 #[derive(Clone)]
@@ -79,7 +88,7 @@ struct Task {
     id: CallId,
     chunk: Chunk,
     retries: u32,
-    deaths: u32,
+    attempts: u32,
     /// The series whose limit includes the outcome, and the number of its tasks that were submitted before.
     series: Option<(Series, u64)>,
     /// Whether the series had a limit when the task began to wait.
@@ -191,10 +200,10 @@ impl QueueReference {
     }
 
     /// Counts the outcome of a task for the limit of its series.
-    fn keep(&mut self, task: &Task, outcome: &ChunkOutcome) {
+    fn keep(&mut self, task: &Task, outcome: &Told) {
         let bytes = match outcome {
             Ok(outputs) => outputs.0.len().max(1),
-            Err(fault) => 64 + fault.text().len(),
+            Err((fault, _)) => 64 + fault.text().len(),
         };
         let bytes = u64::try_from(bytes).expect("a few");
         if let Some(limit) = task.series.and_then(|(series, _)| self.limit_named(series)) {
@@ -241,19 +250,37 @@ impl QueueReference {
         &mut self,
         by: CallId,
         job: CallId,
-        outcome: &ChunkOutcome,
+        outcome: &JobOutcome,
         effects: &mut Effects<'_, QueueAnswer>,
     ) {
         let place = self.taken.iter().position(|taken| taken.task.id == job);
         match place {
             Some(place) if self.taken[place].by.session() == by.session() => {
                 let Taken {
-                    task, is_wanted, ..
+                    mut task,
+                    is_wanted,
+                    ..
                 } = self.taken.remove(place);
                 if is_wanted {
-                    self.keep(&task, outcome);
+                    task.attempts += 1;
+                    let outcome = match outcome {
+                        JobOutcome::Done(row) => Ok(row.clone()),
+                        JobOutcome::Failed(TaskFault::Panicked(_)) | JobOutcome::Transient(_)
+                            if task.retries > 0 =>
+                        {
+                            effects.tally.note("job retried after a panic");
+                            task.retries -= 1;
+                            return self.put_first(vec![task]);
+                        }
+                        JobOutcome::Failed(fault) => Err((fault.clone(), task.attempts)),
+                        JobOutcome::Transient(row) => {
+                            effects.tally.note("transient outcome of the last attempt");
+                            Ok(row.clone())
+                        }
+                    };
+                    self.keep(&task, &outcome);
                     effects.tally.note("result");
-                    effects.reply(job, QueueAnswer::Outcome(outcome.clone()));
+                    effects.reply(job, QueueAnswer::Outcome(outcome));
                 }
             }
             Some(_) => effects.tally.note("result of another worker's job"),
@@ -290,7 +317,7 @@ impl QueueReference {
             });
             let waiting = self.waiting.drain(..).map(|task| task.id);
             for task in waiting.chain(taken) {
-                effects.reply(task, QueueAnswer::Outcome(Err(reason.clone())));
+                effects.reply(task, QueueAnswer::Outcome(Err((reason.clone(), 0))));
             }
         } else {
             effects.tally.note("close that lets all finish");
@@ -327,16 +354,12 @@ impl QueueReference {
             } else if task.retries > 0 {
                 effects.tally.note("job retried");
                 task.retries -= 1;
-                task.deaths += 1;
+                task.attempts += 1;
                 again.push(task);
             } else {
                 effects.tally.note("job that died with its worker");
-                let died = TaskFault::WorkerDied {
-                    pid: 0,
-                    exit: WorkerExit::Unknown,
-                    attempts: task.deaths + 1,
-                };
-                let died = Err(died);
+                let exit = WorkerExit::Unknown;
+                let died = Err((TaskFault::WorkerDied { exit }, task.attempts + 1));
                 self.keep(&task, &died);
                 effects.reply(task.id, QueueAnswer::Outcome(died));
             }
@@ -359,11 +382,29 @@ fn draw_blob(schedule: &mut Schedule) -> Blob {
     Blob::from(vec![schedule.random.random(); 3])
 }
 
-fn draw_outcome(schedule: &mut Schedule) -> ChunkOutcome {
-    if schedule.random.random_bool(0.2) {
-        return Err(TaskFault::Panicked("on purpose".to_owned()));
+fn draw_outcome(schedule: &mut Schedule) -> JobOutcome {
+    match schedule.random.random_range(0..10) {
+        0 => JobOutcome::Failed(TaskFault::Panicked("on purpose".to_owned())),
+        1 => JobOutcome::Failed(TaskFault::NotRegistered("task".to_owned())),
+        2 => JobOutcome::Transient(draw_blob(schedule)),
+        _ => JobOutcome::Done(draw_blob(schedule)),
     }
-    Ok(draw_blob(schedule))
+}
+
+/// The rule of tasks that run again at once, whatever failed.
+fn rule(retries: u32) -> Option<TaskRule> {
+    let retry = RetryRule {
+        attempts: retries + 1,
+        deaths: true,
+        panics: true,
+        transient: true,
+        first_pause: 0,
+        longest_pause: 0,
+    };
+    (retries > 0).then_some(TaskRule {
+        limit: None,
+        retry: Some(retry),
+    })
 }
 
 impl Reference for QueueReference {
@@ -424,7 +465,7 @@ impl Reference for QueueReference {
                 session,
                 Submit {
                     chunk,
-                    retries,
+                    rule: rule(retries),
                     series,
                 },
                 timeout,
@@ -463,7 +504,10 @@ impl Reference for QueueReference {
         call: &QueueCall,
         (): &mut (),
     ) -> Result<QueueAnswer, Fault> {
-        let of_job = |Job { id, task, mut row }: Job| {
+        let of_job = |job: Job| {
+            let Job {
+                id, task, mut row, ..
+            } = job;
             let arguments = row.pop_front().expect("a job has a task");
             assert!(row.is_empty(), "the chunk has one task");
             let task = task.to_string();
@@ -476,7 +520,7 @@ impl Reference for QueueReference {
         let observed = match call {
             QueueCall::Submit(..) => bench
                 .reply::<Submit>(id)
-                .map(|observed| observed.map(QueueAnswer::Outcome)),
+                .map(|observed| observed.map(|outcome| QueueAnswer::Outcome(told(outcome)))),
             QueueCall::Next(..) => bench.reply::<Next>(id).map(|observed| observed.map(work)),
             QueueCall::Finished(..) => bench
                 .reply::<Finished>(id)
@@ -507,7 +551,7 @@ impl Reference for QueueReference {
         let session = id.session().number();
         match call {
             QueueCall::Submit(chunk, retries, series) => match &self.closed {
-                Some(reason) => effects.reply(id, QueueAnswer::Outcome(Err(reason.clone()))),
+                Some(reason) => effects.reply(id, QueueAnswer::Outcome(Err((reason.clone(), 0)))),
                 None => {
                     let series = series.map(|series| (session, series));
                     let limit = series.and_then(|series| self.limit_named(series));
@@ -519,7 +563,7 @@ impl Reference for QueueReference {
                         id,
                         chunk: chunk.clone(),
                         retries: *retries,
-                        deaths: 0,
+                        attempts: 0,
                         series,
                         is_limited: series.is_some(),
                     });

@@ -10,8 +10,8 @@ use lockkeeper_protocol::{
     codec::{Blob, BlobRef},
     frame::{self, Request},
     operations::{
-        Acquire, Arrival, Arrive, ArriveAndWait, BarrierSpec, Chunk, ChunkOutcome, Finish,
-        Finished, GetBarrierStatus, GetLatchStatus, GetLockStatus, GetTaskQueueStatus, Job,
+        Acquire, Arrival, Arrive, ArriveAndWait, BarrierSpec, Chunk, Finish, Finished,
+        GetBarrierStatus, GetLatchStatus, GetLockStatus, GetTaskQueueStatus, Job, JobOutcome,
         LatchSpec, LatchStatus, LockStatus, Next, OnDeath, Sleep, Submit, TaskQueueStatus,
     },
 };
@@ -151,7 +151,7 @@ async fn next_at_the_limit_has_reported_what_was_finished() {
     };
     let submit = Submit {
         chunk,
-        retries: 0,
+        rule: None,
         series: None,
     };
     let submitted = number_of::<TaskQueue>(Submit::NAME);
@@ -167,7 +167,7 @@ async fn next_at_the_limit_has_reported_what_was_finished() {
     let given: Option<Vec<Job>> = worker.run::<TaskQueue, _>(theirs, next).await.unwrap();
     let job = given.unwrap()[0].id;
     worker.wait_for(&mut holder).await;
-    let outcome: ChunkOutcome = Ok(Blob::from(vec![14]));
+    let outcome = JobOutcome::Done(Blob::from(vec![14]));
     let finished = Some(Finished { job, outcome });
     let next = worker.run::<TaskQueue, _>(theirs, Next { finished, most });
     assert_eq!(next.await.map(|_| ()), Err(refused()));

@@ -12,8 +12,8 @@ use lockkeeper_protocol::{
     codec::{Blob, BlobRef},
     frame::{ANSWER_MARGIN_BYTES, Request, Response},
     operations::{
-        Acquire, AcquireMany, Chunk, CountSleepers, Finished, GetKeyStatus, Granted, KeyStatus,
-        LatchSpec, OnDeath, Release, ReleaseBy, SemaphoreSpec, Submit, TaskQueueStatus,
+        Acquire, AcquireMany, Chunk, CountSleepers, Finished, GetKeyStatus, Granted, JobOutcome,
+        KeyStatus, LatchSpec, OnDeath, Release, ReleaseBy, SemaphoreSpec, Submit, TaskQueueStatus,
     },
 };
 
@@ -643,7 +643,7 @@ async fn task_of_the_exact_limit_reaches_its_worker_and_a_larger_one_is_refused(
                 task: String::new(),
                 arguments: Blob::from(vec![7; bytes]),
             },
-            retries: 0,
+            rule: None,
             series: None,
         })
     };
@@ -679,7 +679,7 @@ async fn a_worker_cannot_finish_what_it_was_not_given() {
             task: "double".to_owned(),
             arguments: Blob::default(),
         },
-        retries: 0,
+        rule: None,
         series: None,
     });
     let number = number_of::<TaskQueue>("submit");
@@ -688,7 +688,7 @@ async fn a_worker_cannot_finish_what_it_was_not_given() {
     let theirs = stranger.open(TaskQueue::KIND, Some("q"), None).await;
     let finished = encoded(&Finished {
         job: CallId::new(client.id, job).into(),
-        outcome: Ok(Blob::default()),
+        outcome: JobOutcome::Done(Blob::default()),
     });
     let number = number_of::<TaskQueue>("finished");
     let done = stranger

@@ -12,7 +12,8 @@ use lockkeeper_protocol::{
     frame::{self, Request},
     operations::{
         Acquire, AcquireKey, Chunk, ChunkOutcome, Delivery, Done, Finished, Get, Granted, Job,
-        Next, Put, QueueSpec, Read, ReleaseBy, Store, Submit, Swap, ValueSpec, Versioned,
+        JobOutcome, Next, Put, QueueSpec, Read, ReleaseBy, RetryRule, Store, Submit, Swap,
+        TaskRule, ValueSpec, Versioned,
     },
 };
 use serde::de::DeserializeOwned;
@@ -354,7 +355,17 @@ impl Client {
         };
         let submit = Submit {
             chunk,
-            retries: 3,
+            rule: Some(TaskRule {
+                limit: None,
+                retry: Some(RetryRule {
+                    attempts: 4,
+                    deaths: true,
+                    panics: false,
+                    transient: false,
+                    first_pause: 0,
+                    longest_pause: 0,
+                }),
+            }),
             series: None,
         };
         self.start::<TaskQueue, _>(tasks, &submit).await
@@ -370,7 +381,7 @@ async fn outcome_of_a_task_counts_while_its_submitter_does_not_read() {
     let before = house.stored();
     client.submit(theirs).await;
     let job = worker.next_job(tasks).await;
-    let outcome = Ok(large());
+    let outcome = JobOutcome::Done(large());
     let finished = Finished { job, outcome };
     worker
         .do_call::<TaskQueue, _>(tasks, &finished)
@@ -514,7 +525,7 @@ async fn outcome_for_which_there_is_no_room_is_reported_again_and_its_task_not_r
             value: Blob::from(vec![7; MOST / 100 * 86]),
         };
         filler.do_call::<Value, _>(value, &store).await.unwrap();
-        let outcome: ChunkOutcome = Ok(large());
+        let outcome = JobOutcome::Done(large());
         let finished = || Finished {
             job,
             outcome: outcome.clone(),
@@ -548,7 +559,7 @@ async fn outcome_for_which_there_is_no_room_is_reported_again_and_its_task_not_r
             panic!("the task has no outcome");
         };
         assert_eq!(answered, submitted);
-        assert_eq!(codec::decode::<ChunkOutcome>(&body).unwrap(), outcome);
+        assert_eq!(codec::decode::<ChunkOutcome>(&body).unwrap(), Ok(large()));
     }
     // No task has returned to the queue for another worker.
     worker.close().await;

@@ -5,8 +5,8 @@ use lockkeeper_protocol::{
     JobId, Operation,
     codec::{self, Blob},
     operations::{
-        Chunk, ChunkOutcome, Finished, GetTaskQueueStatus, Job, Next, Reports, Submit, TaskFault,
-        TaskQueueStatus,
+        Chunk, ChunkOutcome, Finished, GetTaskQueueStatus, Job, JobOutcome, Next, Reports, Submit,
+        TaskFault, TaskQueueStatus,
     },
 };
 use serde::de::DeserializeOwned;
@@ -58,7 +58,7 @@ impl Client {
 }
 
 fn report(job: JobId) -> Finished {
-    let outcome = Ok(Blob::from(vec![14]));
+    let outcome = JobOutcome::Done(Blob::from(vec![14]));
     Finished { job, outcome }
 }
 
@@ -75,14 +75,13 @@ async fn jobs_of_all_answers_that_a_worker_has_not_read_are_run_by_others() {
                 task: "double".to_owned(),
                 arguments: Blob::from(vec![7]),
             };
-            let retries = 0;
             tasks.push(
                 submitter
                     .send_task(
                         queue,
                         &Submit {
                             chunk,
-                            retries,
+                            rule: None,
                             series: None,
                         },
                     )
@@ -121,7 +120,7 @@ async fn jobs_of_all_answers_that_a_worker_has_not_read_are_run_by_others() {
             // The worker had begun the second job.
             let died: ChunkOutcome = submitter.hear_reply(tasks[1]).await;
             assert!(
-                matches!(died, Err(TaskFault::WorkerDied { .. })),
+                matches!(&died, Err(failure) if matches!(failure.fault, TaskFault::WorkerDied { .. })),
                 "{died:?}"
             );
             tasks.len() - 2

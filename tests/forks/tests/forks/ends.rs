@@ -10,7 +10,7 @@ use std::{
 
 use futures::StreamExt;
 use lockkeeper::{
-    Blocking, BlockingTask, Pool, Task, TaskError, block_on,
+    Blocking, BlockingTask, Pool, Task, block_on,
     builders::Program,
     errors::{TaskFault, WorkerExit},
 };
@@ -203,13 +203,13 @@ fn ends_of_workers() {
         for (number, outcome) in outcomes.into_iter().enumerate() {
             match outcome {
                 Ok(_) => assert_ne!(number % 6, 1, "{how:?}"),
-                Err(TaskError::Failed(TaskFault::WorkerDied { exit: told, .. })) => {
+                Err(error) => {
+                    let told = error.exit().unwrap_or_else(|| panic!("{how:?}: {error}"));
                     assert_eq!(number % 6, 1, "{how:?}");
                     // The new program has none of the worker's sockets, so the pool may kill it before it exits.
                     let is_killed = matches!(how, End::Exec) && told == WorkerExit::Signal(9);
                     assert!(told == exit || is_killed, "{how:?}: {told:?}");
                 }
-                Err(error) => panic!("{how:?}: {error}"),
             }
         }
         until("all places have workers", || {
@@ -226,8 +226,9 @@ fn thread_of_a_task() {
     let worker = block_on(pool.apply(End::Not)).expect("an id");
     for how in [EndThread::ByCall, EndThread::ByFilter] {
         let outcome = block_on(pool.apply(Blocking(how)));
-        let Err(TaskError::Failed(TaskFault::Panicked(why))) = outcome else {
-            panic!("{how:?}: {outcome:?}");
+        let error = outcome.expect_err("its thread is gone");
+        let Some(TaskFault::Panicked(why)) = error.fault() else {
+            panic!("{how:?}: {error}");
         };
         assert!(why.contains("exited without returning"), "{how:?}: {why}");
         assert_eq!(block_on(pool.apply(Blocking(Double(4)))), Ok(8));

@@ -11,7 +11,7 @@ use std::{
 use futures::StreamExt;
 use lockkeeper::{
     Blocking, BlockingTask, CallError, Lock, Manager, Pool, Process, StartError, Task, TaskError,
-    block_on, builders::Program,
+    block_on, builders::Program, errors::TaskCause,
 };
 use lockkeeper_test_forks::{
     Fork, clear_environment, detached_threads, hear, is_running, kill, pause, tell, until,
@@ -160,7 +160,11 @@ impl BlockingTask for Clear {
 }
 
 fn is_forked<T>(outcome: &Result<T, TaskError>) -> bool {
-    matches!(outcome, Err(TaskError::Call(CallError::Forked { .. })))
+    let is_fault = |error: &TaskError| {
+        let cause = error.cause();
+        matches!(cause, TaskCause::Call(CallError::Forked { .. }))
+    };
+    outcome.as_ref().is_err_and(is_fault)
 }
 
 fn child_has_no_pool() {
@@ -176,7 +180,7 @@ fn child_has_no_pool() {
         assert!(is_forked(&block_on(pool.apply(Blocking(Double(1))))));
         assert!(is_forked(&block_on(handle.take().expect("a copy"))));
         assert!(is_forked(&block_on(pool.spawn(Blocking(Double(1))))));
-        assert!(is_forked(&block_on(pool.map([Blocking(Double(1))]))));
+        assert!(is_forked(&block_on(pool.try_map([Blocking(Double(1))]))));
         let mut stream = stream.take().expect("a copy");
         assert!(is_forked(&block_on(stream.next()).expect("an error")));
         assert!(block_on(stream.next()).is_none());
@@ -260,7 +264,7 @@ fn task_that_forks() {
         children.push(child);
         assert_eq!(block_on(pool.apply(Blocking(Double(3)))), Ok(6));
     }
-    let doubles = block_on(pool.map((0..100).map(|it| Blocking(Double(it)))));
+    let doubles = block_on(pool.try_map((0..100).map(|it| Blocking(Double(it)))));
     assert_eq!(doubles.expect("all are run").len(), 100);
     block_on(pool.join()).expect("it ends");
     for child in children {
@@ -284,7 +288,7 @@ fn copy_begins_none() {
                 forks,
             }
         });
-        let done = block_on(pool.map(marks)).expect("all are run");
+        let done = block_on(pool.try_map(marks)).expect("all are run");
         assert!(done.into_iter().eq(numbers.clone()));
         block_on(pool.join()).expect("it ends");
         let text = fs::read_to_string(&file).expect("a file");

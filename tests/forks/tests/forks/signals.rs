@@ -6,9 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockkeeper::{
-    Blocking, CallError, Fence, FenceFile, Manager, Pool, TaskError, block_on, errors::TaskFault,
-};
+use lockkeeper::{Blocking, CallError, Fence, FenceFile, Manager, Pool, block_on};
 use lockkeeper_test_forks::{
     Fork, among_signals, hear, let_sigpipe_end, make_closes_slow, tell, until, while_all_are_reaped,
 };
@@ -93,7 +91,7 @@ fn starts_and_files() {
             let spawned = block_on(Manager::spawn()).expect("a manager");
             block_on(spawned.lock()).expect("a lock");
             let pool = block_on(Pool::new(1)).expect("a pool");
-            let doubles = block_on(pool.map((0..100).map(|it| Blocking(Double(it)))));
+            let doubles = block_on(pool.try_map((0..100).map(|it| Blocking(Double(it)))));
             assert_eq!(doubles.expect("all are run").len(), 100);
             block_on(pool.join()).expect("it ends");
             let mark = FenceFile::beside(files.path().join("page"));
@@ -163,10 +161,7 @@ fn reaped_children() {
             block_on(pool.pids()).into_iter().for_each(kill);
             let outcome = block_on(nap);
             assert!(
-                matches!(
-                    outcome,
-                    Err(TaskError::Failed(TaskFault::WorkerDied { .. }))
-                ),
+                matches!(&outcome, Err(error) if error.exit().is_some()),
                 "{outcome:?}"
             );
             assert_eq!(block_on(pool.apply(Blocking(Double(4)))), Ok(8));
