@@ -94,6 +94,12 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a `BlockingTask`",
+    label = "this is not a `BlockingTask`",
+    note = "a `Task` is submitted and registered as it is, without `Blocking`",
+    note = "implement `lockkeeper::BlockingTask` for `{Self}`, with `#[derive(Serialize, Deserialize)]`"
+)]
 pub trait BlockingTask: Serialize + DeserializeOwned + Send + 'static {
     /// The name on the wire, unique within the program.
     const NAME: &'static str;

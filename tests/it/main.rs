@@ -9,6 +9,7 @@ mod addresses;
 mod barrier;
 mod claims;
 mod client;
+mod compile_errors;
 mod condition;
 mod deadlock;
 mod drops;
