@@ -17,7 +17,8 @@ use crate::{
     client::{connection::Connection, deadline::Deadline, owner::Owner},
     error::CallError,
     proxy::{
-        binding::{Bind, Binding, Current},
+        ask::Bind,
+        binding::Binding,
         bound::{Bound, Receipt, Sent},
         hold,
         wait::Wait,
@@ -151,11 +152,11 @@ impl Object {
 }
 
 impl Bind for Object {
-    fn opened(&self) -> Option<Current<'_>> {
+    fn opened(&self) -> Option<Arc<Bound>> {
         self.shared.binding.get()
     }
 
-    async fn reopen(&self) -> Result<Current<'_>, CallError> {
+    async fn reopen(&self) -> Result<Arc<Bound>, CallError> {
         let Shared {
             kind,
             address,
@@ -242,7 +243,7 @@ impl Answer {
     /// Returns the hold of the call, for a reply that is a grant.
     pub fn into_hold(self) -> Hold {
         Hold {
-            hold: hold::Hold::new(&self.bound, self.receipt),
+            hold: hold::Hold::new(self.bound, self.receipt),
             owner: self.owner,
         }
     }

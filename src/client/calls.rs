@@ -3,7 +3,6 @@
 //! Each call locks the connection once to send, and once at each poll.
 
 use std::{
-    future::{self, Future},
     sync::Arc,
     task::{self, Poll, ready},
     time::Duration,
@@ -39,7 +38,7 @@ pub(crate) const ARGUMENTS: &str = "bytes of arguments";
 
 /// A call of an object that was sent.
 ///
-/// If it is dropped before [`Self::answer`] has returned a reply, the call is withdrawn.
+/// If it is dropped before [`Self::poll_reply`] has returned a reply, the call is withdrawn.
 pub(crate) struct SentCall {
     pending: Pending,
     deadline: Deadline,
@@ -231,22 +230,20 @@ impl SentCall {
         self.pending.seq
     }
 
-    /// Waits for the reply, which `read` decodes. A call whose reply does not decode is withdrawn.
-    ///
-    /// This is not an async function: such a future would have room for two calls, one before its first poll.
-    pub(crate) fn answer<T>(
-        mut self,
-        read: impl Fn(&Payload) -> Result<T, CallError> + Unpin,
-    ) -> impl Future<Output = Result<(CallId, T), CallError>> + Unpin {
-        future::poll_fn(move |task| {
-            let Success::Reply(body) = ready!(self.poll(task))? else {
-                return Poll::Ready(Err(wrong_answer()));
-            };
-            let reply = read(&body)?;
-            let seq = self.pending.disarm();
-            let call = CallId::new(self.pending.connection.session, seq);
-            Poll::Ready(Ok((call, reply)))
-        })
+    /// Polls for the reply, which `read` decodes. A call whose reply does not decode is withdrawn.
+    #[inline]
+    pub(crate) fn poll_reply<T>(
+        &mut self,
+        task: &mut task::Context<'_>,
+        read: impl Fn(&Payload) -> Result<T, CallError>,
+    ) -> Poll<Result<(CallId, T), CallError>> {
+        let Success::Reply(body) = ready!(self.poll(task))? else {
+            return Poll::Ready(Err(wrong_answer()));
+        };
+        let reply = read(&body)?;
+        let seq = self.pending.disarm();
+        let call = CallId::new(self.pending.connection.session, seq);
+        Poll::Ready(Ok((call, reply)))
     }
 
     fn poll(&mut self, task: &mut task::Context<'_>) -> Poll<Answer> {

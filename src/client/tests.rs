@@ -8,7 +8,7 @@ mod untrusted;
 
 use std::{
     fmt,
-    future::Future,
+    future::{self, Future},
     pin::{Pin, pin},
     sync::{
         Arc, Mutex,
@@ -72,7 +72,15 @@ pub(super) async fn call(connection: &Arc<Connection>) -> Result<(CallId, u64), 
         body.decode()
             .map_err(|error| CallError::Protocol(error.to_string()))
     };
-    send_call(connection, &[0x90])?.answer(read).await
+    answer(send_call(connection, &[0x90])?, read).await
+}
+
+/// Waits for the answer to a call, which `read` decodes.
+pub(super) async fn answer<T>(
+    mut call: SentCall,
+    read: impl Fn(&Payload) -> Result<T, CallError>,
+) -> Result<(CallId, T), CallError> {
+    future::poll_fn(|task| call.poll_reply(task, &read)).await
 }
 
 /// Sends a call of operation 3 of object 2.

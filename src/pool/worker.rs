@@ -19,7 +19,7 @@ use crate::{
         tasks::{self, Tasks},
     },
     process::{exit::exit, lifeline::Lifeline, role::Role, stop},
-    proxy::{binding::Bind, proxy::Proxy},
+    proxy::{ask::Bind, proxy::Proxy},
 };
 
 /// The role name of a worker process.

@@ -8,7 +8,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::CallError,
-    proxy::{binding::Bind, hold::Hold, proxy::Proxy, token::Token, wait::Wait},
+    proxy::{
+        ask::{Ask, Bind},
+        hold::Hold,
+        proxy::Proxy,
+        token::Token,
+        wait::Wait,
+    },
 };
 
 /// A point where a number of parties wait until all of them have arrived, round after round.
@@ -116,14 +122,19 @@ impl Barrier {
         self.0.call(Reset)
     }
 
-    async fn pass(self, timeout: Option<Duration>) -> Result<Passed, CallError> {
-        let (bound, _, arrival) = self.0.ask(Arrive { acts: false }, timeout).await?;
-        match bound.accepted(arrival)? {
-            Arrival::Passed(passed) => Ok(passed),
-            Arrival::Act => Err(CallError::Protocol(
-                "a party without an action was told to run it".to_owned(),
-            )),
-        }
+    fn pass(
+        self,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<Passed, CallError>> + Send {
+        Ask::new(self.0, Arrive { acts: false }, timeout, |answer| {
+            let (bound, _, arrival) = answer?;
+            match bound.accepted(arrival)? {
+                Arrival::Passed(passed) => Ok(passed),
+                Arrival::Act => Err(CallError::Protocol(
+                    "a party without an action was told to run it".to_owned(),
+                )),
+            }
+        })
     }
 
     async fn pass_with<A, F, E>(
@@ -150,7 +161,7 @@ impl Barrier {
         Ok(match bound.accepted(arrival)? {
             Arrival::Passed(passed) => Outcome::Passed(passed),
             Arrival::Act => Outcome::Act(Turn {
-                hold: Hold::new(&bound, turn),
+                hold: Hold::new(bound, turn),
                 is_over: false,
             }),
         })

@@ -6,19 +6,14 @@
 
 use std::{
     borrow::Cow,
-    future::Future,
-    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use lockkeeper_protocol::{ObjectName, Operation, codec::Form};
+use lockkeeper_protocol::{ObjectName, codec::Form};
 use lockkeeper_sys::PerProcess;
 
 use crate::{
-    address::Address,
-    client::{connection::Connection, deadline::Deadline},
-    error::CallError,
-    proxy::bound::{Bound, Receipt},
+    address::Address, client::connection::Connection, error::CallError, proxy::bound::Bound,
     subject::Subject,
 };
 
@@ -38,33 +33,15 @@ struct Opened {
     latest: Mutex<Option<Arc<Bound>>>,
 }
 
-/// A bound object, borrowed from the proxy or owned.
-#[derive(Debug)]
-pub(crate) enum Current<'a> {
-    First(&'a Arc<Bound>),
-    Later(Arc<Bound>),
-}
-
-impl Deref for Current<'_> {
-    type Target = Arc<Bound>;
-
-    fn deref(&self) -> &Arc<Bound> {
-        match self {
-            Self::First(bound) => bound,
-            Self::Later(bound) => bound,
-        }
-    }
-}
-
 impl Opened {
     fn latest(&self) -> MutexGuard<'_, Option<Arc<Bound>>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object over the latest connection.
-    fn last(&self) -> Current<'_> {
-        let latest = self.latest().clone();
-        latest.map_or(Current::First(&self.first), Current::Later)
+    fn last(&self) -> Arc<Bound> {
+        let latest = self.latest();
+        Arc::clone(latest.as_ref().unwrap_or(&self.first))
     }
 }
 
@@ -79,10 +56,10 @@ impl Binding {
     }
 
     /// Returns the object, unless it must be opened first.
-    pub(crate) fn get(&self) -> Option<Current<'_>> {
+    pub(crate) fn get(&self) -> Option<Arc<Bound>> {
         let opened = self.opened.get()?;
         if !opened.first.connection.is_to_be_replaced() {
-            return Some(Current::First(&opened.first));
+            return Some(Arc::clone(&opened.first));
         }
         let last = opened.last();
         (!last.connection.is_to_be_replaced()).then_some(last)
@@ -99,7 +76,7 @@ impl Binding {
         form: Form,
         address: &Address,
         name: &str,
-    ) -> Result<Current<'_>, CallError> {
+    ) -> Result<Arc<Bound>, CallError> {
         let kind = kind.into();
         let connection = Connection::to(address).await?;
         let before = self.opened.get().map(|opened| opened.last().incarnation());
@@ -128,11 +105,11 @@ impl Binding {
         let Some(opened) = self.opened.get() else {
             // Concurrent first uses get the same object of the same connection.
             let opened = self.opened.get_or_init(|| bound.into());
-            return Ok(Current::First(&opened.first));
+            return Ok(Arc::clone(&opened.first));
         };
         let bound = Arc::new(bound);
         *opened.latest() = Some(Arc::clone(&bound));
-        Ok(Current::Later(bound))
+        Ok(bound)
     }
 }
 
@@ -145,65 +122,6 @@ impl From<Bound> for Opened {
         Self {
             first: Arc::new(bound),
             latest: Mutex::default(),
-        }
-    }
-}
-
-/// A proxy that is bound to its object when it is used.
-pub(crate) trait Bind: Sync {
-    /// Returns the object over the current connection of this process, unless it must be opened first.
-    fn opened(&self) -> Option<Current<'_>>;
-
-    /// Opens the object.
-    fn reopen(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send;
-
-    /// Returns the object over the current connection of this process.
-    fn bound(&self) -> impl Future<Output = Result<Current<'_>, CallError>> + Send {
-        async {
-            match self.opened() {
-                Some(bound) => Ok(bound),
-                None => self.reopen().await,
-            }
-        }
-    }
-
-    /// Sends a call of the object, and once more if the connection was lost before the call was sent and its
-    /// proxies reconnect.
-    fn send<'a, T: Send>(
-        &'a self,
-        mut bound: Current<'a>,
-        send: impl Fn(&Bound) -> Result<T, CallError> + Send,
-    ) -> impl Future<Output = Result<(Current<'a>, T), CallError>> + Send {
-        async move {
-            let mut sent = send(&bound);
-            if sent.is_err() && bound.connection.is_to_be_replaced() {
-                bound = self.bound().await?;
-                sent = send(&bound);
-            }
-            Ok((bound, sent?))
-        }
-    }
-
-    /// Calls the object, and returns the answer and its connection.
-    fn ask<O: Operation>(
-        &self,
-        operation: O,
-        deadline: impl Into<Deadline> + Send,
-    ) -> impl Future<Output = Result<(Current<'_>, Receipt, O::Reply), CallError>> + Send {
-        let deadline = deadline.into();
-        async move {
-            // Most objects are open, and a future for each call takes longer than this check.
-            let bound = match self.opened() {
-                Some(bound) => bound,
-                None => self.reopen().await?,
-            };
-            let arguments = bound.encode(&operation)?;
-            drop(operation);
-            let send = |bound: &Bound| bound.send(None, O::NAME, &arguments, deadline);
-            let (bound, sent) = self.send(bound, send).await?;
-            drop(arguments);
-            let (receipt, reply) = bound.reply::<O>(sent).await?;
-            Ok((bound, receipt, reply))
         }
     }
 }

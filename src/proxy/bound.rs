@@ -6,11 +6,10 @@ use std::{
     cell::Cell,
     future::{self, Future},
     sync::Arc,
-    task::{Poll, ready},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
-use futures::FutureExt;
 use lockkeeper_protocol::{
     CallId, Fault, Operation, Refusal,
     codec::{Blob, CodecError, Form, Payload, guarded_in},
@@ -93,10 +92,7 @@ impl Bound {
         &self,
         sent: Sent,
     ) -> impl Future<Output = Result<(Receipt, O::Reply), CallError>> + Send {
-        self.answer(sent, |body| {
-            let reply = guarded_in(self.form, || body.decode());
-            reply.map_err(|error| self.undecoded::<O>(body, &error))
-        })
+        self.answer(sent, |body| self.decode::<O>(body))
     }
 
     /// Sends a call of the object as an owner, or as the current task or thread.
@@ -138,42 +134,12 @@ impl Bound {
     }
 
     /// Waits for the answer to a call, which `read` decodes.
-    ///
-    /// This is not an async function: such a future would have room for two calls, one before its first poll.
     pub(crate) fn answer<T>(
         &self,
-        sent: Sent,
-        read: impl Fn(&Payload) -> Result<T, CallError> + Send + Unpin,
+        mut sent: Sent,
+        read: impl Fn(&Payload) -> Result<T, CallError> + Send,
     ) -> impl Future<Output = Result<(Receipt, T), CallError>> + Send {
-        let Sent {
-            call,
-            number,
-            is_try,
-            mut calling,
-            mut caller,
-        } = sent;
-        let mut answer = call.answer(read);
-        future::poll_fn(move |task| {
-            let answer = ready!(calling.within(|| answer.poll_unpin(task)));
-            Poll::Ready(match answer {
-                Ok((call, reply)) => {
-                    calling.ended(&"answered");
-                    let _caller = caller.take();
-                    Ok((Receipt { call, _caller }, reply))
-                }
-                Err(error) => {
-                    let error = error.about(|| {
-                        let operation = self.object.operation_name(number).to_owned();
-                        self.subject().asked(match is_try {
-                            true => Asked::Try(operation),
-                            false => Asked::Call(operation),
-                        })
-                    });
-                    calling.ended(&error);
-                    Err(error)
-                }
-            })
-        })
+        future::poll_fn(move |task| sent.poll(self, task, &read))
     }
 
     /// Returns the incarnation of the manager that has opened it.
@@ -216,6 +182,11 @@ impl Bound {
         Ok(arguments)
     }
 
+    fn decode<O: Operation>(&self, reply: &Payload) -> Result<O::Reply, CallError> {
+        let decoded = guarded_in(self.form, || reply.decode());
+        decoded.map_err(|error| self.undecoded::<O>(reply, &error))
+    }
+
     #[cold]
     fn undecoded<O: Operation>(&self, body: &Payload, error: &CodecError) -> CallError {
         let what = format!("the reply of {} to {:?}", self.subject(), O::NAME);
@@ -244,6 +215,51 @@ impl Bound {
         call::cast(&self.kind, &self.object.name, operation);
         let number = self.object.operation(operation)?;
         self.connection.cast(self.object.number, number, arguments)
+    }
+}
+
+impl Sent {
+    /// Polls for the reply to an operation.
+    #[inline]
+    pub(crate) fn poll_reply<O: Operation>(
+        &mut self,
+        bound: &Bound,
+        task: &mut task::Context<'_>,
+    ) -> Poll<Result<(Receipt, O::Reply), CallError>> {
+        self.poll(bound, task, |reply| bound.decode::<O>(reply))
+    }
+
+    /// Polls for the answer, which `read` decodes.
+    #[inline]
+    fn poll<T>(
+        &mut self,
+        bound: &Bound,
+        task: &mut task::Context<'_>,
+        read: impl Fn(&Payload) -> Result<T, CallError>,
+    ) -> Poll<Result<(Receipt, T), CallError>> {
+        let Self { call, calling, .. } = self;
+        let answer = ready!(calling.within(|| call.poll_reply(task, read)));
+        Poll::Ready(match answer {
+            Ok((call, reply)) => {
+                self.calling.ended(&"answered");
+                let _caller = self.caller.take();
+                Ok((Receipt { call, _caller }, reply))
+            }
+            Err(error) => Err(self.failed(bound, error)),
+        })
+    }
+
+    #[cold]
+    fn failed(&mut self, bound: &Bound, error: CallError) -> CallError {
+        let error = error.about(|| {
+            let operation = bound.object.operation_name(self.number).to_owned();
+            bound.subject().asked(match self.is_try {
+                true => Asked::Try(operation),
+                false => Asked::Call(operation),
+            })
+        });
+        self.calling.ended(&error);
+        error
     }
 }
 

@@ -87,9 +87,9 @@ impl Drop for DropToken {
 }
 
 impl Hold {
-    pub(crate) fn new(bound: &Arc<Bound>, grant: Receipt) -> Self {
+    pub(crate) fn new(bound: Arc<Bound>, grant: Receipt) -> Self {
         Self {
-            bound: Arc::clone(bound),
+            bound,
             grant,
             token: DropToken::default(),
             shares: Shares::default(),
@@ -117,7 +117,7 @@ impl Hold {
 
     /// Makes a second hold of the same grant, for split permits.
     pub(crate) fn share(&self) -> Self {
-        let mut other = Self::new(&self.bound, self.grant.clone());
+        let mut other = Self::new(Arc::clone(&self.bound), self.grant.clone());
         other.shares = self.shares.share();
         other
     }
@@ -193,7 +193,7 @@ impl Hold {
     {
         let (grant, reply) = self.bound.call(operation, deadline).await?;
         let reply = self.bound.accepted(reply)?;
-        Ok((Self::new(&self.bound, grant), reply))
+        Ok((Self::new(Arc::clone(&self.bound), grant), reply))
     }
 
     /// Sends a one-way call to the object.

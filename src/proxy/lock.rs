@@ -1,6 +1,6 @@
 //! `LockOf`: the proxy of every kind with one holder, and the lock's own methods.
 
-use std::{fmt, ops::Deref, time::Duration};
+use std::{fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::{
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::CallError,
     proxy::{
-        binding::Bind,
+        ask::{Ask, Bind},
         guard::{Guard, Ticket},
         hold::Hold,
         lock_kind::LockKind,
@@ -121,16 +121,22 @@ impl<P: LockKind> LockOf<P> {
             let adopt = P::adopt(&data, ticket.proof());
             let (bound, grant, reply) = lock.proxy.ask(adopt, timeout).await?;
             let granted = bound.accepted(reply)?;
-            Ok(Guard::new(Hold::new(&bound, grant), granted, data))
+            Ok(Guard::new(Hold::new(bound, grant), granted, data))
         })
     }
 
-    async fn acquire_within(self, timeout: Option<Duration>) -> Result<Guard<P>, CallError> {
+    fn acquire_within(
+        self,
+        timeout: Option<Duration>,
+    ) -> impl Future<Output = Result<Guard<P>, CallError>> + Send {
         // The task or thread that first polls the call is the owner.
         let data = P::data(&self.state);
-        let (bound, grant, reply) = self.proxy.ask(P::acquire(&data), timeout).await?;
-        let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(&bound, grant), granted, data))
+        let acquire = P::acquire(&data);
+        Ask::new(self.proxy, acquire, timeout, |answer| {
+            let (bound, grant, reply) = answer?;
+            let granted = bound.accepted(reply)?;
+            Ok(Guard::new(Hold::new(bound, grant), granted, data))
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! does not depend on sockets or the server.
 
 pub(crate) mod abandoned;
+pub(crate) mod ask;
 pub(crate) mod barrier;
 pub(crate) mod binding;
 pub(crate) mod bound;

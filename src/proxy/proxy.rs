@@ -19,7 +19,8 @@ use crate::{
     client::{connection::Connection, deadline::Deadline, side_channel::ReportPipeWriter},
     error::{CallError, lack},
     proxy::{
-        binding::{Bind, Binding, Current},
+        ask::{Ask, Bind},
+        binding::Binding,
         bound::{Bound, Receipt, encode},
         hold::{Grant, Hold},
         token::Token,
@@ -95,7 +96,7 @@ struct Shared<P> {
 }
 
 /// Converts the grant and the reply of a call to its outcome.
-type Finish<O, T> = fn(&Arc<Bound>, Receipt, <O as Operation>::Reply) -> Result<T, CallError>;
+type Finish<O, T> = fn(Arc<Bound>, Receipt, <O as Operation>::Reply) -> Result<T, CallError>;
 
 impl<P: Primitive> Proxy<P> {
     /// Opens an object: a new one without a name, or the one of that name, which is created if
@@ -225,9 +226,11 @@ impl<P: Primitive> Proxy<P> {
         T: 'static,
     {
         let proxy = self.clone();
-        Wait::new(move |timeout| async move {
-            let (bound, grant, reply) = proxy.ask(operation, timeout).await?;
-            finish(&bound, grant, reply)
+        Wait::new(move |timeout| {
+            Ask::new(proxy, operation, timeout, move |answer| {
+                let (bound, grant, reply) = answer?;
+                finish(bound, grant, reply)
+            })
         })
     }
 
@@ -335,11 +338,11 @@ impl<P: Primitive> Proxy<P> {
 }
 
 impl<P: Primitive> Bind for Proxy<P> {
-    fn opened(&self) -> Option<Current<'_>> {
+    fn opened(&self) -> Option<Arc<Bound>> {
         self.0.binding.get()
     }
 
-    async fn reopen(&self) -> Result<Current<'_>, CallError> {
+    async fn reopen(&self) -> Result<Arc<Bound>, CallError> {
         let Shared { token, binding } = &*self.0;
         // It happens once, so its future is boxed and takes no room in each call.
         Box::pin(binding.bind(P::KIND, P::FORM, &token.address, &token.name)).await

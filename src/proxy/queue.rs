@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::CallError,
     proxy::{
-        binding::Bind,
+        ask::Bind,
         held_item::HeldItem,
         hold::Hold,
         proxy::Proxy,
@@ -57,7 +57,7 @@ const ITEM: &str = "bytes of an item";
 #[serde(transparent, bound = "")]
 pub struct Queue<T>(Typed<data::Queue, T>);
 
-impl<T: Serialize + DeserializeOwned> Queue<T> {
+impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
     /// Puts an item at the end. Waits while the queue is full, in order of arrival. Python:
     /// `queue.put(item)`.
     ///
@@ -76,7 +76,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     #[doc(alias = "push")]
     pub fn put(&self, item: T) -> Wait<(), PutError<T>>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let queue = self.clone();
         Wait::new(move |timeout| queue.put_within(item, timeout))
@@ -93,7 +93,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     #[doc(alias = "try_send")]
     pub fn try_put(&self, item: T) -> Wait<(), PutError<T>>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let queue = self.clone();
         Wait::new(move |_| queue.put_within(item, Some(Duration::ZERO)))
@@ -115,7 +115,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     #[doc(alias = "pop")]
     pub fn get(&self) -> Wait<Taken<T>, GetError>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let queue = self.clone();
         Wait::new(|timeout| queue.get_within(timeout))
@@ -126,7 +126,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     #[doc(alias = "try_recv")]
     pub fn try_get(&self) -> Wait<Option<Taken<T>>, GetError>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let queue = self.clone();
         Wait::trying(|timeout| queue.get_within(timeout))
@@ -137,10 +137,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// # Errors
     ///
     /// As [`Self::put`], except `Closed`.
-    pub fn join(&self) -> Wait<()>
-    where
-        T: 'static,
-    {
+    pub fn join(&self) -> Wait<()> {
         let queue = self.clone();
         Wait::new(|timeout| async move { queue.0.call(Join, timeout).await })
     }
@@ -153,10 +150,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     /// If the call is dropped after the first poll, the queue may have been closed. Closing it
     /// again has no effect.
     #[doc(alias = "shutdown")]
-    pub fn close(&self) -> Wait<()>
-    where
-        T: 'static,
-    {
+    pub fn close(&self) -> Wait<()> {
         let queue = self.clone();
         Wait::new(|timeout| async move { queue.0.call(CloseQueue, timeout).await })
     }
@@ -189,7 +183,7 @@ impl<T: Serialize + DeserializeOwned> Queue<T> {
     async fn get_within(self, timeout: Option<Duration>) -> Result<Taken<T>, GetError> {
         let (bound, grant, reply) = self.0.ask(Get, timeout).await?;
         let delivery = bound.accepted(reply)?;
-        let (held, item) = HeldItem::new(Hold::new(&bound, grant), delivery);
+        let (held, item) = HeldItem::new(Hold::new(bound, grant), delivery);
         match self.0.unpack(&item) {
             Ok(item) => Ok(Taken::new(held, item)),
             Err(CallError::Undecoded(undecoded)) => {

@@ -1,6 +1,6 @@
 //! The proxy of a hosted readers-writer lock.
 
-use std::{ops::Deref, time::Duration};
+use std::{future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::operations::AcquireFor;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::CallError,
     proxy::{
-        binding::Bind,
+        ask::Ask,
         guard::Guard,
         hold::Hold,
         proxy::Proxy,
@@ -94,14 +94,16 @@ impl RwLock {
         Wait::trying(|timeout| lock.acquire_within(timeout))
     }
 
-    async fn acquire_within<W: Way>(
+    fn acquire_within<W: Way>(
         self,
         timeout: Option<Duration>,
-    ) -> Result<Guard<W>, CallError> {
+    ) -> impl Future<Output = Result<Guard<W>, CallError>> + Send {
         let access = W::ACCESS;
-        let (bound, grant, reply) = self.0.ask(AcquireFor { access }, timeout).await?;
-        let granted = bound.accepted(reply)?;
-        Ok(Guard::new(Hold::new(&bound, grant), granted, ()))
+        Ask::new(self.0, AcquireFor { access }, timeout, |answer| {
+            let (bound, grant, reply) = answer?;
+            let granted = bound.accepted(reply)?;
+            Ok(Guard::new(Hold::new(bound, grant), granted, ()))
+        })
     }
 }
 

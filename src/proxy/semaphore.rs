@@ -1,6 +1,6 @@
 //! The proxies of hosted semaphores, bounded or not.
 
-use std::{ops::Deref, time::Duration};
+use std::{future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::{
     Primitive,
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::CallError,
-    proxy::{binding::Bind, hold::Hold, permit::Permit, proxy::Proxy, token::Token, wait::Wait},
+    proxy::{ask::Ask, hold::Hold, permit::Permit, proxy::Proxy, token::Token, wait::Wait},
 };
 
 /// A semaphore that processes share and that may gain permits.
@@ -161,22 +161,19 @@ impl<B: Bound> SemaphoreOf<B> {
         self.0.call(Close)
     }
 
-    async fn acquire_within(
+    fn acquire_within(
         self,
         permits: u32,
         timeout: Option<Duration>,
-    ) -> Result<Permit, CallError> {
-        let (bound, grant, reply) = self
-            .0
-            .ask(
-                AcquireMany {
-                    permits: permits.into(),
-                },
-                timeout,
-            )
-            .await?;
-        let fence = bound.accepted(reply)?;
-        Ok(Permit::new(Hold::new(&bound, grant), permits, fence))
+    ) -> impl Future<Output = Result<Permit, CallError>> + Send {
+        let acquire = AcquireMany {
+            permits: permits.into(),
+        };
+        Ask::new(self.0, acquire, timeout, move |answer| {
+            let (bound, grant, reply) = answer?;
+            let fence = bound.accepted(reply)?;
+            Ok(Permit::new(Hold::new(bound, grant), permits, fence))
+        })
     }
 }
 

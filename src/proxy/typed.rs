@@ -6,6 +6,7 @@
 use std::{
     any::type_name,
     borrow::Cow,
+    future::Future,
     marker::PhantomData,
     sync::{
         Arc,
@@ -25,7 +26,7 @@ use crate::{
     client::{connection::Connection, deadline::Deadline},
     error::CallError,
     proxy::{
-        binding::{Bind, Current},
+        ask::{Ask, Bind},
         bound::{Bound, encode},
         proxy::Proxy,
         schema,
@@ -103,29 +104,31 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         })
     }
 
-    /// Calls the object.
-    pub(crate) async fn call<O: Operation>(
+    /// Calls the object, and returns the reply.
+    pub(crate) fn call<O: Operation, D: Into<Deadline>>(
         &self,
         operation: O,
-        deadline: impl Into<Deadline> + Send,
-    ) -> Result<O::Reply, CallError>
+        deadline: D,
+    ) -> impl Future<Output = Result<O::Reply, CallError>> + Send + use<P, T, O, D>
     where
         P: Serve<O>,
+        T: 'static,
     {
-        let (_, _, reply) = self.ask(operation, deadline).await?;
-        Ok(reply)
+        Ask::new(self.clone(), operation, deadline, |answer| {
+            answer.map(|(_, _, reply)| reply)
+        })
     }
 }
 
-impl<P: Serve<CheckType>, T: DeserializeOwned> Bind for Typed<P, T> {
+impl<P: Serve<CheckType>, T: DeserializeOwned + 'static> Bind for Typed<P, T> {
     /// Returns the object over the current connection of this process, if it has confirmed the schema id there.
-    fn opened(&self) -> Option<Current<'_>> {
+    fn opened(&self) -> Option<Arc<Bound>> {
         let bound = self.proxy.opened()?;
         let agreed = self.agreed.load(Ordering::Acquire);
         (agreed == bound.connection.session().number()).then_some(bound)
     }
 
-    async fn reopen(&self) -> Result<Current<'_>, CallError> {
+    async fn reopen(&self) -> Result<Arc<Bound>, CallError> {
         let (bound, _, agreed) = self
             .proxy
             .ask(check::<T>(self.schema.as_ref()), None)

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::CallError,
     proxy::{
-        binding::Bind,
+        ask::Bind,
         end::End,
         proxy::Proxy,
         token::Token,
@@ -58,7 +58,7 @@ use crate::{
 #[serde(transparent, bound = "")]
 pub struct Value<T>(pub(super) Typed<data::Value, T>);
 
-impl<T: Serialize + DeserializeOwned> Value<T> {
+impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
     /// Returns the value. Python: `value.value`.
     ///
     /// # Errors
@@ -67,19 +67,13 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// [`CallError::Undecoded`] when the stored value cannot be decoded nevertheless: the error has its
     /// bytes and both types, and [`Self::set`] replaces it.
     #[doc(alias = "load")]
-    pub fn get(&self) -> Wait<T>
-    where
-        T: 'static,
-    {
+    pub fn get(&self) -> Wait<T> {
         let value = self.clone();
         Wait::new(|timeout| async move { Ok(value.read(timeout).await?.value) })
     }
 
     /// Returns the value with its version.
-    pub fn versioned(&self) -> Wait<Versioned<T>>
-    where
-        T: 'static,
-    {
+    pub fn versioned(&self) -> Wait<Versioned<T>> {
         let value = self.clone();
         Wait::new(|timeout| async move { value.read(timeout).await })
     }
@@ -97,7 +91,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     #[doc(alias = "store")]
     pub fn set(&self, new: T) -> Wait<u64>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let object = self.clone();
         Wait::new(|timeout| async move {
@@ -110,7 +104,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     #[doc(alias = "replace")]
     pub fn swap(&self, new: T) -> Wait<T>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let object = self.clone();
         Wait::new(|timeout| async move {
@@ -137,7 +131,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     #[doc(alias = "compare_and_swap")]
     pub fn compare_exchange(&self, current: T, new: T) -> Wait<Result<T, T>>
     where
-        T: PartialEq + Send + 'static,
+        T: PartialEq + Send,
     {
         let value = self.clone();
         Wait::new(|timeout| value.exchanged(current, new, timeout))
@@ -199,7 +193,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     #[doc(alias = "fetch_update")]
     pub fn update(&self, mut change: impl FnMut(T) -> T + Send + 'static) -> Wait<T>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let value = self.clone();
         Wait::new(|timeout| async move {
@@ -237,7 +231,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         mut change: impl FnMut(T) -> Option<T> + Send + 'static,
     ) -> Wait<Option<T>>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let value = self.clone();
         Wait::new(|timeout| async move {
@@ -263,7 +257,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// As [`Self::update`].
     pub fn fetch_add(&self, addend: T) -> Wait<T>
     where
-        T: Copy + Add<Output = T> + Send + 'static,
+        T: Copy + Add<Output = T> + Send,
     {
         let value = self.clone();
         Wait::new(move |timeout| async move {

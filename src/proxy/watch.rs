@@ -10,13 +10,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     error::CallError,
-    proxy::{binding::Bind, bound::Bound, end::End, value::Value, wait::Wait},
+    proxy::{ask::Bind, bound::Bound, end::End, value::Value, wait::Wait},
 };
 
 /// The connection over which a value was read, and its version.
 type Seen = (Arc<Bound>, u64);
 
-impl<T: Serialize + DeserializeOwned> Value<T> {
+impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
     /// Waits until the value was set more often than `version` times, and returns it with its version.
     ///
     /// If each wait starts from the version that the previous one returned, no change between two calls is missed.
@@ -39,10 +39,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `Invalid` when the value was set fewer times.
-    pub fn changed_since(&self, version: u64) -> Wait<Versioned<T>>
-    where
-        T: 'static,
-    {
+    pub fn changed_since(&self, version: u64) -> Wait<Versioned<T>> {
         let value = self.clone();
         Wait::new(move |timeout| async move {
             let since = version;
@@ -68,7 +65,7 @@ impl<T: Serialize + DeserializeOwned> Value<T> {
         mut predicate: impl FnMut(&T) -> bool + Send + 'static,
     ) -> Wait<Versioned<T>>
     where
-        T: Send + 'static,
+        T: Send,
     {
         let value = self.clone();
         Wait::new(|timeout| async move {

@@ -12,7 +12,7 @@ use crate::{
     client::{
         connection::{CROWD, Connection},
         tests::{
-            SESSION, address, call, connected, hear_call, hear_withdraw, reply, send_call,
+            SESSION, address, answer, call, connected, hear_call, hear_withdraw, reply, send_call,
             spawned_call, welcome,
         },
     },
@@ -29,7 +29,7 @@ async fn a_manager_that_does_not_read_blocks_nobody() {
     let large = vec![0; 1 << 20];
     for _ in 0..20 {
         let call = send_call(&connection, &large).expect("it is below the limit");
-        let outcome = time::timeout(Duration::from_millis(5), call.answer(|_| Ok(()))).await;
+        let outcome = time::timeout(Duration::from_millis(5), answer(call, |_| Ok(()))).await;
         assert!(outcome.is_err(), "it times out");
         connection
             .cast(2, 3, &large)
@@ -61,7 +61,7 @@ fn a_full_socket_ends_no_call_that_the_background_reads_for() {
     let caller = std::thread::spawn(move || {
         let large = vec![0; 4 << 20];
         let call = send_call(&connection, &large)?;
-        futures::executor::block_on(call.answer(|_| Ok(())))
+        futures::executor::block_on(answer(call, |_| Ok(())))
     });
     runtime.block_on(async {
         let frame = manager.hear().await.expect("a call");

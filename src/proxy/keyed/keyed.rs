@@ -1,6 +1,6 @@
 //! The proxies of hosted keyed locks and keyed semaphores.
 
-use std::{fmt, ops::Deref, time::Duration};
+use std::{fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::{
     Serve,
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::CallError,
     proxy::{
-        binding::Bind,
+        ask::{Ask, Bind},
         end::End,
         guard::{Guard, Ticket},
         hold::Hold,
@@ -142,19 +142,20 @@ impl<F: KeyedKind> KeyedOf<F> {
         Wait::trying(move |timeout| keyed.acquire_within(key, permits, timeout))
     }
 
-    async fn acquire_within(
+    fn acquire_within(
         self,
         key: Key,
         permits: u32,
         timeout: Option<Duration>,
-    ) -> Result<Guard<Keyed<F>>, CallError> {
-        let ask = F::ask_for(key.clone(), permits);
-        let asked = self.0.ask(ask, timeout).await;
-        let (bound, grant, reply) = asked.map_err(|error| error.of_key(&key))?;
-        let granted = bound.accepted(reply);
-        let granted = granted.map_err(|error| error.of_key(&key))?;
-        let held = HeldKey { key, permits };
-        Ok(Guard::new(Hold::new(&bound, grant), granted, held))
+    ) -> impl Future<Output = Result<Guard<Keyed<F>>, CallError>> + Send {
+        let acquire = F::ask_for(key.clone(), permits);
+        Ask::new(self.0, acquire, timeout, move |answer| {
+            let (bound, grant, reply) = answer.map_err(|error| error.of_key(&key))?;
+            let granted = bound.accepted(reply);
+            let granted = granted.map_err(|error| error.of_key(&key))?;
+            let held = HeldKey { key, permits };
+            Ok(Guard::new(Hold::new(bound, grant), granted, held))
+        })
     }
 }
 
@@ -184,7 +185,7 @@ impl<F: KeyedVariant> KeyedOf<F> {
                 permits,
             } = bound.accepted(reply)?;
             let held = HeldKey { key, permits };
-            Ok(Guard::new(Hold::new(&bound, grant), granted, held))
+            Ok(Guard::new(Hold::new(bound, grant), granted, held))
         })
     }
 
