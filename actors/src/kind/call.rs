@@ -5,7 +5,9 @@
 //!
 //! Invariant: every [`Call`] yields exactly one answer, at the latest when it is dropped.
 
-use std::{cell::RefCell, fmt, marker::PhantomData, mem, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell, fmt, marker::PhantomData, mem, num::NonZero, rc::Rc, sync::Arc, time::Duration,
+};
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
@@ -29,8 +31,9 @@ use crate::kind::{
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
     id: CallId,
-    /// The arrival, in nanoseconds since the manager's start.
-    since: u64,
+    /// The arrival, in nanoseconds since the manager's start. A value without zero leaves the table of parked calls a
+    /// number for its empty places, which saves eight bytes a call.
+    since: NonZero<u64>,
     /// `None` once the call is answered.
     outbox: Option<Outbox>,
     reply: PhantomData<fn(R)>,
@@ -46,7 +49,7 @@ impl<R: Serialize + 'static> Call<R> {
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
-            outbox.note_end_of_wait(self.id, self.since, None);
+            outbox.note_end_of_wait(self.id, self.since.get(), None);
             outbox.put_reply(self.id, reply, None);
         }
     }
@@ -58,7 +61,7 @@ impl<R: Serialize + 'static> Call<R> {
     pub fn reply_sharing(mut self, reply: R, stored: &Rc<StoredBytes>) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
-            outbox.note_end_of_wait(self.id, self.since, None);
+            outbox.note_end_of_wait(self.id, self.since.get(), None);
             outbox.put_reply(self.id, reply, Some(stored));
         }
     }
@@ -74,7 +77,7 @@ impl<R> Call<R> {
     /// Returns the arrival of the call, as the time since the manager's start.
     #[must_use]
     pub const fn since(&self) -> Duration {
-        Duration::from_nanos(self.since)
+        Duration::from_nanos(self.since.get())
     }
 
     /// Returns the call that a proof in the arguments names: a call of the same session, or of any session if
@@ -105,7 +108,7 @@ impl<R> Call<R> {
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
-            outbox.note_end_of_wait(self.id, self.since, Some(&fault));
+            outbox.note_end_of_wait(self.id, self.since.get(), Some(&fault));
             outbox.put(self.id, Parcel::Fault(fault));
         }
     }
@@ -127,7 +130,7 @@ impl<R> Drop for Call<R> {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
-            outbox.put_dropped(self.id, self.since);
+            outbox.put_dropped(self.id, self.since.get());
         }
     }
 }
@@ -370,7 +373,7 @@ impl Outbox {
         self.0.account.count(CALL_BYTES);
         Call {
             id,
-            since: self.nanos(),
+            since: NonZero::new(self.nanos()).unwrap_or(NonZero::<u64>::MIN),
             outbox: Some(self.clone()),
             reply: PhantomData,
         }
