@@ -181,7 +181,7 @@ fn sessions_end() {
 
     let mut object = Object::<Queue>::new(QueueSpec {
         capacity: None,
-        schema: String::new(),
+        schema: "item".to_owned(),
     });
     (0..many).for_each(|_| {
         _ = object.call(

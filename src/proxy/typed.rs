@@ -55,10 +55,6 @@ impl<P: Serve<CheckType>, T: DeserializeOwned> Typed<P, T> {
         schema: Option<&str>,
         spec: impl FnOnce(String) -> P::Spec,
     ) -> Result<Self, CallError> {
-        if schema == Some("") {
-            let why = "a schema id has 1 to 4096 bytes, not 0".to_owned();
-            return Err(Fault::BadArguments(why).into());
-        }
         let schema = schema.map(Arc::from);
         let id = id_of::<T>(schema.as_ref()).into_owned();
         match (Proxy::open(connection, name, &spec(id)).await, name) {

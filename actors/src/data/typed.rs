@@ -13,30 +13,25 @@ pub(super) struct SchemaId(Box<str>);
 const MOST_BYTES: usize = 4096;
 
 impl SchemaId {
-    /// Accepts an id unless it is too long.
+    /// Accepts an id unless it is empty or too long.
     pub(super) fn new(text: String) -> Result<Self, Refusal> {
-        if text.len() > MOST_BYTES {
-            return Err(Refusal::Invalid(format!(
-                "a schema id has at most {MOST_BYTES} bytes, not {}",
-                text.len()
-            )));
+        match text.len() {
+            1..=MOST_BYTES => Ok(Self(text.into())),
+            length => Err(Refusal::Invalid(format!(
+                "a schema id has 1 to {MOST_BYTES} bytes, not {length}"
+            ))),
         }
-        Ok(Self(text.into()))
     }
 
     /// Compares the id of a caller with this one.
     pub(super) fn check(&self, CheckType { schema }: CheckType) -> Result<(), Refusal> {
-        if *schema == *self.0 {
+        let Self(asked) = Self::new(schema)?;
+        if asked == self.0 {
             return Ok(());
         }
-        // No object has a longer id, so the refusal shows only this much of it.
-        let asked = match schema.char_indices().nth(MOST_BYTES) {
-            Some((end, _)) => schema.get(..end).unwrap_or_default().to_owned(),
-            None => schema,
-        };
         Err(Refusal::WrongType {
             is: self.0.to_string(),
-            asked,
+            asked: asked.into(),
         })
     }
 }

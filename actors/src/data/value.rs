@@ -369,7 +369,7 @@ mod tests {
         let Err(Refusal::Invalid(why)) = made.map(drop) else {
             panic!("it was not refused");
         };
-        assert!(why.contains("at most 4096 bytes, not 4098"), "{why}");
+        assert!(why.contains("1 to 4096 bytes, not 4098"), "{why}");
     }
 
     #[test]

@@ -205,7 +205,7 @@ fn readers_and_writers_are_measured_and_a_dead_writer_is_an_abandonment() {
 fn items_are_measured_for_as_long_as_they_are_taken() {
     let spec = QueueSpec {
         capacity: None,
-        schema: String::new(),
+        schema: "item".to_owned(),
     };
     let mut bench = Bench::<Queue>::new(spec).expect("the spec is valid");
     let first = bench.call(1, Get);

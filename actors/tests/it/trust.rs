@@ -300,7 +300,7 @@ fn no_guess_acknowledges_an_item_of_another_taker() {
         || {
             let spec = QueueSpec {
                 capacity: None,
-                schema: String::new(),
+                schema: "item".to_owned(),
             };
             let mut bench = Bench::new(spec).unwrap();
             let item = Blob::from(vec![1]);

@@ -12,7 +12,7 @@ use crate::{
 pub struct QueueSpec {
     /// The most items that may wait in it: 1 to 1,000,000,000. `None` means 1,000,000,000.
     pub capacity: Option<i128>,
-    /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
+    /// The schema id, 1 to 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
     pub schema: String,
 }
 

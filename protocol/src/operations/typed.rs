@@ -10,7 +10,7 @@ use crate::{
 /// Asks whether the values have the schema id of the caller.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CheckType {
-    /// The caller's schema id: a text of at most 4,096 bytes that identifies the type of the values.
+    /// The caller's schema id: a text of 1 to 4,096 bytes that identifies the type of the values.
     pub schema: String,
 }
 

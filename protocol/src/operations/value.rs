@@ -13,7 +13,7 @@ use crate::{
 pub struct ValueSpec {
     /// The initial value, encoded.
     pub value: Blob,
-    /// The schema id, at most 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
+    /// The schema id, 1 to 4,096 bytes. See [`CheckType`](crate::operations::CheckType).
     pub schema: String,
 }
 

@@ -304,7 +304,7 @@ fn capacity_out_of_range_is_refused_with_what_is_allowed() {
     for capacity in [0, MOST + 1] {
         let made = Bench::<Queue>::new(QueueSpec {
             capacity: Some(capacity.into()),
-            schema: String::new(),
+            schema: "item".to_owned(),
         });
         let Err(Refusal::Invalid(why)) = made.map(drop) else {
             panic!("it was not refused");
@@ -327,9 +327,30 @@ fn items_of_another_type_are_refused_with_the_names_of_both() {
     };
     let why = refusal.to_string();
     assert!(why.contains("u8") && why.contains("text"), "{why}");
-    let long = ask(&mut bench, check(&"\u{1f480}".repeat(1 << 13)));
-    let told = long.unwrap_err().to_string();
-    assert!(told.len() <= 4 * 4096 + why.len(), "{} bytes", told.len());
+    let longest = "u".repeat(4096);
+    let longest = ask(&mut bench, check(&longest)).expect_err("another type");
+    assert!(matches!(longest, Refusal::WrongType { .. }), "{longest}");
+}
+
+#[test]
+fn schema_id_has_1_to_4096_bytes_in_a_spec_and_in_a_check() {
+    let mut bench = bench(None);
+    for length in [0, 4097] {
+        let schema = "u".repeat(length);
+        let capacity = None;
+        let made = Bench::<Queue>::new(QueueSpec {
+            capacity,
+            schema: schema.clone(),
+        });
+        let checked = ask(&mut bench, CheckType { schema });
+        for refused in [made.map(drop), checked] {
+            let Err(Refusal::Invalid(why)) = refused else {
+                panic!("{length} bytes were not refused: {refused:?}");
+            };
+            let words = format!("a schema id has 1 to 4096 bytes, not {length}");
+            assert_eq!(why, words);
+        }
+    }
 }
 
 #[test]

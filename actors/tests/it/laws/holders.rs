@@ -70,7 +70,7 @@ impl Subject for ItemSubject {
     fn fresh(&self) -> Bench<Queue> {
         let bench = Bench::new(QueueSpec {
             capacity: self.capacity.map(i128::from),
-            schema: String::new(),
+            schema: "item".to_owned(),
         });
         let mut bench = bench.expect("the spec is in range");
         if self.closed {
@@ -213,7 +213,7 @@ impl Subject for ValueSubject {
     fn fresh(&self) -> Bench<Value> {
         let bench = Bench::new(ValueSpec {
             value: blob(0),
-            schema: String::new(),
+            schema: "item".to_owned(),
         });
         let mut bench = bench.expect("the description is short");
         for _ in 0..self.0.version {

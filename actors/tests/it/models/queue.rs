@@ -266,7 +266,7 @@ impl Reference for QueueReference {
             capacity: (capacity > 0)
                 .then(|| u64::try_from(capacity).expect("a few"))
                 .map(i128::from),
-            schema: String::new(),
+            schema: "item".to_owned(),
         });
         (reference, bench.expect("the capacity is valid"))
     }

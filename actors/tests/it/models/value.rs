@@ -131,7 +131,7 @@ impl Reference for ValueReference {
         }
         let bench = Bench::new(ValueSpec {
             value: blob(0),
-            schema: String::new(),
+            schema: "item".to_owned(),
         });
         (reference, bench.expect("the description is short"))
     }

@@ -112,7 +112,7 @@ async fn value_of_the_exact_limit_is_read_and_a_larger_one_is_refused() {
     let spec = |value| {
         encoded(&ValueSpec {
             value,
-            schema: String::new(),
+            schema: "item".to_owned(),
         })
     };
     let larger = of_size(MOST + 1, spec);
