@@ -23,7 +23,7 @@ use tokio::{sync::mpsc, task};
 use crate::{
     access::check_covered,
     peer_rights::PeerRights,
-    server::supervisor::supervisor::{Desk, Find, Found},
+    server::supervisor::supervisor::{Desk, Find, Found, check_shard},
 };
 
 /// The most objects that one inquiry asks, which takes the session one turn.
@@ -164,6 +164,7 @@ impl Inspector<'_> {
         let home = found.first().map(|found| found.home.as_deref());
         check_covered(self.by, "inspect", &name, home)?;
         if found.is_empty() {
+            check_shard(self.shard, &name)?;
             return Err(Fault::UnknownObject(name));
         }
         let (page, _) = self.survey(found).await;

@@ -13,7 +13,9 @@ use std::{
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult};
 use lockkeeper_actors::{Input, Inputs, Mailbox, Share, Shell};
-use lockkeeper_protocol::{Fault, ObjectName, ShardOf, WrongKind, WrongSpec, codec::Payload};
+use lockkeeper_protocol::{
+    Fault, ObjectName, Shard, ShardOf, WrongKind, WrongSpec, codec::Payload,
+};
 
 use crate::{
     access::check_covered,
@@ -135,7 +137,7 @@ impl Supervisor {
                 return self.revisit(number, child, &kind, spec.as_ref());
             }
             self.check(name)?;
-            self.check_shard(name)?;
+            check_shard(self.shard_of.shard, name)?;
         }
         let Some(spec) = spec else {
             return Err(match name {
@@ -268,7 +270,7 @@ impl Supervisor {
         let number = self.named(&name).map(|(number, _)| number);
         let child = number.and_then(|number| self.children.remove(number));
         let Some(child) = child else {
-            self.check_shard(&name)?;
+            check_shard(self.shard_of.shard, &name)?;
             return Err(Fault::UnknownObject(name));
         };
         let now = self.shell.now();
@@ -311,23 +313,23 @@ impl Supervisor {
         check_covered(by, verb, name, home)
     }
 
-    /// Refuses names that belong to other shards, so that names are unique in the whole manager.
-    fn check_shard(&self, name: &str) -> Result<(), Fault> {
-        match self.shard_of.shard.owner(name) {
-            shard if shard == self.shard_of.shard.index() => Ok(()),
-            shard => Err(Fault::WrongShard {
-                name: name.to_owned(),
-                shard,
-            }),
-        }
-    }
-
     fn check(&self, name: &str) -> Result<(), Fault> {
         let most = self.limits.name_bytes;
         if name.is_empty() || name.len() > most {
             return Err(long_name(most, name.len()));
         }
         Ok(())
+    }
+}
+
+/// Refuses names that belong to other shards, so that names are unique in the whole manager.
+pub(crate) fn check_shard(shard: Shard, name: &str) -> Result<(), Fault> {
+    match shard.owner(name) {
+        owner if owner == shard.index() => Ok(()),
+        owner => Err(Fault::WrongShard {
+            name: name.to_owned(),
+            shard: owner,
+        }),
     }
 }
 
@@ -397,7 +399,7 @@ mod tests {
         Fences, Primitive,
         sync::{Lock, ReleaseBy, Semaphore},
     };
-    use lockkeeper_protocol::{Shard, codec::encode, operations::SemaphoreSpec};
+    use lockkeeper_protocol::{codec::encode, operations::SemaphoreSpec};
 
     use crate::tests::protocol::SECRET;
 

@@ -8,7 +8,8 @@ use lockkeeper_actors::{
     },
 };
 use lockkeeper_protocol::{
-    CallId, Fault, ObjectName, Operation, Proof, Question, Refusal, Shard, WrongKind, WrongSpec,
+    CallId, Fault, ObjectName, Operation, Page, Proof, Question, Refusal, Shard, WrongKind,
+    WrongSpec,
     codec::{Blob, BlobRef},
     frame::{ANSWER_MARGIN_BYTES, Request, Response},
     operations::{
@@ -759,7 +760,9 @@ async fn a_shard_has_its_own_names_alone() {
             let refused = client.open(KIND, Some(other), spec).await;
             assert_eq!(refused, Err(wrong.clone()));
         }
-        assert_eq!(client.remove(other).await, Err(wrong));
+        assert_eq!(client.remove(other).await, Err(wrong.clone()));
+        let inspected: Result<Page, Fault> = client.ask(Question::Named(other.to_owned())).await;
+        assert_eq!(inspected, Err(wrong));
         client
             .open(KIND, Some(own), Some(SPEC))
             .await
