@@ -244,7 +244,7 @@ impl<'a> Request<'a> {
                     program: f.text()?,
                     label: f.text()?,
                     capabilities: if f.has_more() {
-                        Capabilities::read(f)?
+                        f.optional(Capabilities::read)?.unwrap_or_default()
                     } else {
                         Capabilities::NONE
                     },

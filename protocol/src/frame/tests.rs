@@ -411,6 +411,8 @@ fn first_frames_of_earlier_and_later_releases_are_read() {
     };
     let earlier = value::encode(&(1, MAGIC, VERSION, 7, "program", "")).unwrap();
     assert_eq!(hello(&earlier), Some(Capabilities::NONE));
+    let absent = value::encode(&(1, MAGIC, VERSION, 7, "program", "", ())).unwrap();
+    assert_eq!(hello(&absent), Some(Capabilities::NONE));
     let can = ["zip", "shards", "callers2", "reports"];
     let former = (8, BlobRef(&[7; SECRET_BYTES]));
     let later = (
