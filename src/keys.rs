@@ -469,6 +469,15 @@ mod tests {
     }
 
     #[test]
+    fn the_line_that_the_document_shows_is_a_key() {
+        let document = include_str!("../PROTOCOL.md");
+        let line = format!("k1 {DIGITS}");
+        assert!(document.contains(&format!("\n    {line}\n")));
+        let keys = Keys::parse(&line).unwrap();
+        assert_eq!(keys.first.key.name(), "k1");
+    }
+
+    #[test]
     fn file_has_named_keys_of_which_a_client_uses_the_first() {
         let other = DIGITS.to_uppercase();
         let text = format!("# keys\n\n  old {DIGITS}  \nnew-1.x_\t{DIGITS}{other}\n");
