@@ -17,7 +17,8 @@ use lockkeeper_protocol::{
     Shard,
     codec::{self, BlobRef},
     frame::{
-        ANSWER_MARGIN_BYTES, Capabilities, Capability, FIRST_FRAME_BYTES, Inbox, Request, Response,
+        ANSWER_MARGIN_BYTES, Capabilities, Capability, FIRST_FRAME_BYTES, FormerSession, Inbox,
+        Request, Response,
     },
     handshake::{
         self, Certificate, ClientBegun, Key, ManagerBegun,
@@ -28,6 +29,8 @@ use lockkeeper_protocol::{
         Read, Release, Set,
     },
 };
+
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     limits::Limits,
@@ -156,13 +159,17 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
         micros,
         arguments: BlobRef(&[0x90]),
     };
-    let hello = Request::Hello {
+    let hello = |former| Request::Hello {
         version: 1,
         pid: 4711,
         program: "demo",
         label: "",
         capabilities: Capabilities::ALL,
-        former: None,
+        former,
+    };
+    let former = FormerSession {
+        number: SESSION.number(),
+        secret: SECRET.of_session(SESSION),
     };
     let release = Request::Cast {
         object: 0,
@@ -174,7 +181,8 @@ fn shown_requests(arguments: &[u8]) -> Vec<Request<'_>> {
         name: "jobs",
     };
     vec![
-        hello,
+        hello(None),
+        hello(Some(former)),
         open(1, "lock", Some("jobs"), Some(BlobRef(b"\xa6Holder"))),
         open(8, "semaphore", None, Some(BlobRef(b"\x92\x02\xa6Anyone"))),
         open(9, "lock", Some("jobs"), None),
@@ -428,22 +436,28 @@ fn each_hosted_kind_is_listed_with_promised_numbers_or_as_internal() {
     assert_eq!(Kinds::of_pool().names().collect::<BTreeSet<_>>(), internal);
 }
 
-#[test]
-fn each_fault_that_is_shown_is_explained() {
-    let (_, section) = DOCUMENT.split_once("## Faults").expect("a section");
+/// Checks that the table of a section explains each variant that the section shows.
+fn each_is_explained<T: Serialize + DeserializeOwned>(heading: &str) {
+    let (_, section) = DOCUMENT.split_once(heading).expect("a section");
     let (table, _) = section.split_once("```").expect("samples");
     let shown = samples()
         .into_iter()
-        .filter(|sample| sample.section == "## Faults");
+        .filter(|sample| sample.section == heading);
     for Sample { bytes, line, .. } in shown {
-        let fault: Fault = codec::decode(&bytes).expect("the sample is a fault");
-        let variant = serde_json::to_value(&fault).expect("a fault is plain data");
+        let value: T = codec::decode(&bytes).expect("the sample is one of them");
+        let variant = serde_json::to_value(&value).expect("it is plain data");
         let name = variant
             .as_str()
             .or_else(|| variant.as_object()?.keys().next().map(String::as_str));
         let name = format!("`{}`", name.expect("a variant has a name"));
         assert!(table.contains(&name), "{name} of line {line}");
     }
+}
+
+#[test]
+fn each_fault_and_each_refusal_that_is_shown_is_explained() {
+    each_is_explained::<Fault>("## Faults");
+    each_is_explained::<Refusal>("## Refusals");
 }
 
 /// Checks that the empty arguments of an operation and the unit value have different encodings.

@@ -180,6 +180,40 @@ fn values_of_programs_are_written_as_the_document_shows() {
         .and_no_more();
 }
 
+#[derive(Debug, PartialEq, Deserialize)]
+struct Unit;
+
+#[derive(Debug, PartialEq, Deserialize)]
+struct Empty {}
+
+#[test]
+fn readers_accept_the_other_forms_that_the_document_names_and_no_others() {
+    let (nil, map) = ([0xc0], [0x80]);
+    assert_eq!(codec::decode::<Unit>(&nil), Ok(Unit));
+    assert!(codec::decode::<Unit>(&map).is_err());
+    assert_eq!(codec::decode::<Empty>(&map), Ok(Empty {}));
+    assert!(codec::decode::<Empty>(&nil).is_err());
+    for half in [encoded(&0.5_f32), encoded(&0.5_f64)] {
+        assert_eq!(codec::decode::<f32>(&half), Ok(0.5));
+        assert_eq!(codec::decode::<f64>(&half), Ok(0.5));
+    }
+    assert_eq!(codec::decode::<f32>(&[3]), Ok(3.0));
+    let bytes: Vec<u8> = codec::decode(&[0xc4, 2, 1, 200]).expect("a list");
+    assert_eq!(bytes, [1, 200]);
+    let as_array: Item = codec::decode(&encoded(&(7, (), ["new"]))).expect("a record");
+    assert_eq!((as_array.id, as_array.tags), (7, vec!["new".to_owned()]));
+    // {"id": 7, "tags": [], "far": [[[..]]]}
+    let mut deep = b"\x83\xa2id\x07\xa4tags\x90\xa3far".to_vec();
+    deep.resize(deep.len() + 5000, 0x91);
+    deep.push(0x90);
+    let ignored: Item = codec::decode(&deep).expect("the type has no such field");
+    assert_eq!(ignored.id, 7);
+    assert!(codec::decode::<Vec<Nested>>(&deep[14..]).is_err());
+}
+
+#[derive(Deserialize)]
+struct Nested(#[expect(dead_code, reason = "it is only decoded")] Vec<Self>);
+
 #[test]
 fn faults_and_refusals_are_written_as_the_document_shows() {
     let why = || "why".to_owned();
