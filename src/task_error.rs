@@ -91,6 +91,13 @@ impl TaskError {
         self
     }
 
+    /// Records the only attempt of a task: its process, and how long that ran.
+    #[must_use]
+    pub(crate) fn of_process(mut self, pid: u32, ran: Option<Duration>) -> Self {
+        (self.0.attempts, self.0.pid, self.0.ran) = (1, Some(pid), ran);
+        self
+    }
+
     /// Returns the name of the task; empty if the error is not that of a task.
     #[must_use]
     pub fn task(&self) -> &str {

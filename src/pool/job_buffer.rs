@@ -29,7 +29,7 @@ use tokio::sync::Notify;
 
 use crate::{
     background::background, client::side_channel::ReportPipeWriter, error::CallError,
-    proxy::proxy::Proxy,
+    process::stop, proxy::proxy::Proxy,
 };
 
 /// The time for which one batch of jobs is to keep a worker busy.
@@ -166,8 +166,9 @@ impl JobBuffer {
         pace: &mut Pace,
     ) -> Result<Option<Todo>, CallError> {
         let has_large = finished.as_ref().is_some_and(is_large);
-        if has_large {
-            // A series may be at its limit of outcomes, so the queue has to decide anew about its jobs.
+        // A series may be at its limit of outcomes, so the queue has to decide anew about its jobs. If the pool is
+        // drained, the queue gives them back to their submitters.
+        if has_large || stop::is_asked() {
             self.hand_back();
         }
         let (next, more) = self.take(&mut finished);

@@ -5,7 +5,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `task`, `tasks`, `initializer` | the trait of a task, the registered tasks, and the one that runs first |
-//! | `builder`, `pool`, `status`, `thread` | the handle, the state of a pool, and the thread of its manager |
+//! | `builder`, `pool`, `status`, `thread`, `drain` | the handle, the state of a pool, its thread, and its end |
 //! | `submit`, `handle`, `switch`, `series`, `ahead`, `source` | single tasks, and streams of tasks |
 //! | `retry`, `failure`, `forked` | when a task runs again, the error of a task of any type, and those in a forked child |
 //! | `room`, `limited` | the limits on the bytes of waiting tasks and of unread outcomes |
@@ -18,6 +18,7 @@ mod begin;
 pub(crate) mod builder;
 pub(crate) mod chunk;
 mod deaths;
+mod drain;
 pub(crate) mod failure;
 mod forked;
 pub(crate) mod handle;

@@ -5,13 +5,14 @@
 use std::{
     io,
     os::{fd::AsFd, unix::process::ExitStatusExt},
+    pin::pin,
     time::Duration,
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient};
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{Due, GetTaskQueueStatus, Tend, WorkerExit};
-use tokio::{sync::oneshot, time};
+use tokio::{sync::mpsc, time};
 
 use crate::{
     error::{CallError, StartError, lack},
@@ -76,8 +77,8 @@ pub(super) struct Worker {
     pub(super) supervisor: Recipient<NewsFrom>,
     pub(super) place: usize,
     pub(super) setup: Setup,
-    /// Kills the current process.
-    pub(super) kill: Option<oneshot::Sender<After>>,
+    /// The orders to the current process.
+    pub(super) orders: Option<mpsc::UnboundedSender<Order>>,
 }
 
 /// Starts a process in the place.
@@ -85,10 +86,15 @@ pub(super) struct Worker {
 #[rtype(result = "()")]
 pub(super) struct Fill;
 
-/// Kills the process.
-#[derive(Debug, Message)]
+/// An order to the process of a place, if it has one.
+#[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
-pub(super) struct Kill(pub(super) After);
+pub(super) enum Order {
+    /// Asks the tasks of the process to end.
+    Stop,
+    /// Kills the process.
+    Kill(After),
+}
 
 /// Kills the worker with this process id, because its task is to be killed.
 #[derive(Debug, Message)]
@@ -121,14 +127,14 @@ impl Handler<Fill> for Worker {
     type Result = ();
 
     fn handle(&mut self, _: Fill, _: &mut Context<Self>) {
-        let (kill, killed) = oneshot::channel();
-        self.kill = Some(kill);
+        let (orders, ordered) = mpsc::unbounded_channel();
+        self.orders = Some(orders);
         let (supervisor, place) = (self.supervisor.clone(), self.place);
         match start(&self.setup.config) {
             Ok(child) => {
                 supervisor.do_send(NewsFrom(place, News::Started(child.pid())));
                 let watch = Watch::new(move |news| supervisor.do_send(NewsFrom(place, news)));
-                actix_rt::spawn(watch_over(child, self.setup.read_error, killed, watch));
+                actix_rt::spawn(watch_over(child, self.setup.read_error, ordered, watch));
             }
             Err(error) => {
                 let not_ready = NotReady::NotNow(error);
@@ -138,13 +144,13 @@ impl Handler<Fill> for Worker {
     }
 }
 
-impl Handler<Kill> for Worker {
+impl Handler<Order> for Worker {
     type Result = ();
 
-    fn handle(&mut self, Kill(after): Kill, _: &mut Context<Self>) {
-        if let Some(kill) = self.kill.take() {
-            // The kill channel is closed if the process has ended on its own.
-            let _ = kill.send(after);
+    fn handle(&mut self, order: Order, _: &mut Context<Self>) {
+        if let Some(orders) = &self.orders {
+            // The channel is closed if the process has ended.
+            let _ = orders.send(order);
         }
     }
 }
@@ -186,24 +192,19 @@ fn start(config: &Config) -> Result<Child, StartError> {
 async fn watch_over(
     mut child: Child,
     read_error: Option<ReadError>,
-    killed: oneshot::Receiver<After>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
     mut watch: Watch<impl Fn(News)>,
 ) {
-    let live = async {
-        match child.ready().await {
-            Ok(()) => {
-                watch.ready();
-                News::Ended(child.ended().await)
-            }
-            Err(not_ready) => News::NotReady(match read_error {
-                Some(read_error) => explain(not_ready, read_error),
-                None => not_ready,
-            }),
+    let last = match until_ready(&mut child, &mut orders).await {
+        Ok(Ok(())) => {
+            watch.ready();
+            until_ended(&mut child, &mut orders).await.map(News::Ended)
         }
-    };
-    let last = tokio::select! {
-        last = live => Ok(last),
-        Ok(after) = killed => Err(after),
+        Ok(Err(not_ready)) => Ok(News::NotReady(match read_error {
+            Some(read_error) => explain(not_ready, read_error),
+            None => not_ready,
+        })),
+        Err(after) => Err(after),
     };
     let last = match last {
         Ok(last) => last,
@@ -214,6 +215,46 @@ async fn watch_over(
         }
     };
     watch.end(last);
+}
+
+/// Waits until a process is ready, or is to be killed. A request to stop reaches the process once it is ready.
+async fn until_ready(
+    child: &mut Child,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) -> Result<Result<(), NotReady>, After> {
+    let mut is_asked = false;
+    let ready = {
+        let mut ready = pin!(child.ready());
+        loop {
+            tokio::select! {
+                ready = &mut ready => break ready,
+                Some(order) = orders.recv() => match order {
+                    Order::Stop => is_asked = true,
+                    Order::Kill(after) => return Err(after),
+                },
+            }
+        }
+    };
+    if is_asked {
+        child.ask_to_stop();
+    }
+    Ok(ready)
+}
+
+/// Waits until a process has ended, or is to be killed.
+async fn until_ended(
+    child: &mut Child,
+    orders: &mut mpsc::UnboundedReceiver<Order>,
+) -> Result<Ending, After> {
+    loop {
+        tokio::select! {
+            ending = child.ended() => return Ok(ending),
+            Some(order) = orders.recv() => match order {
+                Order::Stop => child.ask_to_stop(),
+                Order::Kill(after) => return Err(after),
+            },
+        }
+    }
 }
 
 /// The reports about one process. Its drop without a last one reports the end of the process, which is
@@ -252,6 +293,7 @@ impl<T: Fn(News)> Drop for Watch<T> {
         let why = "its supervision has ended early";
         (self.tell)(match self.is_ready {
             true => News::Ended(Ending {
+                ran: None,
                 work: Work::default(),
                 is_well: false,
                 exit: None,

@@ -215,10 +215,15 @@ impl Pool {
     pub(super) async fn emptied(&self) -> Result<(), CallError> {
         let joined = async { Ok(self.supervisor()?.send(Join).await) };
         let joined = self.entry.here(joined).await?;
-        joined.map_err(|_| CallError::Disconnected {
+        joined.map_err(|_| self.thread_ended())
+    }
+
+    /// Makes the error if the supervisor has ended.
+    pub(super) fn thread_ended(&self) -> CallError {
+        CallError::Disconnected {
             address: self.entry.queue.token().address.clone(),
             why: THREAD_ENDED.to_owned(),
-        })
+        }
     }
 
     pub(super) fn supervisor(&self) -> Result<&Addr<PoolSupervisor>, CallError> {

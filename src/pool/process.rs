@@ -6,11 +6,11 @@
 //!
 //! Invariant: the process ends with its handle, and with the process that started it.
 
-use std::{ffi::OsString, fmt};
+use std::{ffi::OsString, fmt, time::Duration};
 
 use lockkeeper_protocol::{
     codec::Blob,
-    operations::{JobOutcome, TaskFailure, TaskFault, WorkerExit},
+    operations::{JobOutcome, TaskFault, WorkerExit},
 };
 use lockkeeper_sys::OnlyHere;
 use tokio::sync::{mpsc, watch};
@@ -94,6 +94,8 @@ enum Order {
 struct End {
     exit: WorkerExit,
     outcome: Option<JobOutcome>,
+    /// How long the task ran, if it is known.
+    ran: Option<Duration>,
 }
 
 /// The settings of a process that is not started yet.
@@ -216,6 +218,7 @@ async fn watch_over(
     tell.send_replace(Some(End {
         exit: exit(&ending),
         outcome: ending.work.outcome,
+        ran: ending.ran,
     }));
 }
 
@@ -296,24 +299,14 @@ impl<R> Process<R> {
     /// If the future is dropped, the process is killed. To wait for a limited time, use [`Self::wait`].
     pub async fn join(mut self) -> Result<R, TaskError> {
         drop(std::mem::take(&mut self.pipes));
-        let End { exit, outcome } = self.ended().await?;
+        let End { exit, outcome, ran } = self.ended().await?;
         let watched = self.watched.get().ok_or_else(forked)?;
         let outcome = match outcome {
             Some(JobOutcome::Done(row) | JobOutcome::Transient(row)) => (watched.read)(&row),
-            Some(JobOutcome::Failed(fault)) => Err(self.failure(fault)),
-            None => Err(self.failure(TaskFault::WorkerDied { exit })),
+            Some(JobOutcome::Failed(fault)) => Err(fault.into()),
+            None => Err(TaskFault::WorkerDied { exit }.into()),
         };
-        outcome.map_err(|error| error.of(watched.task, None))
-    }
-
-    fn failure(&self, fault: TaskFault) -> TaskError {
-        let failure = TaskFailure {
-            fault,
-            attempts: 1,
-            ran: None,
-            pid: Some(self.pid),
-        };
-        Box::new(failure).into()
+        outcome.map_err(|error| error.of(watched.task, None).of_process(self.pid, ran))
     }
 
     async fn ended(&self) -> Result<End, CallError> {
@@ -327,6 +320,7 @@ impl<R> Process<R> {
         Ok(ended.unwrap_or(End {
             exit: WorkerExit::Unknown,
             outcome: None,
+            ran: None,
         }))
     }
 

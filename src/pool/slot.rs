@@ -3,7 +3,7 @@
 use actix::{Addr, SpawnHandle};
 
 use crate::{
-    pool::place::{After, Kill, Worker},
+    pool::place::{After, Order, Worker},
     server::session::context::LeftClient,
 };
 
@@ -52,7 +52,7 @@ impl WorkerSlot {
     /// Kills a process that has left its session. One that is not ready has no tasks, and reports why it ends.
     pub(super) fn kill_if_left(&self) {
         if self.is_ready && self.left.is_some() {
-            self.worker.do_send(Kill(After::Refill));
+            self.worker.do_send(Order::Kill(After::Refill));
         }
     }
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, ResponseFuture, StreamHandler};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, ResponseFuture, StreamHandler};
 use lockkeeper_actors::data::TaskQueue;
 use lockkeeper_protocol::operations::{CloseTasks, FailTasks, TaskFault};
 use tokio::sync::{oneshot, watch};
@@ -18,7 +18,7 @@ use crate::{
     pool::{
         deaths::Deaths,
         place::{
-            After, Fill, Kill, KillWorker, Leave, News, NewsFrom, Setup, Worker, all_done, exit,
+            After, Fill, KillWorker, Leave, News, NewsFrom, Order, Setup, Worker, all_done, exit,
             tend,
         },
         slot::{MOST_FAILURES, WorkerSlot},
@@ -40,7 +40,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct PoolSupervisor {
     deaths: Deaths,
-    queue: Option<Proxy<TaskQueue>>,
+    pub(super) queue: Option<Proxy<TaskQueue>>,
     places: Vec<WorkerSlot>,
     /// The number of first workers that are not ready yet, and the channel for the result of the start.
     starting: Option<(usize, oneshot::Sender<Result<(), StartError>>)>,
@@ -121,7 +121,7 @@ impl Handler<Start> for PoolSupervisor {
                     supervisor: context.address().recipient(),
                     place,
                     setup: setup.clone(),
-                    kill: None,
+                    orders: None,
                 };
                 WorkerSlot::new(worker.start())
             })
@@ -315,8 +315,15 @@ impl PoolSupervisor {
         }
     }
 
-    /// Cancels the pauses, because there will be no further attempts.
-    fn end_pauses(&mut self, context: &mut Context<Self>) {
+    /// The actors of all places.
+    pub(super) fn workers(&self) -> Vec<Addr<Worker>> {
+        let places = self.places.iter();
+        places.map(|place| place.worker.clone()).collect()
+    }
+
+    /// Ends the refills of places, and cancels the pauses before them.
+    pub(super) fn end_refills(&mut self, context: &mut Context<Self>) {
+        self.is_ending = true;
         for number in 0..self.places.len() {
             let place = self.places.get_mut(number);
             if let Some(retry) = place.and_then(|place| place.retry.take()) {
@@ -326,8 +333,21 @@ impl PoolSupervisor {
         }
     }
 
+    /// Kills the workers of a closed pool that do not end although there is no work.
+    pub(super) fn kill_idle_once_done(&self, context: &Context<Self>) {
+        if let Some(queue) = self.queue.clone() {
+            let idle = context.address().recipient();
+            actix_rt::spawn(async move {
+                // If the queue is unreachable, its server has ended, and the supervisor ends with it.
+                if all_done(&queue).await.is_ok() {
+                    idle.do_send(KillIdle);
+                }
+            });
+        }
+    }
+
     /// Waits until all places are empty.
-    fn emptied(&self) -> ResponseFuture<()> {
+    pub(super) fn emptied(&self) -> ResponseFuture<()> {
         let mut filled = self.filled.subscribe();
         Box::pin(async move {
             // The sender is dropped only with the supervisor.
@@ -342,15 +362,7 @@ impl Handler<Join> for PoolSupervisor {
     fn handle(&mut self, _: Join, context: &mut Context<Self>) -> Self::Result {
         self.is_joined = true;
         self.end_pauses_early(context);
-        if let Some(queue) = self.queue.clone() {
-            let idle = context.address().recipient();
-            actix_rt::spawn(async move {
-                // If the queue is unreachable, its server has ended, and the supervisor ends with it.
-                if all_done(&queue).await.is_ok() {
-                    idle.do_send(KillIdle);
-                }
-            });
-        }
+        self.kill_idle_once_done(context);
         self.emptied()
     }
 }
@@ -361,10 +373,9 @@ impl Handler<KillIdle> for PoolSupervisor {
     fn handle(&mut self, _: KillIdle, context: &mut Context<Self>) {
         // There is no work for another process in the place of one that ends by itself now. That process could be
         // stopped, too, and no later message would kill it.
-        self.is_ending = true;
-        self.end_pauses(context);
+        self.end_refills(context);
         for place in &self.places {
-            place.worker.do_send(Kill(After::Empty));
+            place.worker.do_send(Order::Kill(After::Empty));
         }
     }
 }
@@ -373,13 +384,8 @@ impl Handler<Terminate> for PoolSupervisor {
     type Result = ResponseFuture<()>;
 
     fn handle(&mut self, _: Terminate, context: &mut Context<Self>) -> Self::Result {
-        self.is_ending = true;
-        self.end_pauses(context);
-        let workers: Vec<_> = self
-            .places
-            .iter()
-            .map(|place| place.worker.clone())
-            .collect();
+        self.end_refills(context);
+        let workers = self.workers();
         let (queue, emptied) = (self.queue.clone(), self.emptied());
         Box::pin(async move {
             if let Some(queue) = queue {
@@ -389,7 +395,7 @@ impl Handler<Terminate> for PoolSupervisor {
                 let _ = queue.call(CloseTasks { reason }).await;
             }
             for worker in workers {
-                worker.do_send(Kill(After::Empty));
+                worker.do_send(Order::Kill(After::Empty));
             }
             emptied.await;
         })
@@ -419,7 +425,7 @@ impl Handler<KillWorker> for PoolSupervisor {
         if let Some(place) = places.find(|place| place.pid == Some(pid)) {
             // What the task has started ends with it.
             let descendants = Descendants::stop(pid);
-            place.worker.do_send(Kill(After::Refill));
+            place.worker.do_send(Order::Kill(After::Refill));
             descendants.kill();
         }
     }

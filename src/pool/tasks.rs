@@ -20,7 +20,10 @@ use lockkeeper_sys::{Inherited, Origin};
 use rustc_hash::FxHashMap;
 use serde::de::IgnoredAny;
 
-use crate::pool::{chunk::Outcomes, task::Task};
+use crate::{
+    pool::{chunk::Outcomes, task::Task},
+    process::stop,
+};
 
 type Run = for<'a> fn(&'a Bytes, &'a mut Outcomes) -> LocalBoxFuture<'a, ()>;
 
@@ -162,6 +165,10 @@ async fn run_each<'a, T: Task>(
             return;
         }
         *begun += 1;
+        if *begun > 1 && stop::is_asked() {
+            outcomes.push(&Err::<(), _>(TaskFault::NotRun), T::NAME);
+            continue;
+        }
         let arguments =
             arguments.and_then(|bytes| guarded(|| codec::decode_within::<T>(row, bytes)));
         let outcome = match arguments {

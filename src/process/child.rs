@@ -89,6 +89,8 @@ pub(crate) struct Child {
     pub(crate) first_pid: u32,
     reports: Reports,
     pipes: Pipes,
+    /// When the child was ready.
+    since: Option<Instant>,
     /// What the child has reported of its work.
     work: Work,
     /// The test that the child runs, if the program is a test harness.
@@ -121,6 +123,8 @@ impl Work {
 /// How a child ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ending {
+    /// How long the child was ready.
+    pub(crate) ran: Option<Duration>,
     pub(crate) work: Work,
     /// Whether the child exited by itself with code 0.
     pub(crate) is_well: bool,
@@ -244,6 +248,7 @@ impl Child {
             first_pid,
             reports: Reports::new(lifeline, unsent),
             pipes,
+            since: None,
             work: Work::default(),
             test,
         })
@@ -296,6 +301,7 @@ impl Child {
                 report @ (ChildReport::Ready | ChildReport::Outcome(_) | ChildReport::Done),
             )) => {
                 self.work.note(report);
+                self.since = Some(Instant::now());
                 Ok(())
             }
             Ok(Some(ChildReport::Failed(why, detail))) => Err(NotReady::Cannot(
@@ -403,6 +409,7 @@ impl Child {
         let exit = status.as_ref().ok().copied();
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
         Ending {
+            ran: self.since.map(|since| since.elapsed()),
             work: std::mem::take(&mut self.work),
             is_well,
             exit,
@@ -417,6 +424,7 @@ impl Child {
             first_pid: _,
             reports,
             pipes: _,
+            since: _,
             work: _,
             test: _,
         } = self;

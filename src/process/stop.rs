@@ -23,7 +23,8 @@ struct Stop {
 
 /// Waits until this process is asked to end its work, so that a long task can end itself.
 ///
-/// [`Process::terminate`](crate::Process::terminate) asks for it. In other processes, and in a forked child, the
+/// Two calls of the parent ask for it: [`Pool::drain`](crate::Pool::drain) asks the workers of a pool, and
+/// [`Process::terminate`](crate::Process::terminate) asks a process. In other processes, and in a forked child, the
 /// future never resolves.
 ///
 /// ```
@@ -81,4 +82,9 @@ pub(crate) fn ask() -> bool {
     let stop = STOP.get_or_init(Stop::default);
     stop.is_asked.send_replace(true);
     stop.is_heeded.load(Ordering::Relaxed)
+}
+
+/// Returns whether the tasks of this process were asked to end, for code that is not that of a task.
+pub(crate) fn is_asked() -> bool {
+    STOP.get().is_some_and(|stop| *stop.is_asked.borrow())
 }

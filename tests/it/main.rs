@@ -76,6 +76,7 @@ const TASKS_AND_KINDS: &[fn(Program) -> Program] = &[
     own_kind::register,
     own_transport::register,
     pool::deaths::register,
+    pool::drain::register,
     pool::actions::register,
     pool::ends::register,
     pool::basic_tasks::register,

@@ -6,6 +6,7 @@
 pub(crate) mod actions;
 pub(crate) mod basic_tasks;
 pub(crate) mod deaths;
+pub(crate) mod drain;
 pub(crate) mod ends;
 pub(crate) mod folderless;
 pub(crate) mod kills;

@@ -247,6 +247,7 @@ fn assert_died<T>(outcome: Result<T, TaskError>, pid: u32, exit: WorkerExit) {
         (Some(exit), Some(pid)),
         "{error}"
     );
+    assert!(error.ran().is_some() && error.attempts() == 1, "{error}");
 }
 
 async fn until_gone(pids: &[u32]) {

@@ -30,6 +30,7 @@ const CRATES: &[Row<'_>] = &[
             "actors/src/host/host.rs",
             "actors/src/host/input.rs",
             "actors/src/host/mailbox.rs",
+            "src/pool/drain.rs",
             "src/pool/supervisor.rs",
             "src/pool/place.rs",
             "src/pool/slot.rs",
@@ -46,6 +47,7 @@ const CRATES: &[Row<'_>] = &[
         &[
             "actors/src/host/host.rs",
             "src/pool/begin.rs",
+            "src/pool/drain.rs",
             "src/pool/supervisor.rs",
             "src/pool/place.rs",
             "src/program.rs",

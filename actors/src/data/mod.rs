@@ -9,12 +9,13 @@ pub(crate) mod typed;
 pub(crate) mod value;
 
 pub use lockkeeper_protocol::operations::{
-    CheckType, Chunk, ChunkOutcome, CloseQueue, CloseTasks, Collect, Delivery, Done, Due, Ended,
-    Enlist, Exchange, Exchanged, Feed, Finished, Get, GetQueueStatus, GetTaskQueueStatus,
-    GetValueStatus, HandBack, Job, JobOutcome, Join, KillTask, Leave, LimitSeries, ListRunning,
-    Next, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Read, ReleaseOutcomes, Reports, RetryRule,
-    Row, Running, Store, Submit, Swap, TaskFailure, TaskFault, TaskQueueStatus, TaskRule, Tend,
-    Tended, ValueSpec, ValueStatus, Versioned, WaitChange, WorkerExit,
+    CheckType, Chunk, ChunkOutcome, CloseQueue, CloseTasks, Collect, Delivery, Done, DrainTasks,
+    Due, Ended, Enlist, Exchange, Exchanged, Feed, Finished, Get, GetQueueStatus,
+    GetTaskQueueStatus, GetValueStatus, HandBack, Job, JobOutcome, Join, KillTask, Leave,
+    LimitSeries, ListRunning, Next, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Read,
+    ReleaseOutcomes, Reports, RetryRule, Row, Running, Store, Submit, Swap, TaskFailure, TaskFault,
+    TaskQueueStatus, TaskRule, Tend, Tended, ValueSpec, ValueStatus, Versioned, WaitChange,
+    WorkerExit,
 };
 pub use queue::Queue;
 pub use task_queue::TaskQueue;

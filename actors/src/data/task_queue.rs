@@ -22,7 +22,7 @@ use lockkeeper_protocol::{
     CallId, Fault, JobId, Refusal,
     codec::Form,
     operations::{
-        ChunkOutcome, CloseTasks, Collect, Ended, Enlist, FailTasks, Feed, Finished,
+        ChunkOutcome, CloseTasks, Collect, DrainTasks, Ended, Enlist, FailTasks, Feed, Finished,
         GetTaskQueueStatus, HandBack, Job, KillTask, Leave, LimitSeries, ListRunning, Next,
         ReleaseOutcomes, Reports, Running, Submit, TaskFailure, TaskFault, TaskQueueStatus, Tend,
         Tended,
@@ -82,7 +82,8 @@ impl Primitive for TaskQueue {
             .on::<Enlist>()
             .on::<KillTask>()
             .on::<Tend>()
-            .on::<ListRunning>();
+            .on::<ListRunning>()
+            .on::<DrainTasks>();
     }
 
     fn withdraw(&mut self, id: CallId) {
@@ -331,6 +332,14 @@ impl Serve<CloseTasks> for TaskQueue {
         }
         self.jobs.closed = Some(reason.unwrap_or_else(|| Rc::new(TaskFault::Closed.into())));
         self.jobs.waiting.limited.unlimit();
+        call.reply(());
+        self.jobs.dispatch();
+    }
+}
+
+impl Serve<DrainTasks> for TaskQueue {
+    fn serve(&mut self, _: DrainTasks, call: Call<()>) {
+        self.jobs.drain();
         call.reply(());
         self.jobs.dispatch();
     }

@@ -48,9 +48,9 @@ pub use task_outcome::{
     ChunkOutcome, JobOutcome, TaskFailure, TaskFault, UndecodedTask, WorkerExit, outcome_bytes,
 };
 pub use task_queue::{
-    Chunk, CloseTasks, Collect, Due, Ended, Enlist, FailTasks, Feed, Finished, GetTaskQueueStatus,
-    HandBack, Job, KillTask, Leave, LimitSeries, ListRunning, Next, ReleaseOutcomes, Reports,
-    Running, Submit, TaskName, TaskQueueStatus, Tend, Tended,
+    Chunk, CloseTasks, Collect, DrainTasks, Due, Ended, Enlist, FailTasks, Feed, Finished,
+    GetTaskQueueStatus, HandBack, Job, KillTask, Leave, LimitSeries, ListRunning, Next,
+    ReleaseOutcomes, Reports, Running, Submit, TaskName, TaskQueueStatus, Tend, Tended,
 };
 pub use task_row::Row;
 pub use task_rule::{RetryRule, TaskRule};

@@ -55,6 +55,8 @@ pub enum TaskFault {
     Undecoded(Box<UndecodedTask>),
     /// The pool was closed before the task was submitted.
     Closed,
+    /// The pool was drained before a worker began the task, so the task did not run.
+    NotRun,
     /// The pool was terminated before the task was finished.
     Terminated,
     /// The pool cannot start workers, for that reason.
@@ -88,6 +90,7 @@ impl TaskFault {
             | Self::TimeLimit(_)
             | Self::Killed
             | Self::Closed
+            | Self::NotRun
             | Self::Terminated => "",
         }
     }
@@ -105,6 +108,7 @@ impl TaskFault {
             | Self::TimeLimit(_)
             | Self::Killed
             | Self::Closed
+            | Self::NotRun
             | Self::Terminated => return self,
         };
         let mut ends = (0..=most_bytes).rev();
@@ -159,8 +163,13 @@ impl fmt::Display for TaskFault {
                 )
             }
             Self::Closed => f.write_str("the pool is closed: submit tasks before close()"),
+            Self::NotRun => f.write_str(
+                "the pool was drained before a worker began the task, so the task did not run: submit it to another \
+                 pool",
+            ),
             Self::Terminated => f.write_str(
-                "the pool was terminated, or dropped, before the task had a result: join() it first",
+                "the pool was terminated, dropped or drained before the task had a result: join() it first, or drain() it for \
+                 longer",
             ),
             Self::Broken(why) => {
                 write!(f, "the pool can start no workers: {}", PrintableText(why))

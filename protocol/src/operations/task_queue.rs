@@ -162,6 +162,12 @@ pub struct CloseTasks {
     pub reason: Option<TaskFault>,
 }
 
+/// Closes the queue, and gives back each task that no worker runs: it ends with [`TaskFault::NotRun`], now or once its
+/// worker hands it back. A task that waits for another attempt ends with [`TaskFault::Terminated`], and no further
+/// attempt is made.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct DrainTasks;
+
 /// Fails the tasks that wait for a worker, because there is no worker. Later tasks are accepted.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FailTasks {
@@ -367,6 +373,11 @@ impl Operation for HandBack {
 
 impl Operation for CloseTasks {
     const NAME: &'static str = "close";
+    type Reply = ();
+}
+
+impl Operation for DrainTasks {
+    const NAME: &'static str = "drain";
     type Reply = ();
 }
 

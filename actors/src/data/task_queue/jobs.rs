@@ -40,6 +40,8 @@ pub(super) struct Jobs {
     pub(super) series: Series,
     pub(super) workers: Workers,
     pub(super) closed: Option<Rc<TaskFailure>>,
+    /// Whether jobs that no worker runs are given back to their submitters.
+    is_draining: bool,
     /// The call that waits until something is due.
     tender: Option<Tender>,
     /// The earliest time at which something that began since the last look is due, in nanoseconds.
@@ -80,6 +82,9 @@ impl Jobs {
     }
 
     fn give_out(&mut self) {
+        if self.is_draining {
+            self.give_back();
+        }
         self.series.tell();
         while !self.idle.is_empty()
             && self.waiting.has_open()
@@ -180,7 +185,7 @@ impl Jobs {
             return;
         };
         job.attempts = job.attempts.saturating_add(1);
-        if let Some(pause) = kind.and_then(|kind| pause(&job, kind, now)) {
+        if let Some(pause) = kind.and_then(|kind| self.pause(&job, kind, now)) {
             return self.again(job, pause, now);
         }
         let outcome = outcome.map_err(|fault| {
@@ -247,6 +252,32 @@ impl Jobs {
         }
     }
 
+    /// Closes the queue, and gives back the jobs that no worker runs from now on.
+    pub(super) fn drain(&mut self) {
+        self.closed = Some(Rc::new(TaskFault::NotRun.into()));
+        self.is_draining = true;
+    }
+
+    /// Ends all jobs that wait for a worker, because none will run them.
+    fn give_back(&mut self) {
+        for job in self.waiting.take_all() {
+            let fault = match job.attempts {
+                0 => TaskFault::NotRun,
+                _ => TaskFault::Terminated,
+            };
+            let failure = TaskFailure {
+                attempts: job.attempts,
+                ..fault.into()
+            };
+            self.end(job, &Err(failure.into()));
+        }
+    }
+
+    /// The pause after which a job runs again, if another attempt follows.
+    fn pause(&self, job: &Pending, failed: Failed, now: u64) -> Option<Duration> {
+        pause(job, failed, now).filter(|_| !self.is_draining)
+    }
+
     pub(super) fn status(&self) -> TaskQueueStatus {
         let count = |number: usize| number.try_into().unwrap_or(u64::MAX);
         let mut status = TaskQueueStatus::default();
@@ -265,7 +296,7 @@ impl Jobs {
         let fault = match meant {
             Some(fault) => fault,
             None => {
-                if let Some(pause) = pause(&job, Failed::Died, now) {
+                if let Some(pause) = self.pause(&job, Failed::Died, now) {
                     ended.retry();
                     return self.again(job, pause, now);
                 }

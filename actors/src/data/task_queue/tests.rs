@@ -1057,4 +1057,5 @@ fn call_that_collects_is_withdrawn_by_another_one_and_by_the_end_of_its_series()
     assert_eq!(reply(&bench, second), Some(Err(Fault::Withdrawn)));
 }
 
+mod drain;
 mod limits;

@@ -8,9 +8,9 @@ use lockkeeper_actors::{
     Bench, CallId, Fault, JobId,
     codec::Blob,
     data::{
-        Chunk, ChunkOutcome, CloseTasks, Finished, GetTaskQueueStatus, HandBack, Job, JobOutcome,
-        Leave, LimitSeries, Next, ReleaseOutcomes, RetryRule, Submit, TaskFault, TaskQueue,
-        TaskQueueStatus, TaskRule, WorkerExit,
+        Chunk, ChunkOutcome, CloseTasks, DrainTasks, Finished, GetTaskQueueStatus, HandBack, Job,
+        JobOutcome, Leave, LimitSeries, Next, ReleaseOutcomes, RetryRule, Submit, TaskFault,
+        TaskQueue, TaskQueueStatus, TaskRule, WorkerExit,
     },
 };
 use rand::Rng;
@@ -44,6 +44,9 @@ fn task_queue_agrees_with_its_reference() {
             "job of a submitter that ended",
             "close that lets all finish",
             "close with a reason",
+            "job given back to its submitter",
+            "job that waited for another attempt at a drain",
+            "job that came back to a drained queue",
             "worker told of the end",
             "long line",
             "series at its limit while a worker waits",
@@ -61,6 +64,7 @@ enum QueueCall {
     Finished(CallId, JobOutcome),
     HandBack(Vec<CallId>),
     Close(Option<TaskFault>),
+    Drain,
     Limit(u64, u64),
     Release(u64, u64, u64),
     Leave(u64),
@@ -128,6 +132,7 @@ struct QueueReference {
     limits: Vec<Limit>,
     left: Vec<Series>,
     closed: Option<TaskFault>,
+    is_draining: bool,
 }
 
 impl QueueReference {
@@ -149,6 +154,9 @@ impl QueueReference {
 
     fn hand_out(&mut self, effects: &mut Effects<'_, QueueAnswer>) {
         self.forget_reports();
+        if self.is_draining {
+            self.give_back(effects);
+        }
         while self.next_open().is_some() && !self.idle.is_empty() {
             let (worker, most) = self.idle.remove(0);
             self.give(worker, most, effects);
@@ -168,6 +176,27 @@ impl QueueReference {
         }
         if self.waiting.len().max(self.idle.len()) > 64 {
             effects.tally.note("long line");
+        }
+    }
+
+    /// Ends the waiting jobs, because none of them will run.
+    fn give_back(&mut self, effects: &mut Effects<'_, QueueAnswer>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        effects.in_no_order();
+        for task in std::mem::take(&mut self.waiting) {
+            let fault = if task.attempts == 0 {
+                effects.tally.note("job given back to its submitter");
+                TaskFault::NotRun
+            } else {
+                effects
+                    .tally
+                    .note("job that waited for another attempt at a drain");
+                TaskFault::Terminated
+            };
+            let outcome = QueueAnswer::Outcome(Err((fault, task.attempts)));
+            effects.reply(task.id, outcome);
         }
     }
 
@@ -266,7 +295,7 @@ impl QueueReference {
                     let outcome = match outcome {
                         JobOutcome::Done(row) => Ok(row.clone()),
                         JobOutcome::Failed(TaskFault::Panicked(_)) | JobOutcome::Transient(_)
-                            if task.retries > 0 =>
+                            if task.retries > 0 && !self.is_draining =>
                         {
                             effects.tally.note("job retried after a panic");
                             task.retries -= 1;
@@ -351,7 +380,7 @@ impl QueueReference {
             } else if place > 0 {
                 effects.tally.note("job not begun at its worker's death");
                 again.push(task);
-            } else if task.retries > 0 {
+            } else if task.retries > 0 && !self.is_draining {
                 effects.tally.note("job retried");
                 task.retries -= 1;
                 task.attempts += 1;
@@ -438,6 +467,7 @@ impl Reference for QueueReference {
             60..=64 => QueueCall::HandBack(vec![job, self.draw_job(schedule)]),
             50 => QueueCall::Close(None),
             51 => QueueCall::Close(Some(TaskFault::Terminated)),
+            52 => QueueCall::Drain,
             65..=73 => QueueCall::Limit(series, schedule.random.random_range(0..=12)),
             74..=81 => QueueCall::Release(
                 series,
@@ -482,6 +512,7 @@ impl Reference for QueueReference {
                 put(bench, session, HandBack { jobs }, timeout)
             }
             QueueCall::Close(reason) => put(bench, session, CloseTasks { reason }, timeout),
+            QueueCall::Drain => put(bench, session, DrainTasks, timeout),
             QueueCall::Limit(series, most) => {
                 put(bench, session, LimitSeries { series, most }, timeout)
             }
@@ -530,6 +561,9 @@ impl Reference for QueueReference {
                 .map(|observed| observed.map(|()| QueueAnswer::Done)),
             QueueCall::Close(_) => bench
                 .reply::<CloseTasks>(id)
+                .map(|observed| observed.map(|()| QueueAnswer::Done)),
+            QueueCall::Drain => bench
+                .reply::<DrainTasks>(id)
                 .map(|observed| observed.map(|()| QueueAnswer::Done)),
             QueueCall::Limit(..) => bench
                 .reply::<LimitSeries>(id)
@@ -644,6 +678,9 @@ impl Reference for QueueReference {
                 let theirs: Vec<CallId> = jobs.iter().copied().filter(is_theirs).collect();
                 if self.put_back(&theirs) > 0 {
                     effects.tally.note("job handed back");
+                    if self.is_draining {
+                        effects.tally.note("job that came back to a drained queue");
+                    }
                 }
                 effects.reply(id, QueueAnswer::Done);
             }
@@ -651,6 +688,11 @@ impl Reference for QueueReference {
                 // All submitters are answered at once, in no promised order.
                 effects.in_no_order();
                 self.close(reason.as_ref(), effects);
+                effects.reply(id, QueueAnswer::Done);
+            }
+            QueueCall::Drain => {
+                self.closed = Some(TaskFault::NotRun);
+                self.is_draining = true;
                 effects.reply(id, QueueAnswer::Done);
             }
             QueueCall::Count => {

@@ -188,6 +188,7 @@ fn child_has_no_pool() {
         assert!(block_on(pool.status()).is_err());
         assert!(block_on(pool.pids()).is_empty());
         assert!(block_on(pool.close()).is_err());
+        assert!(block_on(pool.drain(Duration::ZERO)).is_err());
         block_on(pool.terminate());
     })
     .join();
