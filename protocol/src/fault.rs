@@ -1,7 +1,7 @@
 //! Errors that cross the wire: [`Fault`] is the reason why a call has no reply, [`Refusal`] why a primitive
 //! refused it, and [`BreakReason`] what broke a barrier.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -335,7 +335,7 @@ pub enum BreakReason {
     /// The action of the last party failed, panicked or was dropped.
     ActionFailed,
     /// This process died at the barrier, or during its action.
-    Died(Peer),
+    Died(Arc<Peer>),
 }
 
 impl fmt::Display for BreakReason {

@@ -1,7 +1,7 @@
 //! `Peer`, the process of a session, and `Abandoned`, the mark that it leaves on an object if it ends while
 //! it holds that object.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -100,8 +100,8 @@ impl fmt::Display for Peer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Abandoned {
-    /// The process that held it.
-    pub holder: Peer,
+    /// The process that held it. All marks of one session share it.
+    pub holder: Arc<Peer>,
     /// The duration of the hold.
     pub held: Duration,
     /// The fence of the abandoned grant.
@@ -111,9 +111,9 @@ pub struct Abandoned {
 impl Abandoned {
     /// Creates the mark of a holder.
     #[must_use]
-    pub const fn new(holder: Peer, held: Duration, fence: Fence) -> Self {
+    pub fn new(holder: impl Into<Arc<Peer>>, held: Duration, fence: Fence) -> Self {
         Self {
-            holder,
+            holder: holder.into(),
             held,
             fence,
         }

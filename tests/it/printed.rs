@@ -142,7 +142,7 @@ fn errors_are_one_line_each() {
         },
         Fault::BadArguments(hostile()),
         Fault::Refused(Refusal::Invalid(hostile())),
-        Fault::Refused(Refusal::Broken(BreakReason::Died(peer()))),
+        Fault::Refused(Refusal::Broken(BreakReason::Died(peer().into()))),
         Fault::Refused(Refusal::WrongType {
             is: hostile(),
             asked: hostile(),

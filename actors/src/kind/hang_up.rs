@@ -95,7 +95,7 @@ impl HangUp {
 
     /// Creates the mark of a hold that was recorded as abandoned.
     pub(crate) fn mark(&self, since: Duration, fence: Fence) -> Abandoned {
-        Abandoned::new((*self.peer).clone(), self.held(since), fence)
+        Abandoned::new(Arc::clone(&self.peer), self.held(since), fence)
     }
 
     fn held(&self, since: Duration) -> Duration {

@@ -5,6 +5,7 @@
 
 mod endings;
 mod fragile;
+mod marks;
 mod scale;
 mod shard;
 mod slices;
@@ -521,7 +522,7 @@ async fn a_session_that_hung_up_gets_no_answer_and_its_holds_end() {
             .expect("the release is not refused")
             .abandoned
             .map(|left| left.holder),
-        Some(shard::peer(1))
+        Some(shard::peer(1).into())
     );
     lock.send([Input::Remove]).await;
     assert_eq!((one.order(), one.gone()), (vec![1], vec![]));

@@ -259,9 +259,9 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
         .show(&Refusal::TooDeep { most: 65_536 })
         .show(&Refusal::StillInside { entries: 2 })
         .show(&Refusal::Broken(BreakReason::TimedOut))
-        .show(&Refusal::Broken(BreakReason::Died(Peer::new(
-            4711, "demo", "",
-        ))))
+        .show(&Refusal::Broken(BreakReason::Died(
+            Peer::new(4711, "demo", "").into(),
+        )))
         .show(&Refusal::WrongType {
             is: "u64".to_owned(),
             asked: "text".to_owned(),

@@ -74,7 +74,7 @@ fn status(bench: &mut Bench<Barrier>) -> BarrierStatus {
 }
 
 fn died() -> BreakReason {
-    BreakReason::Died(Peer::default())
+    BreakReason::Died(Peer::default().into())
 }
 
 #[test]

@@ -124,6 +124,11 @@ impl Shard {
         recorder
     }
 
+    /// Begins a session whose answers go to a sink.
+    pub(crate) fn join_with(&self, session: u64, sink: Rc<dyn ReplySink>) {
+        self.shell.join(SessionId::new(session), sink);
+    }
+
     pub(crate) fn leave(&self, session: u64) {
         self.shell.leave(SessionId::new(session));
     }

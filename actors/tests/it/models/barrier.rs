@@ -463,7 +463,7 @@ impl Reference for BarrierReference {
             OnDeath::Retract => "death that withdraws an arrival",
         });
         if acted || (!gone.is_empty() && self.on_death == OnDeath::Break) {
-            self.break_barrier(BreakReason::Died(Peer::default()), effects);
+            self.break_barrier(BreakReason::Died(Peer::default().into()), effects);
         } else {
             self.settle(effects);
         }

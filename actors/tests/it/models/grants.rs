@@ -36,7 +36,7 @@ impl Grants {
 
     /// Finds the hold that a mark is about.
     pub(crate) fn left(&self, abandoned: &Abandoned) -> Left {
-        assert_eq!(abandoned.holder, Peer::default());
+        assert_eq!(*abandoned.holder, Peer::default());
         let of = self
             .0
             .iter()
