@@ -316,8 +316,8 @@ impl<P: Primitive> Bench<P> {
                 .insert((self.now.saturating_add(timeout), id));
         }
         self.host.deliver();
-        while self.host.is_hanging_up() {
-            self.host.go_on_hanging_up();
+        while self.host.is_unfinished() {
+            self.host.handle_slice();
             self.host.deliver();
         }
     }

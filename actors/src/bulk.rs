@@ -107,8 +107,8 @@ impl<P: Primitive> Object<P> {
         let mut turns = vec![processor_time()];
         self.input(Input::HangUp(SessionId::new(session), peer));
         turns.push(processor_time());
-        while self.host.is_hanging_up() {
-            self.host.go_on_hanging_up();
+        while self.host.is_unfinished() {
+            self.host.handle_slice();
             self.host.deliver();
             turns.push(processor_time());
         }

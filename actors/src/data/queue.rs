@@ -22,7 +22,7 @@ use crate::{
     kind::{
         budget::{CALL_BYTES, StoredBytes},
         call::{Call, Outbox, SMALL_BYTES},
-        hang_up::HangUp,
+        hang_up::{HangUp, drop_some_of},
         hold_timer::HoldTimer,
         primitive::{Operations, Primitive, Serve},
         survey::{Holding, Part, Survey, Waiting},
@@ -299,6 +299,15 @@ impl Primitive for Queue {
         if !ended.goes_on() {
             self.settle();
         }
+    }
+
+    fn drop_some(&mut self) -> bool {
+        self.putters.drop_some()
+            || self.getters.drop_some()
+            || self.joiners.drop_some()
+            || self.fresh.drop_some()
+            || drop_some_of(&mut self.back)
+            || drop_some_of(&mut self.taken)
     }
 
     fn survey(&self) -> Survey {

@@ -145,6 +145,10 @@ impl Primitive for Value {
         drop(self.watchers.hang_up(ended));
     }
 
+    fn drop_some(&mut self) -> bool {
+        self.watchers.drop_some()
+    }
+
     fn survey(&self) -> Survey {
         let Versioned { version, value } = &self.now;
         let waiters = self.watchers.iter().map(|(_, call)| Waiting {

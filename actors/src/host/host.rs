@@ -40,15 +40,22 @@ pub struct Host<P> {
     /// The statistics, from the first waiting call on, and the callers, if the manager searches for
     /// deadlocks. Each turn lends them to the outbox.
     pub(super) object_stats: Option<Box<ObjectStats>>,
-    /// A hang-up in progress. The host handles no other input before its end.
-    hanging_up: Option<Box<HangingUp>>,
+    /// An input that is handled in slices. The host handles no other input before its end.
+    unfinished: Option<Box<Unfinished>>,
 }
 
-/// A hang-up in slices.
-struct HangingUp {
-    ended: HangUp,
+/// An input that is handled in slices.
+struct Unfinished {
+    input: Sliced,
     /// The rest of the message that began it.
     rest: Option<Inputs>,
+}
+
+/// The inputs that may take more than one turn.
+enum Sliced {
+    HangUp(HangUp),
+    /// The removal of the object, at that time.
+    Remove(Duration),
 }
 
 impl<P: Primitive> Host<P> {
@@ -63,7 +70,7 @@ impl<P: Primitive> Host<P> {
             operations,
             shell,
             object_stats: None,
-            hanging_up: None,
+            unfinished: None,
         }
     }
 
@@ -123,20 +130,27 @@ impl<P: Primitive> Host<P> {
         self.measured(serving, |host| host.act(now, input))
     }
 
-    /// Returns whether a hang-up is in progress.
-    pub(crate) const fn is_hanging_up(&self) -> bool {
-        self.hanging_up.is_some()
+    /// Returns whether an input is handled in part.
+    pub(crate) const fn is_unfinished(&self) -> bool {
+        self.unfinished.is_some()
     }
 
-    /// Continues a hang-up by one slice. Returns the rest of the message that began it, once it is over.
-    pub(crate) fn go_on_hanging_up(&mut self) -> Option<Inputs> {
-        let HangingUp { ended, rest } = *self.hanging_up.take()?;
-        self.measured(None, |host| host.hang_up(ended));
-        let Some(hanging_up) = &mut self.hanging_up else {
+    /// Continues an input by one slice. Returns the rest of the message that it came with, once it is handled.
+    pub(crate) fn handle_slice(&mut self) -> Option<Inputs> {
+        let Unfinished { input, rest } = *self.unfinished.take()?;
+        self.measured(None, |host| match input {
+            Sliced::HangUp(ended) => host.hang_up(ended),
+            Sliced::Remove(at) => host.remove(at),
+        });
+        let Some(unfinished) = &mut self.unfinished else {
             return rest;
         };
-        hanging_up.rest = rest;
+        unfinished.rest = rest;
         None
+    }
+
+    fn continue_next_turn(&mut self, input: Sliced) {
+        self.unfinished = Some(Box::new(Unfinished { input, rest: None }));
     }
 
     /// Releases the holds of an ended session, or a slice of them.
@@ -149,7 +163,23 @@ impl<P: Primitive> Host<P> {
         let freed = if goes_on { Freed::Slice } else { Freed::End };
         self.shell.freed().count(freed);
         if goes_on {
-            self.hanging_up = Some(Box::new(HangingUp { ended, rest: None }));
+            self.continue_next_turn(Sliced::HangUp(ended));
+        }
+    }
+
+    /// Drops the entries of a removed object, or a slice of them, and then the object.
+    fn remove(&mut self, at: Duration) {
+        self.begin(at, None);
+        self.shell.outbox().note_end_of_object();
+        let primitive = self.primitive.as_mut();
+        // A panic in a destructor is ignored, as that of the whole object is.
+        let has_others =
+            primitive.is_some_and(|primitive| caught(|| primitive.drop_some()).unwrap_or(false));
+        if has_others {
+            self.shell.freed().count(Freed::Slice);
+            self.continue_next_turn(Sliced::Remove(at));
+        } else {
+            self.end();
         }
     }
 
@@ -190,13 +220,12 @@ impl<P: Primitive> Host<P> {
                 None
             }
             Input::Remove => {
-                self.begin(now, None);
                 if self.primitive.is_some() {
                     self.watch.removed();
                 }
                 let number = self.watch.number();
                 self.shell.failed().borrow_mut().remove(&number);
-                self.end();
+                self.remove(now);
                 None
             }
             Input::Survey(inquiry) => {
@@ -375,11 +404,11 @@ impl<P: Primitive> Handler<Inputs> for Host<P> {
 
 impl<P: Primitive> GoOn for Host<P> {
     fn is_busy(&self) -> bool {
-        self.is_hanging_up()
+        self.is_unfinished()
     }
 
     fn go_on(&mut self, mailbox: &mut MailboxReceiver<Self>) {
-        match self.go_on_hanging_up() {
+        match self.handle_slice() {
             Some(rest) => self.handle_all(rest, mailbox),
             None => self.end_of_message(mailbox),
         }
@@ -387,7 +416,7 @@ impl<P: Primitive> GoOn for Host<P> {
 }
 
 impl<P: Primitive> Host<P> {
-    /// Handles the inputs of a message, up to one that begins a hang-up in slices.
+    /// Handles the inputs of a message, up to one that takes more than one turn.
     fn handle_all(&mut self, inputs: Inputs, mailbox: &MailboxReceiver<Self>) {
         let Inputs {
             at: now,
@@ -408,10 +437,10 @@ impl<P: Primitive> Host<P> {
                 break;
             }
             self.handle_one(now, input, mailbox);
-            if let Some(hanging_up) = &mut self.hanging_up {
+            if let Some(unfinished) = &mut self.unfinished {
                 let all = rest.by_ref().collect();
                 let at = now;
-                hanging_up.rest = Some(Inputs { at, all, again });
+                unfinished.rest = Some(Inputs { at, all, again });
                 break;
             }
             if self.shell.outbox().is_heavy() {

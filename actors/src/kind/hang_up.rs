@@ -28,6 +28,17 @@ pub struct HangUp {
 /// The most holds or waiting calls of a session that a built-in kind releases in one turn.
 pub(crate) const SLICE: usize = 1024;
 
+/// Drops a slice of the entries of a map, if there are more. Returns whether there were.
+pub(crate) fn drop_some_of<K: Ord, V>(map: &mut BTreeMap<K, V>) -> bool {
+    let has_more = map.len() > SLICE;
+    if has_more {
+        for _ in 0..SLICE {
+            drop(map.pop_last());
+        }
+    }
+    has_more
+}
+
 /// What a session left in a turn, for the record.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Left {

@@ -71,6 +71,16 @@ pub trait Primitive: Sized + Unpin + 'static {
         let _ = session;
     }
 
+    /// Drops some entries of an object that was removed, and returns whether there are others.
+    ///
+    /// The host calls it, in turns of their own, until it returns `false`, and then drops the object with the rest.
+    /// A kind that stores millions of entries drops some thousands of them in each turn, so that the manager's
+    /// other objects can serve their calls meanwhile. No call reaches the object any more, so its other state need
+    /// not fit the entries that are left. The default returns `false`.
+    fn drop_some(&mut self) -> bool {
+        false
+    }
+
     /// Returns the holders and waiters of the object. It is called rarely, so it may visit each of them. The default
     /// reports none, and `inspect` prints `-`.
     fn survey(&self) -> Survey {

@@ -306,6 +306,11 @@ impl Primitive for Barrier {
         }
     }
 
+    fn drop_some(&mut self) -> bool {
+        let behind = self.behind.as_mut();
+        self.arrivals.drop_some() || behind.is_some_and(|behind| behind.drop_some())
+    }
+
     /// The arrivals. The party that runs the action blocks the others.
     fn survey(&self) -> Survey {
         let (arrived, parties) = (self.arrived(), self.parties);

@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, fmt};
 
 use lockkeeper_protocol::{CallId, Fence, Refusal, operations::ReleaseBy};
 
+use crate::kind::hang_up::drop_some_of;
+
 /// The grants by their fences; `None` if only holders may release.
 pub(super) struct ByAge(Option<BTreeMap<Fence, CallId>>);
 
@@ -27,6 +29,11 @@ impl ByAge {
         if let Some(grants) = &mut self.0 {
             grants.remove(&fence);
         }
+    }
+
+    /// Drops some of many grants: see [`Primitive::drop_some`](crate::kind::primitive::Primitive::drop_some).
+    pub(super) fn drop_some(&mut self) -> bool {
+        self.0.as_mut().is_some_and(drop_some_of)
     }
 
     pub(super) fn clear(&mut self) {

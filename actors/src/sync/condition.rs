@@ -20,7 +20,7 @@ use lockkeeper_protocol::{
 use crate::{
     kind::{
         call::{Call, Outbox},
-        hang_up::HangUp,
+        hang_up::{HangUp, SLICE, drop_some_of},
         held_bytes::CallBytes,
         primitive::{Operations, Primitive, Serve},
         survey::{Part, Survey, Waiting},
@@ -217,6 +217,10 @@ impl Primitive for Condition {
         }
     }
 
+    fn drop_some(&mut self) -> bool {
+        self.sleepers.drop_some() || self.lock.drop_some()
+    }
+
     /// The lock, followed by each wait set.
     fn survey(&self) -> Survey {
         let mut survey = self.lock.survey();
@@ -344,6 +348,23 @@ impl Sleepers {
         for id in ended.some_of(&self.set_of) {
             drop(self.remove(id));
         }
+    }
+
+    /// Drops some of many sleepers: see [`Primitive::drop_some`].
+    fn drop_some(&mut self) -> bool {
+        if drop_some_of(&mut self.set_of) {
+            return true;
+        }
+        let mut dropped = 0;
+        while dropped < SLICE
+            && let Some(mut last) = self.sets.last_entry()
+        {
+            if last.get_mut().asleep.drop_some() {
+                return true;
+            }
+            dropped += 1 + last.remove().asleep.len();
+        }
+        !self.sets.is_empty()
     }
 
     fn count(&self, set: &str) -> u64 {

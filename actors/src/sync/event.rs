@@ -51,6 +51,10 @@ impl Primitive for Event {
         drop(self.waiters.hang_up(ended));
     }
 
+    fn drop_some(&mut self) -> bool {
+        self.waiters.drop_some()
+    }
+
     fn survey(&self) -> Survey {
         let flag = if self.is_set { "set" } else { "not set" };
         let waiters = self.waiters.iter();

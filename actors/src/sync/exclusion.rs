@@ -260,6 +260,11 @@ impl<E: Waiter> Exclusion<E> {
         carried
     }
 
+    /// Drops some of many waiting calls: see [`Primitive::drop_some`](crate::kind::primitive::Primitive::drop_some).
+    pub fn drop_some(&mut self) -> bool {
+        self.line.drop_some()
+    }
+
     /// Replaces the grant of the holder by another call. The old grant is void then.
     pub fn hand_over(&mut self, grant: CallId, adopter: E) {
         match self.holder.take_if(|holder| holder.has(grant)) {

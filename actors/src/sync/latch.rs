@@ -85,6 +85,10 @@ impl Primitive for Latch {
         drop(self.waiters.hang_up(ended));
     }
 
+    fn drop_some(&mut self) -> bool {
+        self.waiters.drop_some()
+    }
+
     fn survey(&self) -> Survey {
         let waiting = |(call, waiter): (CallId, &Call<_>)| Waiting {
             call,

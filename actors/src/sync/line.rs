@@ -10,7 +10,7 @@ use lockkeeper_protocol::{CallId, Refusal, SessionId, operations::Granted};
 use crate::{
     kind::{
         call::{Call, Outbox},
-        hang_up::HangUp,
+        hang_up::{HangUp, SLICE},
     },
     waiting::{call_table::Parked, wait_queue::WaitQueue},
 };
@@ -90,6 +90,21 @@ impl<E> Default for Standing<E> {
             queue: WaitQueue::new(),
             owned: BTreeSet::new(),
         }
+    }
+}
+
+impl<E> Line<E> {
+    /// Drops some of many calls: see [`WaitQueue::drop_some`].
+    pub(super) fn drop_some(&mut self) -> bool {
+        let Some(standing) = &mut self.0 else {
+            return false;
+        };
+        let owned = &mut standing.owned;
+        if owned.len() <= SLICE {
+            return standing.queue.drop_some();
+        }
+        (0..SLICE).for_each(|_| _ = owned.pop_last());
+        true
     }
 }
 

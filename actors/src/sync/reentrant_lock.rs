@@ -118,6 +118,10 @@ impl Primitive for ReentrantLock {
         self.0.hang_up(ended);
     }
 
+    fn drop_some(&mut self) -> bool {
+        self.0.drop_some()
+    }
+
     fn survey(&self) -> Survey {
         self.0.survey()
     }

@@ -176,6 +176,10 @@ impl Primitive for RwLock {
         }
     }
 
+    fn drop_some(&mut self) -> bool {
+        self.line.drop_some() || self.inside.drop_some()
+    }
+
     fn survey(&self) -> Survey {
         let waiting = |(call, waiter): (CallId, &Waiter)| {
             let (mode, units) = match waiter.want {

@@ -19,7 +19,7 @@ use lockkeeper_protocol::{
 use crate::{
     kind::{
         call::Call,
-        hang_up::HangUp,
+        hang_up::{HangUp, drop_some_of},
         hold_timer::HoldTimer,
         primitive::{Operations, Primitive, Serve},
         survey::{Holding, Part, Survey, Waiting},
@@ -242,6 +242,10 @@ impl<B: Bound> Primitive for Counting<B> {
         if !ended.goes_on() {
             self.grant_all_that_fit();
         }
+    }
+
+    fn drop_some(&mut self) -> bool {
+        self.waiters.drop_some() || drop_some_of(&mut self.holders) || self.by_age.drop_some()
     }
 
     /// The permits in total, unless other calls may add some.

@@ -138,6 +138,23 @@ impl<T> Slots<T> {
         Some(value)
     }
 
+    /// Drops the values of the last page, if there are several pages. Returns whether there were.
+    pub(crate) fn drop_page(&mut self) -> bool {
+        let Some(rest) = &mut self.rest else {
+            return false;
+        };
+        let Some(page) = rest.pages.pop() else {
+            self.rest = None;
+            return false;
+        };
+        rest.len -= page.len();
+        rest.roomy.remove(&rest.pages.len());
+        if rest.pages.is_empty() {
+            self.rest = None;
+        }
+        true
+    }
+
     /// An upper bound on the places of all values.
     pub(crate) fn end(&self) -> u32 {
         let pages = 1 + self.rest.as_ref().map_or(0, |rest| rest.pages.len());

@@ -10,6 +10,8 @@ use std::{cmp::Ordering, collections::BTreeMap};
 
 use lockkeeper_protocol::{CallId, SessionId};
 
+use crate::kind::hang_up::drop_some_of;
+
 /// The slots of the calls, in runs.
 #[derive(Debug, Default)]
 pub(crate) struct CallIndex(BTreeMap<CallId, Vec<u32>>);
@@ -20,6 +22,11 @@ const RUN: usize = 64;
 impl CallIndex {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Drops some runs, if there are many. Returns whether there were.
+    pub(crate) fn drop_some(&mut self) -> bool {
+        drop_some_of(&mut self.0)
     }
 
     /// The slot of a call.

@@ -58,6 +58,11 @@ impl<T> CallTable<T> {
         self.entries
     }
 
+    /// Drops about a thousand entries, if there are more. Returns whether there were. No call is found afterwards.
+    pub(crate) fn drop_some(&mut self) -> bool {
+        self.index.drop_some() || self.entries.drop_page()
+    }
+
     /// Removes an entry whose call was struck.
     pub(crate) fn take(&mut self, place: u32) -> Option<T> {
         self.entries.remove(place)

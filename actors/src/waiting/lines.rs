@@ -66,6 +66,11 @@ impl<T> Lines<T> {
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Drops about a thousand calls, if there are more: see [`CallTable::drop_some`].
+    pub(crate) fn drop_some(&mut self) -> bool {
+        self.0.drop_some()
+    }
 }
 
 impl<T: Parked> Lines<T> {

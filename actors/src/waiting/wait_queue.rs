@@ -47,6 +47,12 @@ impl<T> WaitQueue<T> {
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }
+
+    /// Drops about a thousand calls of a queue that is no longer used, if there are more, for
+    /// [`Primitive::drop_some`](crate::Primitive::drop_some). Returns whether there were.
+    pub fn drop_some(&mut self) -> bool {
+        self.calls.drop_some()
+    }
 }
 
 impl<T: Parked> WaitQueue<T> {

@@ -6,6 +6,7 @@
 mod endings;
 mod fragile;
 mod marks;
+mod removal;
 mod scale;
 mod shard;
 mod slices;

@@ -132,6 +132,11 @@ impl Entries {
         }
     }
 
+    /// Drops about a thousand keys, if there are more. Returns whether there were. No key is found afterwards.
+    pub(super) fn drop_some(&mut self) -> bool {
+        self.marks.drop_page() || self.entries.drop_page()
+    }
+
     /// The number of keys that are held.
     pub(super) fn used(&self) -> usize {
         self.entries.len() - self.idle.len

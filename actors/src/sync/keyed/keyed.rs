@@ -319,6 +319,10 @@ impl<F: KeyedVariant> Primitive for Keyed<F> {
         }
     }
 
+    fn drop_some(&mut self) -> bool {
+        self.waits.drop_some() || self.holds.drop_some() || self.entries.drop_some()
+    }
+
     fn survey(&self) -> Survey {
         self.tell()
     }

@@ -10,7 +10,11 @@ use lockkeeper_protocol::{
 };
 
 use crate::{
-    kind::{hang_up::HangUp, hold_timer::HoldTimer, survey::Holding},
+    kind::{
+        hang_up::{HangUp, drop_some_of},
+        hold_timer::HoldTimer,
+        survey::Holding,
+    },
     sync::by_age::ByAge,
 };
 
@@ -222,6 +226,11 @@ impl Inside {
         let senior = self.senior.take_if(is_theirs)?;
         self.by_age.leave(senior.timer.fence());
         (senior.access() == Access::Write).then_some(senior.timer)
+    }
+
+    /// Drops some of many holds: see [`Primitive::drop_some`](crate::kind::primitive::Primitive::drop_some).
+    pub(super) fn drop_some(&mut self) -> bool {
+        drop_some_of(&mut self.readers) || self.by_age.drop_some()
     }
 
     /// Removes all holds, and returns their grants, which are void then.
