@@ -28,9 +28,9 @@ pub struct Caller {
     pub process: Peer,
     /// The number of the caller within the session of its process.
     pub caller: u64,
-    /// The holds that other callers of the deadlock wait for.
+    /// The holds that other callers of the deadlock wait for, at most 64.
     pub holds: Vec<Claim>,
-    /// The waits of the caller. There are several if branches of it wait concurrently.
+    /// The waits of the caller, at most 64. There are several if branches of it wait concurrently.
     pub waits: Vec<WaitsFor>,
 }
 

@@ -205,7 +205,8 @@ impl<'a, C: Copy + Ord> Search<'a, C> {
             let mut before: Vec<NodeIndex> = holders.iter().filter_map(node).collect();
             for waiter in waiters.iter().filter_map(node) {
                 for other in mem::replace(&mut before, vec![waiter]) {
-                    graph.update_edge(waiter, other, ());
+                    // A second edge changes nothing, and a search for the first one would visit all.
+                    graph.add_edge(waiter, other, ());
                 }
             }
         }

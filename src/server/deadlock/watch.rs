@@ -9,8 +9,9 @@ use tokio::{task, time};
 use crate::{
     server::{
         deadlock::{
-            find::{Found, Key, find},
+            find::{Found, find},
             policy::DeadlockPolicy,
+            report::Key,
         },
         inspection::Inspector,
         supervisor::supervisor::Desk,
