@@ -39,6 +39,8 @@ pub(crate) struct Kind {
     /// The numbers of the operations that are reserved for administrators.
     pub(crate) administrative: Arc<[u32]>,
     pub(crate) spawn: Box<Spawn>,
+    /// The memory of the task of an object.
+    pub(crate) task_bytes: usize,
     /// Returns the text of an encoded spec.
     pub(crate) describe: fn(&Payload) -> String,
 }
@@ -121,6 +123,7 @@ impl Kinds {
             operations: names,
             administrative,
             spawn: Box::new(spawn),
+            task_bytes: Host::<P>::task_bytes(),
             describe: describe::<P>,
         };
         self.0.insert(P::KIND, Arc::new(kind));

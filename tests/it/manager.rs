@@ -8,6 +8,7 @@ pub(crate) mod inspect;
 pub(crate) mod objects;
 pub(crate) mod operations;
 pub(crate) mod process;
+mod room;
 pub(crate) mod shards;
 pub(crate) mod spawned;
 pub(crate) mod state;

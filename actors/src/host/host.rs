@@ -100,6 +100,13 @@ impl<P: Primitive> Host<P> {
         Ok(Self::new(made?, operations, shell))
     }
 
+    /// Returns the memory of the task of a host.
+    #[must_use]
+    pub const fn task_bytes() -> usize {
+        // A task's size is a multiple of 128 bytes, 104 of which belong to the runtime.
+        (size_of::<HostTask<Self>>() + 104).next_multiple_of(128)
+    }
+
     /// Starts the host on this shard.
     #[must_use]
     pub fn launch(self) -> Mailbox {
@@ -511,8 +518,7 @@ mod tests {
 
     #[test]
     fn the_task_of_an_idle_lock_stays_below_the_next_step_of_tasks() {
-        // A task's size is a multiple of 128 bytes, 96 of which belong to the runtime.
-        let task = size_of::<HostTask<Host<Lock>>>() + 96;
+        let task = Host::<Lock>::task_bytes();
         assert!(
             task <= 384,
             "{task} bytes: every hosted object takes 128 more"

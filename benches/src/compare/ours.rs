@@ -5,7 +5,7 @@
 use crate::contest::{Executable, OURS, Side};
 use crate::data;
 use crate::party::{self, Failure, Orders};
-use lockkeeper::{Barrier, CallError, Event, KeyedLock, Lock, Manager, Semaphore};
+use lockkeeper::{Barrier, CallError, Event, KeyedLock, Limits, Lock, Manager, Semaphore};
 use std::future::Future;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -98,7 +98,15 @@ pub(crate) const STARTERS: Side = Side {
 /// Runs a manager until the bench ends, with as many connections as the system permits.
 pub(crate) async fn host(address: &str, shards: usize) -> Result<(), Failure> {
     party::raise_the_limit()?;
-    let builder = Manager::builder().address(address).shards(shards);
+    // Two processes that open a million locks need more than the default of 1 GiB.
+    let limits = Limits {
+        stored_bytes: 4 << 30,
+        ..Limits::default()
+    };
+    let builder = Manager::builder()
+        .address(address)
+        .limits(limits)
+        .shards(shards);
     let _manager = builder.start().await?;
     Orders::announce()?.end().await
 }

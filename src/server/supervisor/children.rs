@@ -21,18 +21,28 @@ pub(super) struct Child {
     pub(super) mailbox: Mailbox,
 }
 
-/// The bytes that an object counts in addition to its name and its spec.
-const OBJECT_BYTES: usize = 128;
+/// The bytes that an object counts in addition to its task, its name and its spec. They are what its mailbox and its
+/// entries in tables take, as `tests/it/manager/room.rs` measures, without those of sessions.
+const OBJECT_BYTES: usize = 400;
+
+/// The bytes that a name counts in addition to its text.
+const NAME_BYTES: usize = 40;
 
 /// The bytes that the prefix of its maker counts in addition to its text.
 const PREFIX_BYTES: usize = 64;
 
 /// The bytes that an object counts in the manager's limit. `prefix` is that of its maker, if it is kept.
-pub(super) fn stored_bytes(given: Option<&str>, prefix: Option<&str>, spec: &[u8]) -> usize {
+pub(super) fn stored_bytes(
+    kind: &Kind,
+    given: Option<&str>,
+    prefix: Option<&str>,
+    spec: &[u8],
+) -> usize {
+    let name = given.map_or(0, |name| NAME_BYTES + name.len());
     let prefix = prefix.map_or(0, |prefix| PREFIX_BYTES + prefix.len());
     // The spec counts twice: besides the spec itself, the object keeps what it was created from, such as the
     // first value of a value.
-    OBJECT_BYTES + given.map_or(0, str::len) + prefix + 2 * spec.len()
+    kind.task_bytes + OBJECT_BYTES + name + prefix + 2 * spec.len()
 }
 
 /// The kind and spec of objects. Most objects share it with others.
@@ -111,7 +121,12 @@ impl Children {
         let child = self.children.remove(number)?;
         let prefix = self.prefixes.remove(&number);
         if let Some(all) = &mut self.stored {
-            let bytes = stored_bytes(child.given.as_deref(), prefix.as_deref(), &child.make.spec);
+            let bytes = stored_bytes(
+                &child.make.kind,
+                child.given.as_deref(),
+                prefix.as_deref(),
+                &child.make.spec,
+            );
             drop(all.split(bytes));
         }
         if let Some(given) = child.given.as_deref() {
@@ -166,7 +181,7 @@ mod tests {
             };
             // Some of the objects without a name were made by clients with a prefix.
             let prefix = (number % 4 == 1).then_some("ci/");
-            let bytes = stored_bytes(child.given.as_deref(), prefix, &make.spec);
+            let bytes = stored_bytes(kind, child.given.as_deref(), prefix, &make.spec);
             let stored = shell.outbox().store(bytes).expect("there is no limit");
             children.insert(number, child, stored);
             if let Some(prefix) = prefix {
@@ -187,7 +202,7 @@ mod tests {
         assert!(room < 100, "{room} slots for 5 names");
         let left = (991..=1000).map(|number| {
             let prefix = (number % 4 == 1).then_some("ci/");
-            stored_bytes(named(number).as_deref(), prefix, &make.spec)
+            stored_bytes(kind, named(number).as_deref(), prefix, &make.spec)
         });
         assert_eq!(shell.stored_bytes(), left.sum::<usize>());
         assert_eq!(children.prefixes.len(), 2);

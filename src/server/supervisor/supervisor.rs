@@ -173,7 +173,7 @@ impl Supervisor {
         let Some(kind) = self.kinds.get(kind) else {
             return Err(Fault::UnknownKind(kind.to_owned()));
         };
-        let bytes = stored_bytes(name.as_deref(), prefix, &spec);
+        let bytes = stored_bytes(kind, name.as_deref(), prefix, &spec);
         let share = if bytes <= SMALL_OBJECT_BYTES {
             Share::Session
         } else {

@@ -119,7 +119,7 @@ async fn session_that_holds_or_waits_for_all_it_can_leaves_as_much_for_others() 
         }
         // The objects stay.
         let given_back = async {
-            while house.stored() > before + 4096 {
+            while house.stored() > before + 8192 {
                 task::yield_now().await;
             }
         };
@@ -152,7 +152,7 @@ async fn session_that_opens_all_it_can_leaves_as_much_for_others() {
         }
     };
     let house = house();
-    let mut most = MOST / 16 * 15 / 408;
+    let mut most = MOST / 16 * 15 / 1_108;
     let mut clients = Vec::new();
     for place in 0..4 {
         let mut client = house.welcome().await;
