@@ -18,6 +18,7 @@ use crate::{
         mailbox::{GoOn, HostTask, MailboxReceiver},
         openers::Openers,
         shell::Shell,
+        unfinished::Unfinished,
         watch::Watch,
     },
     kind::{
@@ -30,7 +31,7 @@ use crate::{
 /// Runs one primitive: decodes its calls, and delivers its answers, deadlines and surveys.
 pub struct Host<P> {
     /// `None` after the object was removed, or after a panic.
-    primitive: Option<P>,
+    pub(super) primitive: Option<P>,
     operations: Arc<Operations<P>>,
     openers: Openers,
     pub(super) shell: Rc<Shell>,
@@ -41,21 +42,7 @@ pub struct Host<P> {
     /// deadlocks. Each turn lends them to the outbox.
     pub(super) object_stats: Option<Box<ObjectStats>>,
     /// An input that is handled in slices. The host handles no other input before its end.
-    unfinished: Option<Box<Unfinished>>,
-}
-
-/// An input that is handled in slices.
-struct Unfinished {
-    input: Sliced,
-    /// The rest of the message that began it.
-    rest: Option<Inputs>,
-}
-
-/// The inputs that may take more than one turn.
-enum Sliced {
-    HangUp(HangUp),
-    /// The removal of the object, at that time.
-    Remove(Duration),
+    pub(super) unfinished: Option<Box<Unfinished>>,
 }
 
 impl<P: Primitive> Host<P> {
@@ -135,59 +122,6 @@ impl<P: Primitive> Host<P> {
             | Input::Fail(..) => None,
         };
         self.measured(serving, |host| host.act(now, input))
-    }
-
-    /// Returns whether an input is handled in part.
-    pub(crate) const fn is_unfinished(&self) -> bool {
-        self.unfinished.is_some()
-    }
-
-    /// Continues an input by one slice. Returns the rest of the message that it came with, once it is handled.
-    pub(crate) fn handle_slice(&mut self) -> Option<Inputs> {
-        let Unfinished { input, rest } = *self.unfinished.take()?;
-        self.measured(None, |host| match input {
-            Sliced::HangUp(ended) => host.hang_up(ended),
-            Sliced::Remove(at) => host.remove(at),
-        });
-        let Some(unfinished) = &mut self.unfinished else {
-            return rest;
-        };
-        unfinished.rest = rest;
-        None
-    }
-
-    fn continue_next_turn(&mut self, input: Sliced) {
-        self.unfinished = Some(Box::new(Unfinished { input, rest: None }));
-    }
-
-    /// Releases the holds of an ended session, or a slice of them.
-    fn hang_up(&mut self, ended: HangUp) {
-        // All slices use the time of the end, because no later input is handled before them.
-        self.begin(ended.at, None);
-        self.run(|primitive| primitive.hang_up(&ended));
-        self.watch.hung_up(&ended);
-        let goes_on = ended.take_goes_on() && self.primitive.is_some();
-        let freed = if goes_on { Freed::Slice } else { Freed::End };
-        self.shell.freed().count(freed);
-        if goes_on {
-            self.continue_next_turn(Sliced::HangUp(ended));
-        }
-    }
-
-    /// Drops the entries of a removed object, or a slice of them, and then the object.
-    fn remove(&mut self, at: Duration) {
-        self.begin(at, None);
-        self.shell.outbox().note_end_of_object();
-        let primitive = self.primitive.as_mut();
-        // A panic in a destructor is ignored, as that of the whole object is.
-        let has_others =
-            primitive.is_some_and(|primitive| caught(|| primitive.drop_some()).unwrap_or(false));
-        if has_others {
-            self.shell.freed().count(Freed::Slice);
-            self.continue_next_turn(Sliced::Remove(at));
-        } else {
-            self.end();
-        }
     }
 
     fn act(&mut self, now: Duration, input: Input) -> Option<(CallId, Duration)> {
@@ -340,7 +274,7 @@ impl<P: Primitive> Host<P> {
     }
 
     #[inline]
-    fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
+    pub(super) fn begin(&self, now: Duration, undoing: Option<(CallId, Fault)>) {
         // Only a hang-up and the end of an object may drop calls without an answer.
         let answering = undoing.is_some().then_some(P::KIND);
         let outbox = self.shell.outbox();
@@ -367,7 +301,7 @@ impl<P: Primitive> Host<P> {
     }
 
     /// Drops the primitive, which answers its parked calls, and notifies the sessions that opened it.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if let Some(primitive) = self.primitive.take() {
             self.shell.outbox().note_end_of_object();
             // A panic in a destructor is ignored: the calls are answered as they are dropped.

@@ -5,7 +5,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `input` | the messages to a host |
-//! | `host`, `reports` | [`Host`]: one turn for each input; the reports about its object |
+//! | `host`, `slices`, `unfinished`, `reports` | [`Host`]: one turn for each input, or several; the reports about its object |
 //! | `mailbox` | the actor context of a host; the only user of actix's mailbox internals |
 //! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
@@ -24,7 +24,9 @@ pub(crate) mod openers;
 pub(crate) mod replies;
 pub(crate) mod reports;
 pub(crate) mod shell;
+pub(crate) mod slices;
 pub(crate) mod tally;
+pub(crate) mod unfinished;
 pub(crate) mod watch;
 
 pub use client::Client;

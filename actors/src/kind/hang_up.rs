@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lockkeeper_protocol::{Abandoned, CallId, Fence, Peer, SessionId};
+use lockkeeper_protocol::{Abandoned, BreakReason, CallId, Fence, Peer, SessionId};
 
 /// The end of a session, as a primitive receives it.
 #[derive(Clone, Debug)]
@@ -107,6 +107,11 @@ impl HangUp {
     /// Creates the mark of a hold that was recorded as abandoned.
     pub(crate) fn mark(&self, since: Duration, fence: Fence) -> Abandoned {
         Abandoned::new(Arc::clone(&self.peer), self.held(since), fence)
+    }
+
+    /// The reason why a barrier breaks at which the session waited.
+    pub(crate) fn reason(&self) -> BreakReason {
+        BreakReason::Died(Arc::clone(&self.peer))
     }
 
     fn held(&self, since: Duration) -> Duration {

@@ -7,7 +7,7 @@
 //! Invariants: a broken barrier has no arrivals, while a generation is complete its action runs, and no call
 //! is behind a generation that is not complete.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use lockkeeper_protocol::{
     BreakReason, CallId, Proof, Refusal,
@@ -300,7 +300,7 @@ impl Primitive for Barrier {
         let has_acted =
             matches!(self.action, Action::Runs(turn) if turn.session() == ended.session);
         if has_acted || (has_waited && self.on_death == OnDeath::Break) {
-            self.break_all(BreakReason::Died(Arc::clone(&ended.peer)));
+            self.break_all(ended.reason());
         } else {
             self.let_pass();
         }

@@ -8,10 +8,10 @@
 //! Invariant: the first call in the queue of a key wants more permits than are free, so no call waits for a key
 //! without a holder.
 
-use std::{fmt, marker::PhantomData, num::NonZeroU32, rc::Rc, time::Duration};
+use std::{fmt, marker::PhantomData, num::NonZeroU32, rc::Rc};
 
 use lockkeeper_protocol::{
-    CallId, Fault, Fence, Refusal,
+    CallId, Fault, Refusal,
     codec::{self, Form},
     operations::{
         AdoptKey, AdoptedKey, ForceUnlockKey, GetKeyStatus, GetKeyedStatus, Granted, Key, ListKeys,
@@ -28,9 +28,12 @@ use crate::{
         primitive::{Operations, Primitive, Serve},
         survey::Survey,
     },
-    sync::keyed::entries::{Entries, Entry, KeyLimits, Left, TooManyKeys},
+    sync::keyed::{
+        calls::{Hold, Wait},
+        entries::{Entries, Entry, KeyLimits, Left, TooManyKeys},
+    },
     tables::slots::NONE,
-    waiting::{call_table::Parked, lines::Lines},
+    waiting::lines::Lines,
 };
 
 /// Any number of keys, each with permits that are granted in the order of arrival.
@@ -54,45 +57,6 @@ pub struct Keyed<F> {
     /// The bytes of the free keys with marks. They are data: they take nothing of what is reserved for holds.
     marked: Option<StoredBytes>,
     face: PhantomData<F>,
-}
-
-/// A call that was granted permits of a key.
-#[derive(Debug)]
-pub(super) struct Hold {
-    id: CallId,
-    pub(super) fence: Fence,
-    /// The start in nanoseconds since the manager's start, which is half the size of a `Duration`.
-    since: u64,
-    /// The index of the key.
-    entry: u32,
-    pub(super) permits: NonZeroU32,
-}
-
-impl Hold {
-    pub(super) const fn since(&self) -> Duration {
-        Duration::from_nanos(self.since)
-    }
-}
-
-impl Parked for Hold {
-    fn id(&self) -> CallId {
-        self.id
-    }
-}
-
-/// A call that waits for permits of a key.
-#[derive(Debug)]
-pub(super) struct Wait {
-    pub(super) call: Call<Result<Granted, Refusal>>,
-    /// The index of the key.
-    pub(super) entry: u32,
-    pub(super) permits: NonZeroU32,
-}
-
-impl Parked for Wait {
-    fn id(&self) -> CallId {
-        self.call.id()
-    }
 }
 
 impl<F> Keyed<F> {

@@ -18,8 +18,9 @@ use crate::{
         survey::{Part, Survey},
     },
     sync::keyed::{
+        calls::Hold,
         entries::Entry,
-        keyed::{Hold, Keyed, KeyedVariant},
+        keyed::{Keyed, KeyedVariant},
         variants::{KeyedLock, KeyedSemaphore},
     },
 };
