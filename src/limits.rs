@@ -37,15 +37,16 @@ pub struct Limits {
     /// made again once something was removed, taken or released.
     ///
     /// These are the bytes of items, values, tasks and their outcomes, of names and twice those of specs; 256
-    /// more for each item, each task, each call that waits and each hold; 128 for each object, and 64 for each
-    /// session that has it open. A message of more than 64 KiB counts while it is received, and a large answer
+    /// more for each item, each task, each call that waits and each hold; about a kilobyte for each object, and 64
+    /// for each session that has it open. A message of more than 64 KiB counts while it is received, and a large answer
     /// while it waits for room. Bytes that a message shares with an object count once, until neither uses them.
     ///
     /// An eighth of the limit is reserved for waiting calls and holds, so a client that stores values
     /// cannot block the locks of other clients: items, values, tasks, names and specs take at most seven
-    /// eighths. Incoming messages and small objects may take half of the rest. One session may have at most as
-    /// many unanswered calls and holds as remain for others. It may create another object only while the objects
-    /// that it has open count no more bytes than remain.
+    /// eighths. Incoming messages and small objects may take half of the rest. The sessions of one
+    /// client together may have at most as many unanswered calls and holds as remain for others. They may create
+    /// another object only while the objects that they have open count no more bytes than remain. A client is a process
+    /// or, over a network, all processes with one key.
     /// Messages of up to 64 KiB that have arrived in part take at most a sixteenth more. A custom kind counts the
     /// bytes that it keeps with `call.outbox().store(..)`, which gives a [`StoredBytes`](crate::kind::StoredBytes).
     pub stored_bytes: usize,

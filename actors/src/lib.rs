@@ -43,8 +43,8 @@ pub use waiting::{Parked, WaitQueue};
 pub use {
     host::{
         CallAtLimit, Client, ContendedObjects, Count, Deadlines, Host, Input, Inputs, Inquiry,
-        Mailbox, MailboxReceiver, ObjectReport, RawCall, ReplySink, Shell, Tallies, Tally, Waits,
-        encode_reply, encode_whole, keep_reply,
+        Mailbox, MailboxReceiver, ObjectReport, RawCall, ReplySink, Sharing, Shell, Tallies, Tally,
+        Waits, encode_reply, encode_whole, keep_reply,
     },
     kind::{Answer, Fences, LargeReply, Outcome, Reserve, Share, StoredBudget},
     lockkeeper_protocol::{JobId, ManagerSecret, ObjectName, SECRET_BYTES},

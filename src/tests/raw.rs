@@ -172,6 +172,8 @@ fn suites_pass_over_memory() {
         .args(["--skip", "turns"])
         // This test needs a stream that takes a part of an answer, and memory takes all of it.
         .args(["--skip", "session_whose_client_does_not_read"])
+        // Memory takes more bytes than this test writes, whether or not the session reads.
+        .args(["--skip", "session_does_not_read_on"])
         .env(TRANSPORT, "memory")
         .stdin(Stdio::null())
         .output()

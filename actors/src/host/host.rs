@@ -354,6 +354,14 @@ impl<P: Primitive> GoOn for Host<P> {
             None => self.end_of_message(mailbox),
         }
     }
+
+    fn falls_behind(&self) {
+        self.shell.behind().insert(self.watch.number());
+    }
+
+    fn has_caught_up(&self) {
+        self.shell.behind().remove(self.watch.number());
+    }
 }
 
 impl<P: Primitive> Host<P> {

@@ -48,6 +48,12 @@ pub(crate) trait GoOn: Actor<Context = MailboxReceiver<Self>> {
 
     /// Continues the turn for a short time.
     fn go_on(&mut self, mailbox: &mut MailboxReceiver<Self>);
+
+    /// Records that messages may be left in the mailbox after this turn.
+    fn falls_behind(&self);
+
+    /// Records that no message is left in the mailbox.
+    fn has_caught_up(&self);
 }
 
 impl<A: GoOn> HostTask<A> {
@@ -75,13 +81,16 @@ impl<A: GoOn> Future for HostTask<A> {
                 envelope.handle(actor, mailbox);
                 handled += 1;
                 if actor.is_busy() {
+                    actor.falls_behind();
                     return yield_now(task);
                 }
                 if handled == MOST_MESSAGES {
+                    actor.falls_behind();
                     task.waker().wake_by_ref();
                     return Poll::Pending;
                 }
             }
+            actor.has_caught_up();
             if mailbox.0.connected() {
                 // A message, or the drop of the last address, wakes the task.
                 return Poll::Pending;

@@ -8,10 +8,12 @@
 //! | `host`, `slices`, `unfinished`, `reports` | [`Host`]: one turn for each input, or several; the reports about its object |
 //! | `mailbox` | the actor context of a host; the only user of actix's mailbox internals |
 //! | `shell` | [`Shell`]: outbox, deadlines and reply sinks of a shard |
+//! | `behind`, `sharing` | the hosts with messages left over; the sessions of one client, which share limits |
 //! | `deadlines`, `contended` | the deadlines of a shard, and its objects with waiting calls |
 //! | `endings`, `freed` | the hang-ups of sessions with many objects; freed memory, sorted in small steps |
 //! | `tally`, `watch`, `client` | counters per kind; events of one object, and who made a call |
 
+pub(crate) mod behind;
 pub(crate) mod client;
 pub(crate) mod contended;
 pub(crate) mod deadlines;
@@ -23,6 +25,7 @@ pub(crate) mod mailbox;
 pub(crate) mod openers;
 pub(crate) mod replies;
 pub(crate) mod reports;
+pub(crate) mod sharing;
 pub(crate) mod shell;
 pub(crate) mod slices;
 pub(crate) mod tally;
@@ -36,5 +39,6 @@ pub use host::Host;
 pub use input::{CallAtLimit, Input, Inputs, Inquiry, Mailbox, ObjectReport, RawCall};
 pub use mailbox::MailboxReceiver;
 pub use replies::{encode_reply, encode_whole, keep_reply};
+pub use sharing::Sharing;
 pub use shell::{ReplySink, Shell};
 pub use tally::{Count, Tallies, Tally, Waits};

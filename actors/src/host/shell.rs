@@ -18,12 +18,14 @@ use tokio::time::Instant;
 
 use crate::{
     host::{
+        behind::BehindHosts,
         client::Client,
         contended::ContendedObjects,
         deadlines::Deadlines,
         endings::Endings,
         freed::{Freed, FreedBlocks},
         input::{Input, Inputs, Mailbox},
+        sharing::Sharing,
         tally::Tallies,
         watch::Watch,
     },
@@ -73,6 +75,11 @@ pub trait ReplySink {
         None
     }
 
+    /// Returns the sessions that share a part of the limits with this one. `None` if it has a part of its own.
+    fn sharing(&self) -> Option<&Sharing> {
+        None
+    }
+
     /// Returns who the client is, for events.
     fn client(&self) -> Client {
         Client {
@@ -98,6 +105,7 @@ pub struct Shell {
     /// The numbers of objects whose code has panicked, until they are removed.
     failed: RefCell<FxHashSet<u64>>,
     freed: FreedBlocks,
+    behind: BehindHosts,
 }
 
 /// The limits of the unused buffers that a shell keeps.
@@ -139,6 +147,7 @@ impl Shell {
             tallies: Tallies::default(),
             failed: RefCell::default(),
             freed: FreedBlocks::default(),
+            behind: BehindHosts::default(),
         })
     }
 
@@ -250,6 +259,19 @@ impl Shell {
         }
     }
 
+    /// Returns whether messages may be left in a mailbox that were sent before the last turns of all hosts. A session
+    /// then has to know which of its messages are.
+    #[must_use]
+    #[inline]
+    pub fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// The hosts that have not handled all messages of their mailboxes.
+    pub(super) const fn behind(&self) -> &BehindHosts {
+        &self.behind
+    }
+
     /// The count of the freed blocks.
     pub(crate) const fn freed(&self) -> &FreedBlocks {
         &self.freed
@@ -257,12 +279,18 @@ impl Shell {
 
     /// Begins a session: answers to its calls go to `replies` from now on.
     pub fn join(&self, session: SessionId, replies: Rc<dyn ReplySink>) {
+        if let Some(sharing) = replies.sharing() {
+            sharing.enter(session);
+        }
         self.sinks.borrow_mut().insert(session, replies);
     }
 
     /// Ends a session: answers to its calls are dropped from now on.
     pub fn leave(&self, session: SessionId) {
-        self.sinks.borrow_mut().remove(&session);
+        let ended = self.sinks.borrow_mut().remove(&session);
+        if let Some(sharing) = ended.as_ref().and_then(|sink| sink.sharing()) {
+            sharing.leave(session);
+        }
     }
 
     /// Hangs up a session that has left, at the objects that it had opened. They first serve what the session
@@ -292,14 +320,20 @@ impl Shell {
             .unwrap_or_default()
     }
 
-    /// The bytes of the unanswered calls and the holds of a session. Calls that their objects have not served yet
-    /// are among them: to tell them from those that wait, each call would pay for a look-up of its session.
+    /// The bytes of the unanswered calls and the holds of the client of a session. Calls that their objects have not
+    /// served yet are among them: to tell them from those that wait, each call would pay for a look-up of its session.
     #[cold]
     pub(crate) fn bytes_of_calls(&self, session: SessionId) -> usize {
         let sinks = self.sinks.borrow();
-        let calls = sinks.get(&session).map(|sink| sink.calls_in_flight());
-        let waiting = calls.unwrap_or_default().saturating_mul(CALL_BYTES);
-        waiting.saturating_add(self.outbox.account().held_by(session))
+        let bytes_of = |session: SessionId| {
+            let calls = sinks.get(&session).map(|sink| sink.calls_in_flight());
+            let waiting = calls.unwrap_or_default().saturating_mul(CALL_BYTES);
+            waiting.saturating_add(self.outbox.account().held_by(session))
+        };
+        match sinks.get(&session).and_then(|sink| sink.sharing()) {
+            Some(sharing) => sharing.sum(self.now(), bytes_of),
+            None => bytes_of(session),
+        }
     }
 
     /// Returns the number of sinks that are full or hold inputs back. Each sink counts itself.

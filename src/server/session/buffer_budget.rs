@@ -37,6 +37,8 @@ pub(crate) struct BufferBudget {
 /// Whose sessions count together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Party {
+    /// All processes that have proved a key, by its name.
+    Key(String),
     /// A process, by the id that the kernel reports.
     Process(u32),
     /// All processes of another machine, which could claim any id.
@@ -46,12 +48,14 @@ pub(super) enum Party {
 }
 
 impl Party {
-    /// Returns the party at the other end of a stream, by its process id if the kernel knows it.
-    pub(super) fn of(pid: Option<u32>, stream: &dyn Stream) -> Self {
-        match (pid, stream.peer_host()) {
-            (Some(pid), _) => Self::Process(pid),
-            (None, Some(host)) => Self::Host(host),
-            (None, None) => Self::Unknown,
+    /// Returns the party at the other end of a stream, by its key if it has proved one, and by its process id if the
+    /// kernel knows it.
+    pub(super) fn of(key: Option<&str>, pid: Option<u32>, stream: &dyn Stream) -> Self {
+        match (key, pid, stream.peer_host()) {
+            (Some(key), _, _) => Self::Key(key.to_owned()),
+            (None, Some(pid), _) => Self::Process(pid),
+            (None, None, Some(host)) => Self::Host(host),
+            (None, None, None) => Self::Unknown,
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     limits::Limits,
     server::{
         session::{
-            admitted::Counts, buffer_budget::BufferBudget, lease_rule::LeaseRule, leased::Leased,
+            admitted::Counts, buffer_budget::BufferBudget, clients::Clients,
+            in_mailboxes::AllInMailboxes, lease_rule::LeaseRule, leased::Leased,
             peer_watch::PeerWatches,
         },
         supervisor::supervisor::Supervisor,
@@ -51,6 +52,10 @@ pub(crate) struct Context {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// The leases of sessions over a network.
     pub(crate) lease: Option<LeaseRule>,
+    /// The bytes of messages that may not have reached their objects.
+    pub(crate) in_mailboxes: AllInMailboxes,
+    /// The clients, by their processes or keys.
+    pub(crate) clients: Clients,
     /// How many sessions each key has.
     pub(crate) counts: Rc<Counts>,
     /// The sessions with a lease.

@@ -179,6 +179,7 @@ impl Control<'_> {
                     touched: None,
                     made: made.try_into().unwrap_or(u32::MAX),
                 };
+                self.outgoing.sharing.open(object.bytes());
                 let number = self.objects.push(object, stored);
                 if let Ok(object) = self.objects.get_mut(number) {
                     let (now, open) = (self.context.shell.now(), Input::Open(self.session, number));

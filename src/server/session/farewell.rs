@@ -18,6 +18,7 @@ use crate::{
         admitted::Admitted,
         buffer_budget::{BufferBudget, Party},
         context::Context,
+        in_mailboxes::AllInMailboxes,
         outgoing::Outgoing,
     },
     telemetry::session,
@@ -70,7 +71,13 @@ pub(crate) fn refuse(stream: &dyn Stream, reason: String, limits: Limits) {
     session::client_refused(&reason);
     let budget = Arc::new(BufferBudget::new(0)).account(Party::Unknown);
     drop(Farewell {
-        outgoing: &Outgoing::new(Admitted::refused(), limits, budget, Rc::default()),
+        outgoing: &Outgoing::new(
+            Admitted::refused(),
+            limits,
+            budget,
+            (AllInMailboxes::default().part(), Rc::default()),
+            Rc::default(),
+        ),
         stream,
         reason: Some(reason),
         manager: None,

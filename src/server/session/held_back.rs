@@ -2,7 +2,8 @@
 //!
 //! A host serves a limited number of messages in a turn, so the mailbox may hold later inputs of a session
 //! before inputs that are sent again. Each input therefore gets a place when it is first held back, and is
-//! under way from the moment when it is sent again until its host receives it.
+//! under way from the moment when it is sent again until its host receives it. While hosts are behind, all inputs get a
+//! place, so that the session knows whether they have come.
 //!
 //! Invariant: an object gets the inputs of a session in the order in which the session has sent them. One read of a
 //! session may touch thousands of objects, so no step visits all inputs of the others.
@@ -14,8 +15,10 @@ use std::{
     rc::Rc,
 };
 
-use lockkeeper_actors::{Inputs, Mailbox};
+use lockkeeper_actors::{Inputs, Mailbox, StoredBytes};
 use lockkeeper_protocol::SessionId;
+
+use crate::server::session::in_mailboxes::InMailboxes;
 
 /// Inputs whose hosts found the session full.
 pub(super) struct HeldBack {
@@ -29,8 +32,12 @@ pub(super) struct HeldBack {
 struct State {
     /// The held-back inputs, by their places.
     held: BTreeMap<u64, Held>,
-    /// The object number of each input under way, by its place.
-    under_way: HashMap<u64, u64>,
+    /// The inputs under way, by their places.
+    under_way: HashMap<u64, Sent>,
+    /// What a complete message counts. It is the first of the next inputs, or of those under way.
+    complete: Option<Complete>,
+    /// The bytes that were read with inputs that are under way.
+    in_mailboxes: Option<InMailboxes>,
     /// The places of all these inputs, by their objects.
     places: HashMap<u64, BTreeSet<u64>>,
     /// The next place.
@@ -38,10 +45,25 @@ struct State {
     is_counted: bool,
 }
 
+/// What a message counts that is complete, until it has reached its object.
+pub(super) struct Complete {
+    /// Counts a large message.
+    pub(super) stored: Option<StoredBytes>,
+    /// The reserved bytes of any other message.
+    pub(super) reserved: usize,
+}
+
 struct Held {
     object: u64,
     mailbox: Mailbox,
     inputs: Inputs,
+}
+
+/// Inputs under way to an object.
+struct Sent {
+    object: u64,
+    /// Counts a large message until its object has received it, and counts what it stores.
+    _stored: Option<StoredBytes>,
 }
 
 impl HeldBack {
@@ -75,6 +97,72 @@ impl HeldBack {
         state.as_ref().is_none_or(|state| state.held.is_empty())
     }
 
+    /// Has inputs counted as under way until their object receives them, because that may be busy.
+    pub(super) fn send(&self, session: SessionId, object: u64, inputs: Inputs) -> Inputs {
+        let state = &mut *self.state.borrow_mut();
+        let state = state.get_or_insert_default();
+        state.next += 1;
+        let place = state.next;
+        state.places.entry(object).or_default().insert(place);
+        let sent = Sent {
+            object,
+            _stored: state.complete.as_mut().and_then(|it| it.stored.take()),
+        };
+        state.under_way.insert(place, sent);
+        self.recount(state);
+        inputs.again(session, place)
+    }
+
+    /// Keeps what a complete message counts, until its object has received it.
+    pub(super) fn keep_complete(&self, complete: Complete) {
+        let state = &mut *self.state.borrow_mut();
+        state.get_or_insert_default().complete = Some(complete);
+    }
+
+    /// Returns whether a complete message counts.
+    #[inline]
+    pub(super) fn has_complete(&self) -> bool {
+        let state = self.state.borrow();
+        state.as_ref().is_some_and(|state| state.complete.is_some())
+    }
+
+    /// The reserved bytes of a complete message.
+    pub(super) fn reserved(&self) -> usize {
+        let state = self.state.borrow();
+        let complete = state.as_ref().and_then(|state| state.complete.as_ref());
+        complete.map_or(0, |complete| complete.reserved)
+    }
+
+    /// Ends the count of a complete message that goes to no object, or that has reached it.
+    pub(super) fn take_complete(&self) -> Option<Complete> {
+        self.state.borrow_mut().as_mut()?.complete.take()
+    }
+
+    /// Counts the bytes that were read with the inputs under way, until all of these have come.
+    pub(super) fn count(&self, read: &InMailboxes) {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(state) = state.as_mut().filter(|state| !state.under_way.is_empty()) {
+            let all = state.in_mailboxes.get_or_insert_with(|| read.part());
+            all.take(read);
+        }
+    }
+
+    /// Returns whether inputs are under way.
+    #[inline]
+    pub(super) fn is_under_way(&self) -> bool {
+        let state = self.state.borrow();
+        state
+            .as_ref()
+            .is_some_and(|state| !state.under_way.is_empty())
+    }
+
+    /// The bytes that were read with the inputs under way.
+    pub(super) fn bytes_under_way(&self) -> usize {
+        let state = self.state.borrow();
+        let all = state.as_ref().and_then(|state| state.in_mailboxes.as_ref());
+        all.map_or(0, InMailboxes::bytes)
+    }
+
     /// Returns whether inputs for an object are held back or under way in an earlier place.
     pub(super) fn has(&self, object: u64, before: u64) -> bool {
         let state = self.state.borrow();
@@ -88,7 +176,12 @@ impl HeldBack {
         let mut held = BTreeMap::new();
         if let Some(state) = &mut *self.state.borrow_mut() {
             held = mem::take(&mut state.held);
-            let places = held.iter().map(|(place, held)| (*place, held.object));
+            let sent = |object| Sent {
+                object,
+                _stored: None,
+            };
+            let places = held.iter();
+            let places = places.map(|(place, held)| (*place, sent(held.object)));
             state.under_way.extend(places);
         }
         let held = held.into_iter();
@@ -100,13 +193,16 @@ impl HeldBack {
         let Some(state) = &mut *self.state.borrow_mut() else {
             return;
         };
-        if let Some(object) = state.under_way.remove(&place)
+        if let Some(Sent { object, .. }) = state.under_way.remove(&place)
             && let Some(places) = state.places.get_mut(&object)
         {
             places.remove(&place);
             if places.is_empty() {
                 state.places.remove(&object);
             }
+        }
+        if state.under_way.is_empty() {
+            state.in_mailboxes = None;
         }
         self.recount(state);
     }
@@ -129,6 +225,7 @@ impl Drop for HeldBack {
         if let Some(mut state) = self.state.take() {
             state.held.clear();
             state.under_way.clear();
+            state.in_mailboxes = None;
             self.recount(&mut state);
         }
     }
@@ -136,14 +233,11 @@ impl Drop for HeldBack {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        collections::VecDeque,
-        sync::Arc,
-        time::{Duration, Instant},
-    };
+    use std::{collections::VecDeque, sync::Arc, time::Duration};
 
     use actix::{Actor, Context, Handler};
     use lockkeeper_actors::Input;
+    use rustix::time::{ClockId, clock_gettime};
 
     use super::*;
 
@@ -165,12 +259,18 @@ mod tests {
         Inputs::one(Duration::ZERO, Input::Remove)
     }
 
+    /// The processor time of this thread, which other processes do not affect.
+    fn processor_time() -> Duration {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::try_from(time).expect("not before the start")
+    }
+
     #[actix_rt::test]
     async fn inputs_for_many_objects_take_no_longer_each() {
         let mailbox: Mailbox = Arc::new(Nothing.start().recipient());
         let time = |objects: u64| {
             let held_back = HeldBack::new(Rc::default());
-            let begun = Instant::now();
+            let begun = processor_time();
             for object in 0..objects {
                 assert!(!held_back.has(object, u64::MAX));
                 held_back.keep(object, Arc::clone(&mailbox), inputs());
@@ -179,7 +279,7 @@ mod tests {
                 held_back.come(place.expect("they come again"));
             }
             assert!((0..objects).all(|object| !held_back.has(object, u64::MAX)));
-            begun.elapsed()
+            processor_time() - begun
         };
         let few = (0..5).map(|_| time(200)).min().unwrap();
         let many = (0..5).map(|_| time(6_400)).min().unwrap();

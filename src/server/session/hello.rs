@@ -41,13 +41,16 @@ pub(super) async fn hello(
             return Ok((peer, incoming));
         }
         // A hello is never large, so it is not refused.
-        let _ = incoming.count(inbox, &context.shell);
+        let _ = incoming.count(inbox, 0, &context.shell);
         let receive = future::poll_fn(|task| {
             let most = ready!(incoming.poll_room(inbox, task));
             poll_receive(task, attached, most, inbox, context)
         });
-        receive.await?;
-        incoming.end(inbox);
+        let _ = receive.await?;
+        // A hello is no message to an object.
+        if let Some(complete) = incoming.end(inbox) {
+            incoming.has_come(complete);
+        }
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     server::session::{
         buffer_budget::{BufferAccount, Waiting},
         context::End,
+        held_back::Complete,
         sizes::{CHUNK_BYTES, LARGE_BYTES, OWN_INCOMING_BYTES},
     },
 };
@@ -33,6 +34,7 @@ pub(super) struct Incoming {
     stored: Option<StoredBytes>,
     /// Counts any other message.
     reserved: BufferAccount,
+
     /// The time that is left for the rest of a message for which room is reserved.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -46,18 +48,29 @@ impl Incoming {
         }
     }
 
-    /// Ends the wait for room, and stops counting once the message is complete: its content is counted where it is
-    /// stored.
-    pub(super) fn end(&mut self, inbox: &Inbox) {
+    /// Ends the wait for room. If a message that is counted is complete, returns what it counts until it has reached its
+    /// object, and its content counts where it is stored.
+    pub(super) fn end(&mut self, inbox: &Inbox) -> Option<Complete> {
         self.leave();
-        if inbox.missing() > 0 {
-            return;
+        if inbox.missing() > 0 || !self.is_counted() {
+            return None;
         }
-        self.stored = None;
-        if self.reserved.counted() > 0 {
-            self.reserved.set(0);
-            self.timer = None;
-        }
+        self.timer = None;
+        Some(Complete {
+            stored: self.stored.take(),
+            reserved: self.reserved.counted(),
+        })
+    }
+
+    /// Returns whether a message is counted.
+    #[inline]
+    pub(super) fn is_counted(&self) -> bool {
+        self.stored.is_some() || self.reserved.counted() > 0
+    }
+
+    /// Stops counting a message that was complete and has reached its object.
+    pub(super) fn has_come(&self, Complete { reserved, .. }: Complete) {
+        self.reserved.set(self.reserved.counted() - reserved);
     }
 
     /// Ends the wait for room. A session that does not poll [`Self::poll_room`] for a while has to leave the
@@ -85,7 +98,7 @@ impl Incoming {
         Poll::Pending
     }
 
-    /// Counts a message that is incomplete. If there is no room for a large one, the inbox drops it, and the
+    /// Counts a message that is incomplete, besides `complete` reserved bytes of the one before it. If there is no room for a large one, the inbox drops it, and the
     /// session has to tell the client.
     ///
     /// # Errors
@@ -94,6 +107,7 @@ impl Incoming {
     pub(super) fn count(
         &mut self,
         inbox: &mut Inbox,
+        complete: usize,
         shell: &Shell,
     ) -> Result<(), (Misread, Fault)> {
         let begun = inbox.begun();
@@ -102,7 +116,7 @@ impl Incoming {
         }
         let whole = begun.saturating_add(inbox.missing());
         if whole <= LARGE_BYTES {
-            self.reserved.set(whole - OWN_INCOMING_BYTES);
+            self.reserved.set(complete + whole - OWN_INCOMING_BYTES);
             self.leave();
             return Ok(());
         }

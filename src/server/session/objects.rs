@@ -57,6 +57,13 @@ pub(super) struct Guarded {
     pub(super) operations: Arc<[&'static str]>,
 }
 
+impl Object {
+    /// The bytes that the session counts for the object.
+    pub(super) fn bytes(&self) -> usize {
+        OPEN_BYTES.saturating_add(bytes_of(self))
+    }
+}
+
 fn bytes_of(object: &Object) -> usize {
     usize::try_from(object.made).unwrap_or(usize::MAX)
 }

@@ -14,12 +14,10 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use lockkeeper_actors::{
-    Client, Inputs, LargeReply, Mailbox, Outcome, ReplySink, encode_reply, keep_reply,
-};
+use lockkeeper_actors::{LargeReply, Sharing, encode_reply, keep_reply};
 use lockkeeper_protocol::{
     Fault, Peer,
-    codec::{BlobRef, Fit},
+    codec::Fit,
     frame::{self, Response},
 };
 
@@ -30,8 +28,8 @@ use crate::{
         buffer::{Buffer, LastFrame},
         buffer_budget::{BufferAccount, Waiting},
         held_back::HeldBack,
+        in_mailboxes::InMailboxes,
         session_task::SessionTask,
-        shown::shown_to,
         sizes::{CHUNK_BYTES, HIGH_WATER_BYTES},
     },
     transport::stream::{AttachedStream, Stream, written_of},
@@ -60,6 +58,12 @@ pub(super) struct Outgoing {
     pub(super) peer: RefCell<Option<Arc<Peer>>>,
     /// Who that peer is, and what it may do.
     pub(super) client: Box<Admitted>,
+    /// The bytes that were read last, and whose messages were not sent to objects yet.
+    pub(super) read: Cell<usize>,
+    /// The bytes of messages of the client that were sent to objects in this turn.
+    pub(super) in_mailboxes: InMailboxes,
+    /// What the sessions of that client share.
+    pub(super) sharing: Rc<Sharing>,
     /// The inputs whose hosts found this sink full.
     pub(super) held_back: HeldBack,
     /// The size of the largest message, in bytes.
@@ -74,7 +78,8 @@ impl Outgoing {
         client: Box<Admitted>,
         limits: Limits,
         budget: BufferAccount,
-        full_sinks: Rc<Cell<usize>>,
+        (in_mailboxes, full_sinks): (InMailboxes, Rc<Cell<usize>>),
+        sharing: Rc<Sharing>,
     ) -> Self {
         Self {
             buffer: RefCell::default(),
@@ -86,6 +91,9 @@ impl Outgoing {
             written: Cell::default(),
             peer: RefCell::default(),
             client,
+            read: Cell::new(0),
+            in_mailboxes,
+            sharing,
             held_back: HeldBack::new(Rc::clone(&full_sinks)),
             frame_bytes: limits.frame_bytes,
             budget,
@@ -124,7 +132,7 @@ impl Outgoing {
     }
 
     /// Adds a large answer: encodes it now if there is room, and later otherwise.
-    fn put_large(&self, seq: u64, mut reply: LargeReply) {
+    pub(super) fn put_large(&self, seq: u64, mut reply: LargeReply) {
         let buffer = &mut *self.buffer.borrow_mut();
         self.last.is_answer(seq);
         if buffer.is_broken {
@@ -180,7 +188,7 @@ impl Outgoing {
         Fault::limit("bytes in a message", self.frame_bytes)
     }
 
-    fn answered(&self) {
+    pub(super) fn answered(&self) {
         self.in_flight.set(self.in_flight.get().saturating_sub(1));
     }
 
@@ -217,6 +225,11 @@ impl Outgoing {
     /// The number of bytes that wait to be written, without answers that are not encoded.
     pub(super) fn unread(&self) -> usize {
         self.buffer.borrow().unread
+    }
+
+    /// Returns whether the client has to read before more answers are made.
+    pub(super) fn is_full(&self) -> bool {
+        self.buffer.borrow().is_full
     }
 
     /// Returns whether this session uses the manager's budget while other sessions wait for it.
@@ -427,55 +440,6 @@ impl Drop for Outgoing {
     }
 }
 
-impl ReplySink for Outgoing {
-    fn answer(&self, seq: u64, outcome: Outcome<'_>) {
-        match outcome {
-            Outcome::Reply(body) => self.put(&Response::Reply {
-                seq,
-                body: BlobRef(body),
-            }),
-            Outcome::Large(reply) => return self.put_large(seq, reply),
-            Outcome::Fault(fault) => self.put_fault(seq, shown_to(&self.client.principal, fault)),
-            Outcome::Revoked => return self.put(&Response::Revoked { seq }),
-        }
-        self.answered();
-    }
-
-    fn gone(&self, object: u32) {
-        self.gone.borrow_mut().push(object);
-        self.put(&Response::Gone { object });
-    }
-
-    fn calls_in_flight(&self) -> usize {
-        self.in_flight.get()
-    }
-
-    fn is_full(&self) -> bool {
-        self.buffer.borrow().is_full
-    }
-
-    fn hold_back(&self, object: u64, mailbox: Mailbox, inputs: Inputs) {
-        self.held_back.keep(object, mailbox, inputs);
-        self.task.wake();
-    }
-
-    fn holds_back(&self, object: u64, place: u64) -> bool {
-        self.held_back.has(object, place)
-    }
-
-    fn come_again(&self, place: u64) {
-        self.held_back.come(place);
-    }
-
-    fn peer(&self) -> Option<Arc<Peer>> {
-        self.peer.borrow().clone()
-    }
-
-    fn client(&self) -> Client {
-        self.client.as_told(self.peer())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
@@ -488,6 +452,7 @@ mod tests {
     use super::*;
     use crate::server::session::{
         buffer_budget::{BufferBudget, Party},
+        in_mailboxes::AllInMailboxes,
         tests::House,
     };
 
@@ -525,7 +490,13 @@ mod tests {
         let budget = Arc::new(BufferBudget::new(1));
         let [other, own] = [(); 2].map(|()| budget.account(Party::Unknown));
         other.set(1);
-        let outgoing = Outgoing::new(Admitted::refused(), limits, own, Rc::default());
+        let outgoing = Outgoing::new(
+            Admitted::refused(),
+            limits,
+            own,
+            (AllInMailboxes::default().part(), Rc::default()),
+            Rc::default(),
+        );
         for seq in 1..=5 {
             outgoing.put_answer(seq, house.large_reply(Huge(Rc::clone(&encoded))));
         }

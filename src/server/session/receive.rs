@@ -13,7 +13,7 @@ use crate::{
     transport::stream::{AttachedStream, Stream},
 };
 
-/// Reads at most `most` bytes, and fewer while frames are short.
+/// Reads at most `most` bytes, and fewer while frames are short. Returns their number.
 #[inline]
 pub(super) fn poll_receive(
     task: &mut task::Context<'_>,
@@ -21,7 +21,7 @@ pub(super) fn poll_receive(
     most: usize,
     inbox: &mut Inbox,
     context: &Context,
-) -> Poll<Result<(), End>> {
+) -> Poll<Result<usize, End>> {
     let scratch = &mut *context.scratch.borrow_mut();
     let is_short = inbox.missing() <= SHORT_CHUNK_BYTES;
     let most = most.min(if is_short {
@@ -41,7 +41,7 @@ pub(super) fn receive_last(
     left: &mut usize,
     inbox: &mut Inbox,
     context: &Context,
-) -> Result<(), End> {
+) -> Result<usize, End> {
     let scratch = &mut *context.scratch.borrow_mut();
     if *left == 0 {
         // The error tells whether the client has read all that was written. Bytes that a forked child adds
@@ -56,11 +56,11 @@ pub(super) fn receive_last(
     take_in(length, scratch, inbox, context)
 }
 
-fn take_in(length: usize, read: &[u8], inbox: &mut Inbox, context: &Context) -> Result<(), End> {
+fn take_in(length: usize, read: &[u8], inbox: &mut Inbox, context: &Context) -> Result<usize, End> {
     if length == 0 {
         return Err(End::Left);
     }
     session::received(&context.shell, length);
     inbox.feed(read.get(..length).unwrap_or_default());
-    Ok(())
+    Ok(length)
 }

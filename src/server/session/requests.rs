@@ -60,7 +60,7 @@ impl Session {
                     kind: kind.to_owned(),
                     name: name.map(str::to_owned),
                     spec: spec.map(|BlobRef(bytes)| frame.keep(bytes)),
-                    opened: self.objects.bytes(),
+                    opened: self.outgoing.sharing.opened(),
                     by: self.principal().peer().cloned(),
                 };
                 return Ok(Some(Box::new(ControlRequest::Open(seq, open))));

@@ -39,11 +39,13 @@ pub(crate) async fn serve(
     let id = client.id;
     let mut inbox = Inbox::new(frame::FIRST_FRAME_BYTES);
     let pid = stream.peer_pid();
-    let party = Party::of(pid, &*stream);
+    let party = Party::of(client.principal.key(), pid, &*stream);
+    let sharing = context.clients.enter(party.clone());
     let incoming = Incoming::new(context.arriving.account(party.clone()));
     let unread = context.unread.account(party);
-    let full_sinks = context.shell.full_sinks();
-    let outgoing = Rc::new(Outgoing::new(client, context.limits, unread, full_sinks));
+    let shared = (context.in_mailboxes.part(), context.shell.full_sinks());
+    let outgoing = Outgoing::new(client, context.limits, unread, shared, sharing);
+    let outgoing = Rc::new(outgoing);
     // When the manager ends, it drops this task, and the farewell is sent.
     let mut farewell = Farewell {
         outgoing: &outgoing,

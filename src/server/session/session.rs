@@ -7,7 +7,6 @@
 
 use std::{
     future, mem,
-    num::NonZero,
     rc::Rc,
     sync::Arc,
     task::{self, Poll, ready},
@@ -31,7 +30,7 @@ use crate::{
         outgoing::Outgoing,
         receive::{poll_receive, receive_last},
         report_pipe::ReportPipe,
-        sizes::CHUNK_BYTES,
+        sizes::{CHUNK_BYTES, MOST_IN_MAILBOXES, SMALL_READ_BYTES},
         stall::Stall,
     },
     telemetry::session,
@@ -55,7 +54,7 @@ pub(super) struct Session {
     /// The objects that the client has opened, by the client's numbers.
     pub(super) objects: Objects,
     /// The inputs of the current chunk, by object.
-    touched: Vec<(u32, Inputs)>,
+    pub(super) touched: Vec<(u32, Inputs)>,
     pub(super) last_seq: u64,
     /// The number of one-way calls of the client, from casts and from its report pipe. The session numbers
     /// both from this counter, so each number is unique.
@@ -63,13 +62,13 @@ pub(super) struct Session {
     /// The report pipe of the client, if it uses one.
     report_pipe: Option<Box<ReportPipe>>,
     /// The received bytes of an incomplete message.
-    incoming: Incoming,
+    pub(super) incoming: Incoming,
     /// Measures whether the client reads, while it has many unread bytes.
     stall: Option<Box<Stall>>,
     /// Whether the session has read a chunk although the outgoing buffer has no room.
     has_read_ahead: bool,
     /// The bytes that are still read from a client that no longer reads, once known.
-    last_bytes: Option<usize>,
+    last_bytes: Option<Box<usize>>,
     /// The lease of a session over a network. It is dropped after the session's own drop has released its holds.
     pub(super) lease: Option<Box<Lease>>,
 }
@@ -147,8 +146,14 @@ impl Session {
             // abandoned. Frames that a forked child of the client adds are not served.
             let stream = &*self.stream;
             let unread = || stream.unread().unwrap_or(usize::MAX);
-            let left = self.last_bytes.get_or_insert_with(unread);
-            return Poll::Ready(receive_last(stream, left, inbox, &self.context));
+            let left = self.last_bytes.get_or_insert_with(|| Box::new(unread()));
+            let received = receive_last(stream, left, inbox, &self.context);
+            return Poll::Ready(received.map(|length| self.has_read(length)));
+        }
+        if self.waits_for_objects() {
+            // As above, a session that does not read must not be in the queue.
+            self.incoming.leave();
+            return self.wait(task);
         }
         let received = self.poll_receive(task, inbox);
         if received.is_ready() {
@@ -228,12 +233,17 @@ impl Session {
         task: &mut task::Context<'_>,
         inbox: &mut Inbox,
     ) -> Poll<Result<(), End>> {
-        let most = ready!(self.incoming.poll_room(inbox, task));
+        let mut most = ready!(self.incoming.poll_room(inbox, task));
+        if self.context.in_mailboxes.bytes() > MOST_IN_MAILBOXES
+            || self.outgoing.held_back.is_under_way()
+        {
+            most = most.min(SMALL_READ_BYTES);
+        }
         let received = poll_receive(task, &*self.attached, most, inbox, &self.context);
-        if let (Poll::Ready(Ok(())), Some(lease)) = (&received, &mut self.lease) {
+        if let (Poll::Ready(Ok(_)), Some(lease)) = (&received, &mut self.lease) {
             lease.renew(self.context.shell.now());
         }
-        received
+        received.map_ok(|length| self.has_read(length))
     }
 
     /// Writes as much as the stream takes.
@@ -280,12 +290,18 @@ impl Session {
         if !self.outgoing.held_back.is_empty() {
             Box::pin(self.catch_up(inbox)).await?;
         }
-        self.incoming.end(inbox);
+        if let Some(complete) = self.incoming.end(inbox) {
+            self.outgoing.held_back.keep_complete(complete);
+        }
         self.drain_report_pipe();
         let handled = self.handle_frames(inbox).await;
         if !self.touched.is_empty() {
             self.deliver();
             let_others_run().await;
+            self.outgoing.in_mailboxes.clear();
+        }
+        if !self.outgoing.held_back.is_under_way() {
+            self.end_complete();
         }
         if !self.outgoing.held_back.is_empty() {
             Box::pin(self.catch_up(inbox)).await?;
@@ -296,7 +312,8 @@ impl Session {
 
     /// Counts an incomplete message, and refuses a large one for which the manager has no room.
     fn count_incoming(&mut self, inbox: &mut Inbox) -> Result<(), End> {
-        let counted = self.incoming.count(inbox, &self.context.shell);
+        let complete = self.outgoing.held_back.reserved();
+        let counted = self.incoming.count(inbox, complete, &self.context.shell);
         counted.or_else(|(message, fault)| self.fail(message, fault))
     }
 
@@ -325,6 +342,11 @@ impl Session {
         if !self.touched.is_empty() {
             self.deliver();
             let_others_run().await;
+            self.outgoing.in_mailboxes.clear();
+        }
+        // The count of a large message ends before its object counts what it stores.
+        if !self.outgoing.held_back.is_under_way() {
+            self.end_complete();
         }
         self.catch_up(inbox).await?;
         let control = Control {
@@ -398,26 +420,6 @@ impl Session {
         }
     }
 
-    /// Adds an input for an object to the messages of the current chunk.
-    #[inline]
-    pub(super) fn push(&mut self, number: u32, input: Input) -> Result<(), Fault> {
-        let object = self.objects.get_mut(number)?;
-        let touched = object
-            .touched
-            .and_then(|count| usize::try_from(count.get() - 1).ok());
-        match touched.and_then(|at| self.touched.get_mut(at)) {
-            Some((_, inputs)) => self.context.shell.add(inputs, input),
-            None => {
-                let mut inputs = self.context.shell.inputs();
-                inputs.push(input);
-                self.touched.push((number, inputs));
-                let count = u32::try_from(self.touched.len());
-                object.touched = count.ok().and_then(NonZero::new);
-            }
-        }
-        Ok(())
-    }
-
     /// Forgets objects that have ended, so that their hosts can end. If they are many, the rest follow in the
     /// next turn.
     fn clear_gone(&mut self, task: &task::Context<'_>) {
@@ -427,23 +429,14 @@ impl Session {
         }
         let left = gone.len().saturating_sub(MOST_GONE);
         for number in gone.drain(left..) {
-            self.objects.remove(number);
+            if let Some(object) = self.objects.remove(number) {
+                self.outgoing.sharing.close(object.bytes());
+            }
         }
         if gone.is_empty() {
             *gone = Vec::new();
         } else {
             task.waker().wake_by_ref();
-        }
-    }
-
-    /// Sends the inputs of the chunk, one message per mailbox.
-    fn deliver(&mut self) {
-        let now = self.context.shell.now();
-        for (number, inputs) in self.touched.drain(..) {
-            if let Ok(object) = self.objects.get_mut(number) {
-                object.touched = None;
-                object.mailbox.do_send(inputs.at(now));
-            }
         }
     }
 }
@@ -455,6 +448,7 @@ impl Drop for Session {
         self.drain_report_pipe();
         self.withdraw_unseen();
         self.deliver();
+        self.outgoing.sharing.close(self.objects.bytes());
         let mailboxes = mem::take(&mut self.objects).into_mailboxes();
         let peer = Arc::clone(&self.peer);
         self.context.shell.hang_up(self.id, peer, mailboxes);

@@ -23,6 +23,16 @@ pub(crate) fn arriving_bytes(stored_bytes: usize) -> usize {
 /// capacity anyway.
 pub(super) const OWN_INCOMING_BYTES: usize = 1 << 12;
 
+/// The bytes that all sessions of a shard have read and whose messages may not have reached their objects, above which
+/// each session reads only [`SMALL_READ_BYTES`] at a time. A byte of a message takes up to ten in a mailbox.
+pub(super) const MOST_IN_MAILBOXES: usize = 1 << 20;
+
+/// The most bytes of one read while the mailboxes of the shard are full. Small calls are still served.
+pub(super) const SMALL_READ_BYTES: usize = 512;
+
+/// The bytes of a session's own messages that have not reached their objects, above which it does not read on.
+pub(super) const OWN_IN_MAILBOXES: usize = 1 << 14;
+
 /// The most unanswered calls of a session beyond `Limits::calls_in_flight`. An object serves such a call only if
 /// it is answered at once, so that a client at its limit can release. A session refuses more of them itself,
 /// because each takes memory until its object is run.

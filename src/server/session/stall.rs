@@ -2,7 +2,6 @@
 
 use std::{future::Future, pin::Pin, task, time::Duration};
 
-use lockkeeper_actors::ReplySink;
 use tokio::time::{self, Sleep};
 
 use crate::{

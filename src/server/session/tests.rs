@@ -10,6 +10,7 @@ mod endless;
 mod inspection;
 mod leases;
 mod limit_of_items;
+mod mailboxes;
 mod misread;
 mod offences;
 mod refusals;
@@ -55,8 +56,10 @@ use crate::{
         session::{
             admitted::Admitted,
             buffer_budget::BufferBudget,
+            clients::Clients,
             context::{Context, LeftClient},
             farewell::refuse,
+            in_mailboxes::AllInMailboxes,
             lease::Lease,
             lease_rule::LeaseRule,
             serve::serve,
@@ -101,6 +104,7 @@ impl House {
         // It hosts the kind of pools too, so that the sessions of pools and other sessions are tested alike.
         let mut kinds = Kinds::built_in();
         kinds.add::<TaskQueue>(TaskQueue::create);
+        kinds.add::<mailboxes::Busy>(mailboxes::Busy::create);
         let supervisor = Supervisor::new(kinds, limits, Rc::clone(&shell), shard_of).start();
         let context = Context {
             supervisor,
@@ -116,6 +120,8 @@ impl House {
             watches: Rc::default(),
             left: None,
             lease: None,
+            in_mailboxes: AllInMailboxes::default(),
+            clients: Clients::default(),
             counts: Rc::default(),
             leased: Rc::default(),
             scratch: RefCell::new(vec![0; CHUNK_BYTES].into()),
@@ -197,6 +203,22 @@ impl House {
     /// Adds a client that has been welcomed.
     async fn welcome(&self) -> Client {
         self.welcome_as(1).await
+    }
+
+    /// Adds a client with a key of its own, so that it is another one than those of this process.
+    async fn welcome_with_key(&self, name: &str) -> Client {
+        let rights = self.rights.replace(Some(PeerRights::new(name)));
+        let client = self.welcome().await;
+        self.rights.replace(rights);
+        client
+    }
+
+    /// Adds a session of this process or, with a key, of another client.
+    async fn welcome_as_one_of(&self, key: Option<&str>) -> Client {
+        match key {
+            Some(key) => self.welcome_with_key(key).await,
+            None => self.welcome().await,
+        }
     }
 
     /// Adds a client over the memory transport. A paused clock moves on while a task waits for a socket, and

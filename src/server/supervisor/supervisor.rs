@@ -48,7 +48,7 @@ pub(crate) struct Open {
     pub(crate) kind: String,
     pub(crate) name: Option<String>,
     pub(crate) spec: Option<Payload>,
-    /// The bytes of the objects that the session has opened, which limit what it may make.
+    /// The bytes of the objects that the client has opened, which limit what it may make.
     pub(crate) opened: usize,
     /// The rights of the client, if it has its own.
     pub(crate) by: Option<Arc<PeerRights>>,

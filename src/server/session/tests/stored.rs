@@ -105,8 +105,8 @@ async fn objects_that_sessions_open_count_until_they_are_removed_or_the_session_
     let mut clients = Vec::new();
     let mut made = 0;
     // Each client may open half of what is left.
-    for _ in 0..16 {
-        let mut client = house.welcome().await;
+    for place in 0..16 {
+        let mut client = house.welcome_with_key(&place.to_string()).await;
         let refused = loop {
             let name = format!("{made:0>250}");
             match client.open(KIND, Some(&name), Some(SPEC)).await {
