@@ -19,9 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lockkeeper::{
-    CallError, Lock, LockGuard, Manager, Pool, Semaphore, Task, guards::Abandoned, inspect::Peer,
-};
+use lockkeeper::{CallError, Lock, LockGuard, Manager, Pool, Semaphore, Task, guards::Abandoned};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -108,16 +106,17 @@ fn take_over(
     waited: Duration,
 ) -> Result<(), Box<dyn Error>> {
     let Abandoned {
-        holder: Peer { pid, .. },
+        holder: dead,
         held,
         fence,
         ..
     } = guard
         .abandoned()
         .ok_or("the guard does not report that the holder died")?;
+    let pid = dead.pid;
     let waited = waited.as_micros();
     println!("process {pid} held it for {held:.1?} under fence {fence}: next after {waited} µs");
-    if *pid != holder || *fence >= guard.fence() {
+    if pid != holder || *fence >= guard.fence() {
         return Err("that is not the holder that died".into());
     }
     let half = fs::read_to_string(page)?;
