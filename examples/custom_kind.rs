@@ -119,7 +119,7 @@ impl Serve<Take> for Rack {
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
         if let Ok(grant) = call.verify(grant) {
-            call.ends(grant);
+            call.record_end(grant);
             self.take_back(|taker| taker == grant);
         }
         call.reply(());

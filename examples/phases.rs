@@ -55,8 +55,8 @@ impl Heat {
             let folder = self.folder.clone();
             let look = move || async move { report(&folder, phase) };
             let passed = self.has_written.wait_with(look).await.map_err(to_error)?;
-            if passed.generation != phase {
-                return Err(format!("phase {phase} was passage {}", passed.generation).into());
+            if passed.generation() != phase {
+                return Err(format!("phase {phase} was passage {}", passed.generation()).into());
             }
         }
         Ok(())

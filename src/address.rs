@@ -208,7 +208,7 @@ impl Address {
         let refuse = |reason| AddressError::new(text, reason);
         let is_folder = path.ends_with('/') || Path::new(path).file_name().is_none();
         if is_folder || path.ends_with("/.") {
-            return Err(refuse(AddressErrorKind::NotAFile));
+            return Err(refuse(AddressErrorKind::IsADirectory));
         }
         let path = std::path::absolute(path)
             .map_err(|error| refuse(AddressErrorKind::NoFolder(error.to_string())))?;
@@ -271,7 +271,7 @@ impl FromStr for Address {
                 if !is_network || is_known(scheme) {
                     return Ok(Self(text.into()));
                 }
-                return refuse(AddressErrorKind::Network);
+                return refuse(AddressErrorKind::MissingScheme);
             }
             Some(_) | None => {}
         }
@@ -279,13 +279,13 @@ impl FromStr for Address {
             return refuse(AddressErrorKind::UserOfAName);
         }
         if is_network(text) {
-            return refuse(AddressErrorKind::Network);
+            return refuse(AddressErrorKind::MissingScheme);
         }
         if text.contains('/') {
             return Self::of_path(text, text, None);
         }
         if matches!(text, "." | "..") {
-            return refuse(AddressErrorKind::NotAFile);
+            return refuse(AddressErrorKind::IsADirectory);
         }
         let address = Self::of_name(text);
         if address.0.len() > MOST_PATH_BYTES {
@@ -441,7 +441,7 @@ fn network(place: &str) -> Result<Address, AddressErrorKind> {
 /// Refuses a network address.
 #[cfg(not(feature = "net"))]
 const fn network(_place: &str) -> Result<Address, AddressErrorKind> {
-    Err(AddressErrorKind::NoNetwork)
+    Err(AddressErrorKind::FeatureDisabled)
 }
 
 /// Returns whether a text ends with what should be a user.
@@ -478,7 +478,7 @@ mod tests {
     }
 
     fn reason(text: &str) -> AddressErrorKind {
-        text.parse::<Address>().expect_err(text).reason
+        text.parse::<Address>().expect_err(text).kind
     }
 
     #[test]
@@ -557,7 +557,7 @@ mod tests {
             "Host:80/locks",
             "http://localhost:80/",
         ] {
-            assert_eq!(reason(text), AddressErrorKind::Network, "{text}");
+            assert_eq!(reason(text), AddressErrorKind::MissingScheme, "{text}");
         }
         let message = "localhost:7000".parse::<Address>().expect_err("refused");
         let message = message.to_string();
@@ -575,7 +575,7 @@ mod tests {
     #[cfg(not(feature = "net"))]
     fn endpoint_needs_the_feature() {
         for text in ["tls://host:7000", "tls://[::1]:7000", "tls:"] {
-            assert_eq!(reason(text), AddressErrorKind::NoNetwork, "{text}");
+            assert_eq!(reason(text), AddressErrorKind::FeatureDisabled, "{text}");
             let message = text.parse::<Address>().expect_err(text).to_string();
             assert!(message.contains("feature `net`"), "{message}");
         }
@@ -610,12 +610,12 @@ mod tests {
             ("unix:/tmp/socket#uid:-1", AddressErrorKind::NotAUser),
             ("jobs#uid:1", AddressErrorKind::UserOfAName),
             ("jobs#uid:bob", AddressErrorKind::UserOfAName),
-            (".", AddressErrorKind::NotAFile),
-            ("..", AddressErrorKind::NotAFile),
-            ("/", AddressErrorKind::NotAFile),
-            ("folder/", AddressErrorKind::NotAFile),
-            ("folder/.", AddressErrorKind::NotAFile),
-            ("folder/..", AddressErrorKind::NotAFile),
+            (".", AddressErrorKind::IsADirectory),
+            ("..", AddressErrorKind::IsADirectory),
+            ("/", AddressErrorKind::IsADirectory),
+            ("folder/", AddressErrorKind::IsADirectory),
+            ("folder/.", AddressErrorKind::IsADirectory),
+            ("folder/..", AddressErrorKind::IsADirectory),
             ("a\nb", AddressErrorKind::ControlCharacter),
             ("/tmp/\u{1b}[31m", AddressErrorKind::ControlCharacter),
             ("nul\0", AddressErrorKind::ControlCharacter),
@@ -632,7 +632,7 @@ mod tests {
         );
         let raw = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/tmp/\xff.sock");
         let raw = Address::try_from(Path::new(raw)).expect_err("the path is not UTF-8");
-        assert_eq!(raw.reason, AddressErrorKind::NotText);
+        assert_eq!(raw.kind, AddressErrorKind::NotText);
     }
 
     #[test]

@@ -13,8 +13,8 @@ pub(crate) const MOST_PATH_BYTES: usize = 100;
 pub struct AddressError {
     /// The text that is not an address, or the name of the variable that is not set.
     pub text: String,
-    /// The reason.
-    pub reason: AddressErrorKind,
+    /// What is wrong with it.
+    pub kind: AddressErrorKind,
     /// The environment variable that the text was read from, if it was.
     pub variable: Option<String>,
 }
@@ -26,11 +26,11 @@ pub enum AddressErrorKind {
     /// It is empty.
     Empty,
     /// It is a network address without `tls://`, such as `127.0.0.1:7000`.
-    Network,
+    MissingScheme,
     /// It is a network address without encryption and authentication, such as `tcp://127.0.0.1:7000`.
     Unprotected,
     /// It is a network address, and the program is built without the feature `net` of lockkeeper.
-    NoNetwork,
+    FeatureDisabled,
     /// It is a network address whose host is neither a name nor an IP address.
     NotAHost,
     /// It is a network address without a port, or with something else in its place.
@@ -45,8 +45,8 @@ pub enum AddressErrorKind {
     ControlCharacter,
     /// It is not UTF-8, or it is relative and the path of the current folder is not UTF-8.
     NotText,
-    /// It is the path of a folder.
-    NotAFile,
+    /// It is the path of a directory.
+    IsADirectory,
     /// Its path is too long for a socket.
     TooLong {
         /// How many bytes the path has.
@@ -62,10 +62,10 @@ pub enum AddressErrorKind {
 }
 
 impl AddressError {
-    pub(crate) fn new(text: &str, reason: AddressErrorKind) -> Self {
+    pub(crate) fn new(text: &str, kind: AddressErrorKind) -> Self {
         Self {
             text: text.to_owned(),
-            reason,
+            kind,
             variable: None,
         }
     }
@@ -81,13 +81,13 @@ impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             text,
-            reason,
+            kind,
             variable,
         } = self;
-        match (variable, reason) {
-            (Some(variable), AddressErrorKind::Unset) => write!(f, "{variable} {reason}"),
-            (Some(variable), _) => write!(f, "{text:?} in {variable} is not an address: {reason}"),
-            (None, _) => write!(f, "{text:?} is not an address: {reason}"),
+        match (variable, kind) {
+            (Some(variable), AddressErrorKind::Unset) => write!(f, "{variable} {kind}"),
+            (Some(variable), _) => write!(f, "{text:?} in {variable} is not an address: {kind}"),
+            (None, _) => write!(f, "{text:?} is not an address: {kind}"),
         }
     }
 }
@@ -96,14 +96,14 @@ impl fmt::Display for AddressErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("it is empty: give a name, or the path of a socket"),
-            Self::Network => f.write_str(
+            Self::MissingScheme => f.write_str(
                 "it is a network address without its scheme: write tls://host:port, or give a name, or the path of \
                  a socket with a slash in it",
             ),
             Self::Unprotected => f.write_str(
                 "its scheme has neither encryption nor authentication: write tls://host:port",
             ),
-            Self::NoNetwork => f.write_str(
+            Self::FeatureDisabled => f.write_str(
                 "it is a network address, and this program is built without the feature `net` of lockkeeper: turn \
                  the feature on, or give a name, or the path of a socket with a slash in it",
             ),
@@ -129,7 +129,7 @@ impl fmt::Display for AddressErrorKind {
             Self::NotText => f.write_str(
                 "it is not UTF-8, or relative to a folder whose path is not: use a path that is",
             ),
-            Self::NotAFile => f.write_str("it names a folder: give the path of a socket in it"),
+            Self::IsADirectory => f.write_str("it names a folder: give the path of a socket in it"),
             Self::TooLong { bytes, most } => write!(
                 f,
                 "its path has {bytes} bytes, and that of a socket has at most {most}: \

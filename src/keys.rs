@@ -495,7 +495,9 @@ mod tests {
     fn words_after_a_key_take_rights_from_that_key_alone() {
         let text = format!("all {DIGITS}\nci {DIGITS}\t no-admin  prefix=ci/\r\n");
         let keys = Keys::parse(&text).unwrap();
-        let confined = PeerRights::new("ci").without_administration().within("ci/");
+        let confined = PeerRights::new("ci")
+            .without_administration()
+            .with_prefix("ci/");
         for (name, rights) in [("all", PeerRights::new("all")), ("ci", confined)] {
             assert_eq!(keys.find(name).unwrap().rights, rights);
         }

@@ -237,7 +237,7 @@ pub mod errors {
 pub mod guards {
     pub use lockkeeper_protocol::{
         Abandoned,
-        operations::{Passed, Versioned, Wake},
+        operations::{BarrierWaitResult, Versioned, Wake},
     };
 
     pub use crate::proxy::{

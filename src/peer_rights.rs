@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 /// ```
 /// use lockkeeper::builders::PeerRights;
 ///
-/// let rights = PeerRights::new("ci").without_administration().within("ci/").sessions(20);
+/// let rights = PeerRights::new("ci").without_administration().with_prefix("ci/").max_sessions(20);
 /// assert_eq!(rights.name(), "ci");
 /// ```
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,7 @@ impl PeerRights {
     /// with such a prefix have made. The names are compared as bytes, so let a prefix end with a separator, as
     /// `ci/` does.
     #[must_use]
-    pub fn within(self, prefix: impl Into<String>) -> Self {
+    pub fn with_prefix(self, prefix: impl Into<String>) -> Self {
         Self {
             prefix: prefix.into(),
             ..self
@@ -66,7 +66,7 @@ impl PeerRights {
     /// Limits the sessions of all clients of this name at a time. A manager of several shards counts them for each
     /// shard; a client has one with each shard that it uses.
     #[must_use]
-    pub fn sessions(self, most: usize) -> Self {
+    pub fn max_sessions(self, most: usize) -> Self {
         Self {
             sessions: most,
             ..self
@@ -76,7 +76,7 @@ impl PeerRights {
     /// Limits the calls of one session that wait for an answer at a time, as
     /// [`Limits::calls_in_flight`](crate::Limits::calls_in_flight) does for all sessions. The lower limit counts.
     #[must_use]
-    pub fn calls_in_flight(self, most: usize) -> Self {
+    pub fn max_calls(self, most: usize) -> Self {
         Self {
             calls: most,
             ..self
@@ -170,9 +170,9 @@ impl PeerRights {
             given.push(option);
             rights = match (option, value) {
                 ("no-admin", None) => rights.without_administration(),
-                ("prefix", Some(prefix)) => rights.within(checked(prefix)?),
-                ("sessions", Some(most)) => rights.sessions(limit(option, most)?),
-                ("calls", Some(most)) => rights.calls_in_flight(limit(option, most)?),
+                ("prefix", Some(prefix)) => rights.with_prefix(checked(prefix)?),
+                ("sessions", Some(most)) => rights.max_sessions(limit(option, most)?),
+                ("calls", Some(most)) => rights.max_calls(limit(option, most)?),
                 ("no-admin", Some(_)) => return Err("gives no-admin a value".to_owned()),
                 _ => return Err(format!("gives {option} no value: write {option}=..")),
             };
@@ -233,8 +233,8 @@ mod tests {
             (all.most_sessions(), all.most_calls()),
             (usize::MAX, usize::MAX)
         );
-        let some = all.without_administration().within("ci/=\u{e9}");
-        let some = some.sessions(1).calls_in_flight(20);
+        let some = all.without_administration().with_prefix("ci/=\u{e9}");
+        let some = some.max_sessions(1).max_calls(20);
         for options in [
             "no-admin prefix=ci/=\u{e9} sessions=1 calls=20",
             "calls=20\tsessions=01  prefix=ci/=\u{e9} no-admin",

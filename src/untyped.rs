@@ -285,7 +285,7 @@ impl Hold {
     /// Returns the grant in MessagePack, as an argument of operations of any session: a signed call. Treat
     /// it like a password.
     #[must_use]
-    pub fn ticket(&self) -> Vec<u8> {
+    pub fn signed_proof(&self) -> Vec<u8> {
         encoded(&Proof::Signed(self.hold.sign()))
     }
 

@@ -49,7 +49,7 @@ pub struct Claim {
     /// The number of units: the permits of a semaphore, 1 for a lock.
     pub units: u64,
     /// The duration of the hold or the wait so far.
-    pub lasted: Duration,
+    pub elapsed: Duration,
     /// The fence of the grant, if it is held.
     pub fence: Option<Fence>,
 }
@@ -94,14 +94,14 @@ impl Caller {
 impl Claim {
     /// Creates a claim to an object, with its duration so far.
     #[must_use]
-    pub const fn new(kind: String, name: String, units: u64, lasted: Duration) -> Self {
+    pub const fn new(kind: String, name: String, units: u64, elapsed: Duration) -> Self {
         Self {
             kind,
             name,
             key: None,
             mode: String::new(),
             units,
-            lasted,
+            elapsed,
             fence: None,
         }
     }
@@ -122,7 +122,10 @@ impl WaitsFor {
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            kind, name, lasted, ..
+            kind,
+            name,
+            elapsed,
+            ..
         } = self;
         if self.units > 1 && self.units < u64::MAX {
             write!(f, "{} of ", self.units)?;
@@ -134,7 +137,7 @@ impl fmt::Display for Claim {
         if !self.mode.is_empty() {
             write!(f, " ({})", Printable(&self.mode))?;
         }
-        write!(f, " for {lasted:.1?}")
+        write!(f, " for {elapsed:.1?}")
     }
 }
 
@@ -207,8 +210,8 @@ mod tests {
     use super::*;
 
     fn claim(name: &str, millis: u64) -> Claim {
-        let lasted = Duration::from_millis(millis);
-        Claim::new("lock".to_owned(), name.to_owned(), 1, lasted)
+        let elapsed = Duration::from_millis(millis);
+        Claim::new("lock".to_owned(), name.to_owned(), 1, elapsed)
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     printable::{Printable, PrintableText},
 };
 
-/// The objects of a manager at one moment, with their holders and waiters.
+/// The objects of a manager at one instant, with their holders and waiters.
 ///
 /// Its `Display` is a table for people, with a line for each object and lines for its holders and waiters below:
 ///
@@ -46,9 +46,9 @@ pub struct Snapshot {
     /// The objects in the order of their creation. The objects of several shards are in the order of their
     /// numbers, which each shard assigns by itself.
     pub objects: Vec<ObjectInfo>,
-    /// The number of moments that the snapshot describes: one for each shard, unless it is too large for one
-    /// message. The manager serves no call between the reports of objects at the same moment.
-    pub moments: u64,
+    /// The number of instants that the snapshot describes: one for each shard, unless it is too large for one
+    /// message. The manager serves no call between the reports of objects at the same instant.
+    pub instants: u64,
 }
 
 /// An object at one moment.
@@ -102,7 +102,7 @@ pub struct CallInfo {
     /// How it holds or wants them, such as `read`; empty if there is only one way.
     pub mode: String,
     /// The duration of the hold or the wait so far.
-    pub lasted: Duration,
+    pub elapsed: Duration,
     /// The fence of the grant, if the call holds.
     pub fence: Option<Fence>,
 }
@@ -263,7 +263,7 @@ impl CallInfo {
         if let Some(caller) = self.caller {
             write!(f, ", caller {caller}")?;
         }
-        write!(f, " for {:.1?}", self.lasted)?;
+        write!(f, " for {:.1?}", self.elapsed)?;
         if self.units > 1 && self.units < u64::MAX {
             write!(f, ", {} units", self.units)?;
         }
@@ -294,9 +294,9 @@ pub struct Stats {
     /// Waits that ended with a timeout.
     pub timeouts: u64,
     /// Waits that the caller gave up or withdrew.
-    pub withdrawals: u64,
+    pub cancellations: u64,
     /// Waits whose session ended, or whose object was removed.
-    pub departures: u64,
+    pub disconnections: u64,
     /// Waits that ended because of a deadlock.
     pub deadlocks: u64,
     /// Holds that ended with their session, and left a mark.
@@ -362,7 +362,7 @@ mod tests {
             caller: None,
             units,
             mode: String::new(),
-            lasted: Duration::from_millis(1500),
+            elapsed: Duration::from_millis(1500),
             fence: fence.map(Fence::new),
         }
     }
@@ -397,7 +397,7 @@ mod tests {
         };
         let snapshot = Snapshot {
             objects: vec![locks, event],
-            moments: 1,
+            instants: 1,
         };
         let waits = "    waits [\"k\"] process 7 (demo), caller 3 for 1.5s, 2 units, read\n";
         let expected = [

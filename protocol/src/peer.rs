@@ -11,7 +11,7 @@ use crate::{ids::Fence, printable::Printable};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Peer {
-    /// The process id. It is the kernel's, unless [`Self::is_claimed`].
+    /// The process id. It is the kernel's, unless [`Self::pid_is_unverified`] is true.
     pub pid: u32,
     /// The name of the program, as the client reports it.
     pub program: String,
@@ -19,10 +19,10 @@ pub struct Peer {
     pub label: String,
     /// Whether the manager notices the end of the process. Otherwise it notices only the end of the
     /// connection, which a forked child of the process may keep open.
-    pub is_watched: bool,
+    pub death_is_noticed: bool,
     /// Whether the process id is the client's claim, because the kernel has none for it: the process is outside
     /// of the manager's pid namespace, or not on the manager's machine. A client can claim any id.
-    pub is_claimed: bool,
+    pub pid_is_unverified: bool,
     /// The machine of the process, as the manager sees it, if it may be another one than that of the manager.
     /// Process ids of different machines have nothing to do with each other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,17 +37,17 @@ impl Peer {
             pid,
             program: program.to_owned(),
             label: label.to_owned(),
-            is_watched: true,
-            is_claimed: false,
+            death_is_noticed: true,
+            pid_is_unverified: false,
             host: None,
         }
     }
 
     /// Marks the process id as the client's claim.
     #[must_use]
-    pub fn claimed(self) -> Self {
+    pub fn with_unverified_pid(self) -> Self {
         Self {
-            is_claimed: true,
+            pid_is_unverified: true,
             ..self
         }
     }
@@ -60,9 +60,9 @@ impl Peer {
 
     /// Marks the peer as one of which the manager notices only the end of the connection.
     #[must_use]
-    pub fn unwatched(self) -> Self {
+    pub fn with_unnoticed_death(self) -> Self {
         Self {
-            is_watched: false,
+            death_is_noticed: false,
             ..self
         }
     }
@@ -74,22 +74,22 @@ impl fmt::Display for Peer {
             pid,
             program,
             label,
-            is_watched,
-            is_claimed,
+            death_is_noticed,
+            pid_is_unverified,
             host,
         } = self;
         write!(f, "process {pid} ")?;
         if let Some(host) = host {
             write!(f, "at {} ", Printable(host))?;
         }
-        if *is_claimed {
+        if *pid_is_unverified {
             f.write_str("by its own account ")?;
         }
         write!(f, "({}", Printable(program))?;
         if !label.is_empty() {
             write!(f, ", {label:?}")?;
         }
-        if !is_watched {
+        if !death_is_noticed {
             f.write_str(", known by its connection alone")?;
         }
         f.write_str(")")

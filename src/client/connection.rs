@@ -87,7 +87,7 @@ pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The number of calls in flight from which on frames are gathered: one write of many frames costs both sides
 /// far less than one write per frame.
-pub(super) const CROWD: usize = 16;
+pub(super) const GATHER_FROM_CALLS: usize = 16;
 
 /// Gathered frames are written once they have more bytes than this.
 const BATCH_BYTES: usize = 1 << 15;
@@ -201,7 +201,7 @@ impl Connection {
         session
             .push(request)
             .map_err(|_| CallError::from(Fault::limit("bytes in a call", self.frame_bytes)))?;
-        if session.in_flight.len() < CROWD || session.unsent() > BATCH_BYTES {
+        if session.in_flight.len() < GATHER_FROM_CALLS || session.unsent() > BATCH_BYTES {
             return self.flush(shared);
         }
         if !mem::replace(&mut shared.is_gathering, true) {

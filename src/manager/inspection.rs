@@ -11,7 +11,7 @@ impl Manager {
     /// Returns the holders and waiters of all objects, in order.
     ///
     /// The snapshot describes one moment, between two calls, for as many objects as fit into one message, at
-    /// most 1,000. A larger snapshot describes several moments, and the manager serves other calls in
+    /// most 1,000. A larger snapshot describes several instants, and the manager serves other calls in
     /// between. A manager of several shards has at least one moment for each shard; its objects are in the
     /// order of their numbers, which each shard assigns by itself. If a manager has many objects,
     /// [`Self::inspect_contended`] is shorter. For each object the snapshot lists at most 1,000 holders and
@@ -77,7 +77,7 @@ struct View {
     objects: Vec<ObjectInfo>,
     /// The numbers of the objects, if the manager has several shards.
     numbers: Vec<u64>,
-    moments: u64,
+    instants: u64,
 }
 
 impl View {
@@ -88,7 +88,7 @@ impl View {
             let page: Page = shard.ask(question(number)).await?;
             view.objects.extend(page.objects);
             view.numbers.extend(page.numbers);
-            view.moments += 1;
+            view.instants += 1;
             above = page.next;
         }
         Ok(view)
@@ -97,10 +97,10 @@ impl View {
     /// Merges the objects of all shards in the order of their numbers.
     fn together(views: Vec<Self>) -> Result<Snapshot, CallError> {
         let is_one = views.len() == 1;
-        let mut moments = 0;
+        let mut instants = 0;
         let mut all = Vec::new();
         for view in views {
-            moments += view.moments;
+            instants += view.instants;
             let mut numbers = view.numbers.into_iter();
             for object in view.objects {
                 let number = numbers.next();
@@ -116,7 +116,7 @@ impl View {
         let objects = all.into_iter().map(|(_, object)| object).collect();
         let mut snapshot = Snapshot::default();
         snapshot.objects = objects;
-        snapshot.moments = moments;
+        snapshot.instants = instants;
         Ok(snapshot)
     }
 }

@@ -3,7 +3,9 @@
 use std::{convert::Infallible, error::Error, fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
-use lockkeeper_protocol::operations::{Abort, Arrival, Arrive, Fail, Finish, Passed, Reset};
+use lockkeeper_protocol::operations::{
+    Abort, Arrival, Arrive, BarrierWaitResult, Fail, Finish, Reset,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -34,8 +36,8 @@ use crate::{
 ///     async move { barrier.wait().await }
 /// });
 /// let (mine, other) = (barrier.wait().await?, other.await??);
-/// assert!(mine.is_leader != other.is_leader);
-/// assert_eq!(mine.index + other.index, 1);
+/// assert!(mine.is_leader() != other.is_leader());
+/// assert_eq!(mine.index() + other.index(), 1);
 /// # Ok(())
 /// # }
 /// ```
@@ -57,7 +59,7 @@ impl Barrier {
     ///
     /// If the call is dropped before all parties have arrived, the arrival is withdrawn, and the others
     /// wait for another party.
-    pub fn wait(&self) -> Wait<Passed> {
+    pub fn wait(&self) -> Wait<BarrierWaitResult> {
         let barrier = self.clone();
         Wait::new(|timeout| barrier.pass(timeout))
     }
@@ -76,7 +78,7 @@ impl Barrier {
     /// # let manager = lockkeeper::Manager::start().await?;
     /// let barrier = manager.barrier(1).await?;
     /// let passed = barrier.wait_with(|| tokio::fs::write("/dev/null", "all are here")).await?;
-    /// assert!(passed.is_leader);
+    /// assert!(passed.is_leader());
     /// # Ok(())
     /// # }
     /// ```
@@ -91,7 +93,7 @@ impl Barrier {
     ///
     /// As [`Self::wait`]. If the call is dropped while the action runs in this process, the barrier
     /// breaks.
-    pub fn wait_with<A, F, E>(&self, action: A) -> Wait<Passed, ActionError<E>>
+    pub fn wait_with<A, F, E>(&self, action: A) -> Wait<BarrierWaitResult, ActionError<E>>
     where
         A: FnOnce() -> F + Send + 'static,
         F: Future<Output = Result<(), E>> + Send + 'static,
@@ -125,7 +127,7 @@ impl Barrier {
     fn pass(
         self,
         timeout: Option<Duration>,
-    ) -> impl Future<Output = Result<Passed, CallError>> + Send {
+    ) -> impl Future<Output = Result<BarrierWaitResult, CallError>> + Send {
         Ask::new(self.0, Arrive { acts: false }, timeout, |answer| {
             let (bound, _, arrival) = answer?;
             match bound.accepted(arrival)? {
@@ -141,7 +143,7 @@ impl Barrier {
         self,
         timeout: Option<Duration>,
         action: A,
-    ) -> Result<Passed, ActionError<E>>
+    ) -> Result<BarrierWaitResult, ActionError<E>>
     where
         A: FnOnce() -> F,
         F: Future<Output = Result<(), E>>,
@@ -190,7 +192,7 @@ impl From<Token<sync::Barrier>> for Barrier {
 
 /// The answer to an arrival with an action.
 enum Outcome {
-    Passed(Passed),
+    Passed(BarrierWaitResult),
     Act(Turn),
 }
 
@@ -202,7 +204,7 @@ struct Turn {
 
 impl Turn {
     /// Reports that the action has run, and waits for the release.
-    async fn finish(mut self, timeout: Option<Duration>) -> Result<Passed, CallError> {
+    async fn finish(mut self, timeout: Option<Duration>) -> Result<BarrierWaitResult, CallError> {
         let turn = self.hold.proof();
         let finished = self.hold.call_within(&Finish { turn }, timeout).await;
         // If the call was not served, the drop breaks the barrier, so that the others do not wait

@@ -268,7 +268,7 @@ impl<P: Guarded> Guard<P> {
 
 impl<P: Ticketed> Guard<P> {
     /// Makes a ticket of the hold: every process that has it may
-    /// [`adopt`](crate::proxies::LockOf::adopt) the hold or [`release`](crate::Proxy::release) it. Until
+    /// [`adopt`](crate::proxies::LockOf::adopt) the hold or [`release`](crate::Proxy::release_ticket) it. Until
     /// then the hold still belongs to this process's session, and to its owner if it has one.
     #[must_use = "without the ticket the lock stays held until this process ends"]
     pub fn into_ticket(mut self) -> Ticket {
@@ -309,8 +309,8 @@ impl<P: Guarded> fmt::Debug for Guard<P> {
 /// assert!(guard.is_valid());
 ///
 /// // Or it releases the lock.
-/// lock.release(guard.into_ticket()).await?;
-/// assert!(!lock.status().await?.held);
+/// lock.release_ticket(guard.into_ticket()).await?;
+/// assert!(!lock.status().await?.is_held);
 /// # Ok(())
 /// # }
 /// ```

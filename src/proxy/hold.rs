@@ -238,7 +238,7 @@ impl<P: Primitive> Grant<P> {
     /// Returns the proof of the grant for an operation of any process, which can then act for this
     /// session.
     #[must_use]
-    pub fn ticket(&self) -> Proof {
+    pub fn signed_proof(&self) -> Proof {
         Proof::Signed(self.hold.sign())
     }
 

@@ -116,7 +116,7 @@ impl<P: Ticketed + Serve<Release>> Proxy<P> {
         clippy::needless_pass_by_value,
         reason = "a ticket is valid for one release"
     )]
-    pub fn release(&self, ticket: Ticket) -> Wait<()> {
+    pub fn release_ticket(&self, ticket: Ticket) -> Wait<()> {
         let grant = ticket.proof();
         self.attempt(Release { grant })
     }

@@ -1,7 +1,6 @@
 //! The proxy of a hosted value. Waiting for its changes is in `watch`.
 
 use std::{
-    convert::Infallible,
     fmt,
     ops::{Add, Deref},
     time::Duration,
@@ -47,7 +46,7 @@ use crate::{
 /// let visits = manager.value(0_u64).await?;
 /// visits.fetch_add(2).await?;
 /// assert_eq!(visits.compare_exchange(1, 5).await?, Err(2));
-/// assert_eq!(visits.update(|visits| visits * 10).await?, 20);
+/// assert_eq!(visits.update(|visits| visits * 10).await?, 2);
 /// # Ok(())
 /// # }
 /// ```
@@ -176,7 +175,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
         }
     }
 
-    /// Sets the value to the result of the closure, and returns it. Python: `value.value += 1`, with a lock.
+    /// Sets the value to the result of the closure, and returns the previous value, as the atomics of `std` do. Python:
+    /// `value.value += 1`, with a lock.
     ///
     /// The closure runs in this process. If another call has set the value meanwhile, the closure runs again with
     /// the new value, so no update is lost. An update may be repeated many times while others succeed. If many
@@ -197,24 +197,22 @@ impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
     {
         let value = self.clone();
         Wait::new(|timeout| async move {
-            let change = move |current| Ok::<T, Infallible>(change(current));
-            match value.change_by(change, timeout).await? {
-                Ok(new) => Ok(new),
-                Err(never) => match never {},
-            }
+            let change = move |current| Some(change(current));
+            let (Ok(previous) | Err(previous)) = value.change_by(change, timeout).await?;
+            Ok(previous)
         })
     }
 
-    /// Updates the value as [`Self::update`] does. If the closure returns `None`, the value stays, and this
-    /// returns `None`.
+    /// Updates the value as [`Self::update`] does, and returns `Ok` with the previous value. If the closure returns
+    /// `None`, the value stays, and this returns `Err` with it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let manager = lockkeeper::Manager::start().await?;
     /// let seats = manager.value(1_u32).await?;
-    /// assert_eq!(seats.try_update(|seats| seats.checked_sub(1)).await?, Some(0));
-    /// assert_eq!(seats.try_update(|seats| seats.checked_sub(1)).await?, None);
+    /// assert_eq!(seats.try_update(|seats| seats.checked_sub(1)).await?, Ok(1));
+    /// assert_eq!(seats.try_update(|seats| seats.checked_sub(1)).await?, Err(0));
     /// # Ok(())
     /// # }
     /// ```
@@ -228,16 +226,13 @@ impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
     /// As [`Self::update`].
     pub fn try_update(
         &self,
-        mut change: impl FnMut(T) -> Option<T> + Send + 'static,
-    ) -> Wait<Option<T>>
+        change: impl FnMut(T) -> Option<T> + Send + 'static,
+    ) -> Wait<Result<T, T>>
     where
         T: Send,
     {
         let value = self.clone();
-        Wait::new(|timeout| async move {
-            let change = move |current| change(current).ok_or(());
-            Ok(value.change_by(change, timeout).await?.ok())
-        })
+        Wait::new(|timeout| async move { value.change_by(change, timeout).await })
     }
 
     /// Adds to the value, and returns the previous one, like the atomics in `std`. Unlike there, a
@@ -259,45 +254,34 @@ impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
     where
         T: Copy + Add<Output = T> + Send,
     {
-        let value = self.clone();
-        Wait::new(move |timeout| async move {
-            let mut previous = addend;
-            let seen = &mut previous;
-            let add = move |current| {
-                *seen = current;
-                Ok::<T, Infallible>(current + addend)
-            };
-            match value.change_by(add, timeout).await? {
-                Ok(_) => Ok(previous),
-                Err(never) => match never {},
-            }
-        })
+        self.update(move |current| current + addend)
     }
 
     pub(super) async fn read(&self, timeout: Option<Duration>) -> Result<Versioned<T>, CallError> {
         self.decoded(&self.0.call(Read, timeout).await?)
     }
 
-    /// Sets the value to the result of the closure, unless the closure fails.
-    async fn change_by<E>(
+    /// Sets the value to the result of the closure, unless that is `None`. Returns the previous value, or the one
+    /// that stays.
+    async fn change_by(
         &self,
-        mut change: impl FnMut(T) -> Result<T, E>,
+        mut change: impl FnMut(T) -> Option<T>,
         timeout: Option<Duration>,
-    ) -> Result<Result<T, E>, CallError> {
+    ) -> Result<Result<T, T>, CallError> {
         let end = End::after(timeout);
         // All requests use one connection: in a restarted manager, another value may have the same version.
         let (bound, _, mut actual) = self.0.ask(Read, end.left()).await?;
         loop {
-            let new = match change(self.0.unpack(&actual.value)?) {
-                Ok(new) => new,
-                Err(error) => return Ok(Err(error)),
+            // The closure consumes the value, so the one to return is decoded again.
+            let Some(new) = change(self.0.unpack(&actual.value)?) else {
+                return self.0.unpack(&actual.value).map(Err);
             };
             let value = pack(&bound.connection, &new, VALUE)?;
             let only_if = OnlyIf::Version(actual.version);
             let exchange = Exchange { only_if, value };
             let (_, exchanged) = bound.call(&exchange, end.left()).await?;
             match exchanged {
-                Exchanged::Done(_) => return Ok(Ok(new)),
+                Exchanged::Done(_) => return self.0.unpack(&actual.value).map(Ok),
                 Exchanged::Actual(newer) => actual = newer,
             }
             end.check::<Exchange>(|| self.0.subject())?;

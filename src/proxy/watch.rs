@@ -30,7 +30,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
     /// let seen = level.versioned().await?;
     /// level.set(2).await?;
     /// level.set(3).await?;
-    /// let next = level.changed_since(seen.version).await?;
+    /// let next = level.wait_since(seen.version).await?;
     /// assert_eq!((next.value, next.version), (3, seen.version + 2));
     /// # Ok(())
     /// # }
@@ -39,7 +39,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Value<T> {
     /// # Errors
     ///
     /// Returns [`CallError::Refused`] with `Invalid` when the value was set fewer times.
-    pub fn changed_since(&self, version: u64) -> Wait<Versioned<T>> {
+    pub fn wait_since(&self, version: u64) -> Wait<Versioned<T>> {
         let value = self.clone();
         Wait::new(move |timeout| async move {
             let since = version;

@@ -254,7 +254,7 @@ impl Inspector<'_> {
                     call.caller = callers.get(&id).copied();
                     call.units = units;
                     call.mode = mode.to_owned();
-                    call.lasted = at.saturating_sub(since);
+                    call.elapsed = at.saturating_sub(since);
                     call
                 };
                 let holders = part.holders.iter().take(most);

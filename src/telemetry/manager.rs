@@ -72,7 +72,7 @@ pub(crate) fn keys_not_read(why: &impl Display) {
 
 /// Records that the socket of a manager was removed and is bound again.
 pub(crate) fn address_restored(address: &Address) {
-    tracing::warn!(target: target::MANAGER, %address, "socket bound anew");
+    tracing::warn!(target: target::MANAGER, %address, "socket recreated");
 }
 
 /// Records that another manager has taken the files of a manager, which ends.
@@ -87,7 +87,7 @@ pub(crate) fn claim_is_weak(path: &Path, why: &str) {
         target: target::MANAGER,
         path = %path.display(),
         why,
-        "claim rests on its file alone"
+        "address claimed by its lock file only"
     );
 }
 

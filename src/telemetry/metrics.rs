@@ -80,7 +80,7 @@ const COUNTED: [Counted; 11] = [
         description: "calls that timed out, including tries",
     },
     Counted {
-        name: "lockkeeper_withdrawals_total",
+        name: "lockkeeper_cancellations_total",
         of: |tally| tally.withdrawn.get(),
         description: "calls that the caller withdrew while they waited",
     },

@@ -117,7 +117,7 @@ impl<S: Socket> Registration<S> {
     }
 
     /// Registers the socket again, for `interest`.
-    fn register_anew(&self, waiting: &mut Waiting<S>, interest: Interest) -> io::Result<()> {
+    fn reregister(&self, waiting: &mut Waiting<S>, interest: Interest) -> io::Result<()> {
         let _runtime = self.runtime.enter();
         if let Some(socket) = waiting.socket.take() {
             let descriptor = socket.into_inner();
@@ -175,7 +175,7 @@ impl<S: Socket> Registration<S> {
     fn poll_room(&self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waiting = &mut *lock(&self.waiting);
         if !self.is_full.swap(true, Ordering::Relaxed) {
-            self.register_anew(waiting, Interest::READABLE | Interest::WRITABLE)?;
+            self.reregister(waiting, Interest::READABLE | Interest::WRITABLE)?;
         }
         let Some(socket) = &waiting.socket else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -189,7 +189,7 @@ impl<S: Socket> Registration<S> {
         if self.is_full.load(Ordering::Relaxed) {
             let waiting = &mut *lock(&self.waiting);
             if self.is_full.swap(false, Ordering::Relaxed) {
-                self.register_anew(waiting, Interest::READABLE)?;
+                self.reregister(waiting, Interest::READABLE)?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use lockkeeper::{
     Barrier, CallError,
     errors::{ActionError, BreakReason, Refusal},
-    guards::Passed,
+    guards::BarrierWaitResult,
 };
 use rand::Rng;
 
@@ -19,7 +19,7 @@ use super::{
 /// How long after its deadline a client abandons a call that the manager has not answered.
 pub(crate) const LATE_ANSWER: Duration = Duration::from_secs(2);
 
-type Outcome = Result<Passed, ActionError<()>>;
+type Outcome = Result<BarrierWaitResult, ActionError<()>>;
 
 /// Waits at the barrier, or aborts or resets it.
 pub(crate) async fn act_on(runner: &mut Runner, named: &Named<Barrier>) {
@@ -110,16 +110,11 @@ async fn conclude(
             runner.granted(&named.name, Some(named.object.status().await));
             return note(&runner.notes, named, arrival, Event::Dropped);
         }
-        Some(Ok(Passed {
-            generation,
-            index,
-            is_leader,
-            ..
-        })) => {
+        Some(Ok(result)) => {
             let passed = Event::Passed {
-                generation,
-                index,
-                is_leader,
+                generation: result.generation(),
+                index: result.index(),
+                is_leader: result.is_leader(),
             };
             runner.count(named, "passed");
             return note(&runner.notes, named, arrival, passed);

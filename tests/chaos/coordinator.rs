@@ -180,7 +180,7 @@ pub(crate) async fn find_all_fresh(setup: &Setup, notes: &Notes) {
         let passed = join_all(waiting).await;
         let mut places: Vec<u32> = passed
             .iter()
-            .map(|passed| passed.clone().unwrap().index)
+            .map(|passed| passed.clone().unwrap().index())
             .collect();
         places.sort_unstable();
         assert!(places.into_iter().eq(0..parties));
@@ -191,7 +191,7 @@ async fn find_free<P: LockKind>(named: &Named<LockOf<P>>, notes: &Notes) {
     let lock = &named.object;
     until(&format!("{} is free", named.name), || async {
         let status = lock.status().await.unwrap();
-        !status.held && status.depth == 0 && status.waiting == 0
+        !status.is_held && status.depth == 0 && status.waiting == 0
     })
     .await;
     let guard = lock.try_acquire().await.unwrap().expect("the lock is free");
@@ -203,7 +203,7 @@ async fn find_empty(named: &Named<RwLock>, notes: &Notes) {
     let lock = &named.object;
     until(&format!("{} is free", named.name), || async {
         let status = lock.status().await.unwrap();
-        (status.readers, status.waiting) == (0, 0) && !status.upgradable && !status.writer
+        (status.readers, status.waiting) == (0, 0) && !status.has_upgradable && !status.has_writer
     })
     .await;
     let reader = lock

@@ -128,7 +128,7 @@ async fn work(setup: Setup) {
     })
     .await;
     pool.join().await.unwrap();
-    assert!(!lock.status().await.unwrap().held);
+    assert!(!lock.status().await.unwrap().is_held);
     report(&format!("{done} done, {died} died, {broken} broken"));
     pending::<()>().await;
 }

@@ -298,7 +298,7 @@ async fn release_by<P: LockKind>(
     name: &str,
     ticket: Ticket,
 ) {
-    match named.object.release(ticket).await {
+    match named.object.release_ticket(ticket).await {
         Ok(()) => {
             runner.count(named, "released by ticket");
             use_up(runner, name);

@@ -119,7 +119,7 @@ async fn leave_and_release<F: KeyedKind>(
     runner.trace(named, "into_ticket");
     let (permits, ticket) = (guard.permits(), guard.into_ticket());
     let adopted = named.object.adopt(ticket.clone()).await;
-    let late = named.object.release(ticket).await;
+    let late = named.object.release_ticket(ticket).await;
     if late != Err(CallError::refused(Refusal::NotHeld)) {
         let words = format!("{}: {late:?}, of what was adopted", named.name);
         runner.notes.violation(&words);
@@ -168,8 +168,8 @@ pub(crate) async fn find_fresh<F: KeyedKind>(named: &Named<KeyedOf<F>>, notes: &
         let mut guard = guard.expect("it is free");
         let highest = hold_record(named, key, notes).highest();
         assert!(guard.fence().number() > highest, "{}: {key:?}", named.name);
-        assert_eq!(guard.abandoned().is_some(), status.abandoned);
-        mended += u64::from(status.abandoned);
+        assert_eq!(guard.abandoned().is_some(), status.is_abandoned);
+        mended += u64::from(status.is_abandoned);
         guard.mark_consistent();
         guard.release().await.unwrap();
     }

@@ -39,7 +39,12 @@ async fn add(runner: &mut Runner, named: &Named<Value<u64>>) {
         }
         2 => {
             runner.trace(named, "update");
-            Some(value.update(|number| number + 1).await)
+            Some(
+                value
+                    .update(|number| number + 1)
+                    .await
+                    .map(|before| before + 1),
+            )
         }
         3 => {
             runner.trace(named, "compare_exchange");
@@ -50,7 +55,7 @@ async fn add(runner: &mut Runner, named: &Named<Value<u64>>) {
         _ if named.name.ends_with('0') => {
             runner.trace(named, "try_update");
             let updated = value.try_update(|number| number.checked_add(1)).await;
-            Some(updated.map(|number| number.expect("the number does not overflow")))
+            Some(updated.map(|before| before.expect("the number does not overflow") + 1))
         }
         _ => {
             runner.trace(named, "fetch_add and drop");
@@ -107,13 +112,13 @@ async fn look(runner: &mut Runner, named: &Named<Value<u64>>) {
             (highest + 1, seen.map(Ok))
         }
         _ => {
-            let wait = || value.changed_since(highest);
-            let limit = |time| value.changed_since(highest).timeout(time);
+            let wait = || value.wait_since(highest);
+            let limit = |time| value.wait_since(highest).timeout(time);
             let attempt = || async {
-                let changed = value.changed_since(highest).timeout(Duration::ZERO).await;
+                let changed = value.wait_since(highest).timeout(Duration::ZERO).await;
                 changed.map(Some)
             };
-            let seen = runner.obtain(named, "changed_since", wait, limit, attempt);
+            let seen = runner.obtain(named, "wait_since", wait, limit, attempt);
             (highest + 1, seen.await.map(Ok))
         }
     };

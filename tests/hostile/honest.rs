@@ -260,7 +260,7 @@ impl Honest {
             let status = self.retry("status", || lock.status()).await?;
             let took = u32::try_from(begun.elapsed().as_micros()).unwrap_or(u32::MAX);
             self.report.borrow_mut().round_trips.push(took);
-            if status.held {
+            if status.is_held {
                 self.fault("a lock that is never acquired is held".to_owned());
             }
             time::sleep(Duration::from_millis(2)).await;

@@ -125,16 +125,16 @@ fn path_of_another_file_is_refused_with_its_type() {
 fn invalid_address_is_an_error_of_start_and_connect() {
     run(async {
         for (text, reason) in [
-            ("127.0.0.1:7000", AddressErrorKind::Network),
-            ("localhost:7000", AddressErrorKind::Network),
-            ("[::1]:7000", AddressErrorKind::Network),
+            ("127.0.0.1:7000", AddressErrorKind::MissingScheme),
+            ("localhost:7000", AddressErrorKind::MissingScheme),
+            ("[::1]:7000", AddressErrorKind::MissingScheme),
             ("tcp://localhost:7000", AddressErrorKind::Unprotected),
             ("", AddressErrorKind::Empty),
-            (".", AddressErrorKind::NotAFile),
+            (".", AddressErrorKind::IsADirectory),
             ("jobs\n", AddressErrorKind::ControlCharacter),
         ] {
             let expected = text.parse::<Address>().unwrap_err();
-            assert_eq!(expected.reason, reason, "{text:?}");
+            assert_eq!(expected.kind, reason, "{text:?}");
             let connected = Manager::connect(text).await.map(drop);
             assert_eq!(connected, Err(CallError::Address(expected.clone())));
             let started = Manager::builder().address(text).start().await.map(drop);

@@ -19,7 +19,7 @@ use lockkeeper::{
     Barrier, CallError, Manager, Pool, Task,
     builders::{BarrierSpec, OnDeath, Program},
     errors::{ActionError, BreakReason, Fault, Refusal},
-    guards::Passed,
+    guards::BarrierWaitResult,
 };
 use lockkeeper_test_support::{Role, Roles, is_running, kill, report, signal, until};
 use rustix::process::Signal;
@@ -36,17 +36,15 @@ pub(crate) fn register(program: Program) -> Program {
 
 pub(crate) fn roles(roles: &mut Roles) {
     roles.add("barrier::party", |barrier: Barrier| async move {
-        let Passed {
-            index, generation, ..
-        } = barrier.wait().await.unwrap();
-        report(&format!("{index} {generation}"));
+        let passed = barrier.wait().await.unwrap();
+        report(&format!("{} {}", passed.index(), passed.generation()));
     });
     roles.add(
         "barrier::lapper",
         |(barrier, laps): (Barrier, u64)| async move {
             for lap in 0..laps {
                 let passed = barrier.wait().await.unwrap();
-                assert_eq!(passed.generation, lap, "each passage is the next one");
+                assert_eq!(passed.generation(), lap, "each passage is the next one");
             }
             report("done");
         },
@@ -69,7 +67,7 @@ impl Task for Meet {
     type Output = Result<u32, CallError>;
 
     async fn run(self) -> Self::Output {
-        Ok(self.0.wait().await?.index)
+        Ok(self.0.wait().await?.index())
     }
 }
 
@@ -87,7 +85,9 @@ async fn until_arrived(barrier: &Barrier, arrived: u64) {
 }
 
 /// Starts a task that waits at the barrier. The task has arrived when this returns.
-async fn arrived(barrier: &Barrier) -> tokio::task::JoinHandle<Result<Passed, CallError>> {
+async fn arrived(
+    barrier: &Barrier,
+) -> tokio::task::JoinHandle<Result<BarrierWaitResult, CallError>> {
     let before = barrier.status().await.unwrap().arrived;
     let waiting = tokio::spawn({
         let barrier = barrier.clone();
@@ -102,7 +102,7 @@ fn broken(reason: BreakReason) -> CallError {
 }
 
 /// Returns the process whose death broke the barrier.
-fn who_died(outcome: Result<Passed, CallError>) -> u32 {
+fn who_died(outcome: Result<BarrierWaitResult, CallError>) -> u32 {
     match outcome {
         Err(CallError::Refused(Refusal::Broken(BreakReason::Died(peer)), _)) => peer.pid,
         other => panic!("no party died: {other:?}"),
@@ -117,8 +117,8 @@ fn parties_of_several_processes_have_different_indices_and_one_leads() {
             let mut parties = [(); 3].map(|()| Role::start("barrier::party", &barrier));
             until_arrived(&barrier, 3).await;
             let last = barrier.wait().await.unwrap();
-            assert_eq!((last.index, last.is_leader), (3, true));
-            assert_eq!(last.generation, generation);
+            assert_eq!((last.index(), last.is_leader()), (3, true));
+            assert_eq!(last.generation(), generation);
             let mut heard = parties.each_mut().map(Role::next_report);
             heard.sort();
             assert_eq!(
@@ -184,8 +184,8 @@ fn action_runs_in_the_last_party_before_the_release() {
                     actions, round,
                     "the action runs once per generation, before the release"
                 );
-                assert_eq!(passed.is_leader, passed.index == 2);
-                leaders += u32::from(passed.is_leader);
+                assert_eq!(passed.is_leader(), passed.index() == 2);
+                leaders += u32::from(passed.is_leader());
             }
             assert_eq!(leaders, 1);
         }
@@ -202,7 +202,7 @@ async fn breaks<F: Future + Send + 'static>(way: impl FnOnce(Barrier) -> F) {
     assert_eq!(barrier.wait().await, Err(broken(BreakReason::ActionFailed)));
     barrier.reset().await.unwrap();
     let other = arrived(&barrier).await;
-    assert!(barrier.wait().await.unwrap().is_leader);
+    assert!(barrier.wait().await.unwrap().is_leader());
     other.await.unwrap().unwrap();
 }
 
@@ -294,9 +294,9 @@ fn timeout_abort_and_reset_end_all_waits() {
         assert_eq!(barrier.wait().await, Err(broken(BreakReason::Aborted)));
         barrier.reset().await.unwrap();
         let others = [arrived(&barrier).await, arrived(&barrier).await];
-        assert!(barrier.wait().await.unwrap().is_leader);
+        assert!(barrier.wait().await.unwrap().is_leader());
         for other in others {
-            assert!(!other.await.unwrap().unwrap().is_leader);
+            assert!(!other.await.unwrap().unwrap().is_leader());
         }
     });
 }
@@ -308,8 +308,8 @@ fn dropped_wait_withdraws_its_arrival() {
         assert!(tokio::time::timeout(SHORT, barrier.wait()).await.is_err());
         let other = arrived(&barrier).await;
         assert_eq!(barrier.status().await.unwrap().arrived, 1);
-        assert_eq!(barrier.wait().await.unwrap().index, 1);
-        assert_eq!(other.await.unwrap().unwrap().index, 0);
+        assert_eq!(barrier.wait().await.unwrap().index(), 1);
+        assert_eq!(other.await.unwrap().unwrap().index(), 0);
     });
 }
 
@@ -330,8 +330,8 @@ fn killed_party_breaks_the_barrier_or_withdraws_its_arrival() {
         killed.kill();
         until_arrived(&barrier, 0).await;
         let other = arrived(&barrier).await;
-        assert_eq!(barrier.wait().await.unwrap().generation, 0);
-        assert_eq!(other.await.unwrap().unwrap().index, 0);
+        assert_eq!(barrier.wait().await.unwrap().generation(), 0);
+        assert_eq!(other.await.unwrap().unwrap().index(), 0);
     });
 }
 
@@ -344,7 +344,7 @@ fn stopped_party_counts_as_arrived_and_gets_its_answer_later() {
         signal(stopped.pid(), Signal::STOP);
         assert!(is_running(stopped.pid()));
         assert_eq!(
-            barrier.wait().await.unwrap().index,
+            barrier.wait().await.unwrap().index(),
             1,
             "the stopped party counts"
         );
@@ -377,7 +377,7 @@ fn plain_threads_and_pool_tasks_can_be_parties() {
         barrier.reset().await.unwrap();
         let tasks = [(); 2].map(|()| pool.spawn(Meet(barrier.clone())));
         until_arrived(&barrier, 2).await;
-        let thread = thread::spawn(move || barrier.wait().blocking().map(|passed| passed.index));
+        let thread = thread::spawn(move || barrier.wait().blocking().map(|passed| passed.index()));
         assert_eq!(thread.join().unwrap(), Ok(2));
         let mut places = [0; 2];
         for (place, task) in places.iter_mut().zip(tasks) {
@@ -402,12 +402,17 @@ fn single_party_passes_at_once_even_with_a_zero_timeout() {
     run(async {
         let (_manager, barrier) = manager_and_barrier(1).await;
         assert_eq!(
-            barrier.wait().timeout(Duration::ZERO).await.unwrap().index,
+            barrier
+                .wait()
+                .timeout(Duration::ZERO)
+                .await
+                .unwrap()
+                .index(),
             0
         );
         let act = || ready(Ok::<(), CallError>(()));
         let passed = barrier.wait_with(act).timeout(Duration::MAX).await.unwrap();
-        assert_eq!((passed.is_leader, passed.generation), (true, 1));
+        assert_eq!((passed.is_leader(), passed.generation()), (true, 1));
     });
 }
 

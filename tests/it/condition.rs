@@ -201,7 +201,7 @@ fn timeout_limits_the_sleep_and_not_the_wait_for_the_lock() {
         drop(holder);
         let guard = late.await.unwrap();
         assert!(guard.timed_out());
-        assert!(guard.is_valid() && condition.status().await.unwrap().held);
+        assert!(guard.is_valid() && condition.status().await.unwrap().is_held);
     });
 }
 
@@ -258,7 +258,7 @@ fn dropped_wait_holds_nothing_and_its_notification_goes_to_the_next() {
         until_asleep(&condition, 0).await;
         drop(guard);
         second.await.unwrap().unwrap().release().await.unwrap();
-        assert!(!condition.status().await.unwrap().held);
+        assert!(!condition.status().await.unwrap().is_held);
     });
 }
 
@@ -299,7 +299,7 @@ fn wait_that_is_dropped_at_any_turn_holds_nothing() {
             let guard = condition.acquire().await.unwrap();
             let wait = condition.wait(guard).timeout(Duration::ZERO);
             let woken = for_turns(turns, wait).await;
-            let held = condition.status().await.unwrap().held;
+            let held = condition.status().await.unwrap().is_held;
             assert_eq!(held, woken.is_some());
             assert_eq!(state(&condition).await, (0, 0));
             woken.is_some()
@@ -320,7 +320,7 @@ fn notify_that_is_dropped_at_any_turn_has_its_whole_effect_or_none() {
             let (asleep, waiting) = state(&condition).await;
             assert_eq!(asleep + waiting, 1);
             assert!(shown.is_none() || shown == Some(Ok(waiting)));
-            assert!(guard.is_valid() && condition.status().await.unwrap().held);
+            assert!(guard.is_valid() && condition.status().await.unwrap().is_held);
             assert_eq!(condition.notify_one(&guard).await, Ok(asleep));
             drop(guard);
             drop(sleeper.await.unwrap().unwrap());

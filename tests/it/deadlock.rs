@@ -387,7 +387,7 @@ fn waits_that_any_process_may_end_are_not_a_deadlock() {
         for what in ["event", "signal"] {
             let first = waiting(what);
             until("the lock is held", || async {
-                lock.status().await.unwrap().held
+                lock.status().await.unwrap().is_held
             })
             .await;
             let second = waiting(what);

@@ -99,7 +99,7 @@ fn dropped_waits_for_a_lock_hold_nothing() {
         })
         .await;
         let status = lock.status().await.unwrap();
-        assert_eq!((status.held, status.waiting), (false, 0));
+        assert_eq!((status.is_held, status.waiting), (false, 0));
         let all = TASKS * DROPS;
         assert!(0 < granted && granted < all, "{granted} of {all} granted");
         assert!(lock.try_acquire().await.unwrap().is_some());
@@ -175,7 +175,7 @@ async fn drop_releases(mut random: StdRng, lock: Lock) -> usize {
             let adopted = poll_a_while(random, lock.adopt(ticket.clone())).await;
             if adopted.is_none() {
                 // Either the hold was adopted and released, or it is unchanged.
-                let _ = lock.release(ticket).await;
+                let _ = lock.release_ticket(ticket).await;
             }
         }
     }
@@ -190,7 +190,7 @@ fn dropped_releases_and_adoptions_leave_the_lock_free() {
         let lock = manager.lock().await.unwrap();
         let released = many(&mut random, |random| drop_releases(random, lock.clone())).await;
         let status = lock.status().await.unwrap();
-        assert_eq!((status.held, status.waiting), (false, 0));
+        assert_eq!((status.is_held, status.waiting), (false, 0));
         assert!(released > 0, "no release was awaited to its end");
     });
 }

@@ -426,7 +426,7 @@ fn ticket_moves_a_hold_to_another_process() {
         let config = Adopt {
             address: lock.address().clone(),
             name: lock.name().to_owned(),
-            ticket: hold.ticket(),
+            ticket: hold.signed_proof(),
         };
         let mut adopter = Role::start("dynamic::adopter", &config);
         assert_eq!(adopter.next_report(), "true");

@@ -180,7 +180,7 @@ async fn assert_left_by(lock: &Lock, holder: u32) {
     let guard = lock.acquire().timeout(AT_ONCE).await.unwrap();
     let abandoned = guard.abandoned().expect("the holder has died");
     assert_eq!(abandoned.holder.pid, holder);
-    assert!(abandoned.holder.is_watched);
+    assert!(abandoned.holder.death_is_noticed);
 }
 
 /// Asserts that the lock is granted at once, without a mark.
@@ -315,7 +315,7 @@ fn clients_are_accepted_and_marked_if_no_descriptor_is_left_to_watch_them() {
         for (lock, (holder, keeper)) in locks.iter().zip(&mut holders) {
             let info = lock.info().await.unwrap();
             let process = &info.parts[0].holders[0].process;
-            assert!(!process.is_watched);
+            assert!(!process.death_is_noticed);
             assert!(
                 process.to_string().contains("by its connection alone"),
                 "{process}"

@@ -24,7 +24,7 @@ pub(crate) fn roles(roles: &mut Roles) {
     roles.add(
         "lock::releaser",
         |(lock, ticket): (Lock, Ticket)| async move {
-            lock.release(ticket).await.unwrap();
+            lock.release_ticket(ticket).await.unwrap();
             report("released");
         },
     );
@@ -64,7 +64,7 @@ async fn manager_and_lock() -> (Manager, Lock) {
 
 async fn is_free(lock: &Lock) -> bool {
     let status = lock.status().await.unwrap();
-    !status.held && status.waiting == 0
+    !status.is_held && status.waiting == 0
 }
 
 /// Makes another process acquire the lock and die with it.
@@ -192,7 +192,7 @@ fn strict_guard_of_an_abandoned_lock_is_an_error_that_holds_it() {
         let dead = die_inside(&lock).await;
         let guard = lock.acquire().await.unwrap();
         let mut guard = marked(guard.strict(), dead);
-        assert!(guard.is_valid() && lock.status().await.unwrap().held);
+        assert!(guard.is_valid() && lock.status().await.unwrap().is_held);
         drop(guard.strict().unwrap_err());
         assert!(is_free(&lock).await);
 
@@ -262,7 +262,7 @@ fn release_that_is_dropped_at_any_point_frees_the_lock_once() {
         let _ = (&mut begun).now_or_never();
         let next = lock.acquire().await.unwrap();
         drop(begun);
-        assert!(next.is_valid() && lock.status().await.unwrap().held);
+        assert!(next.is_valid() && lock.status().await.unwrap().is_held);
     });
 }
 
@@ -272,9 +272,9 @@ fn ticket_is_still_valid_after_an_unpolled_adoption() {
         let (_manager, lock) = manager_and_lock().await;
         let ticket = lock.acquire().await.unwrap().into_ticket();
         drop(lock.adopt(ticket.clone()));
-        drop(lock.release(ticket.clone()));
-        assert!(lock.status().await.unwrap().held);
-        lock.release(ticket).await.unwrap();
+        drop(lock.release_ticket(ticket.clone()));
+        assert!(lock.status().await.unwrap().is_held);
+        lock.release_ticket(ticket).await.unwrap();
         assert!(is_free(&lock).await);
     });
 }
@@ -287,7 +287,7 @@ fn lock_that_was_released_before_its_holder_died_has_no_mark() {
         let mut releaser = Role::start("lock::releaser", &(lock.clone(), ticket.clone()));
         assert_eq!(releaser.next_report(), "released");
         assert!(is_free(&lock).await);
-        assert_eq!(lock.release(ticket.clone()).await, Err(NOT_HELD));
+        assert_eq!(lock.release_ticket(ticket.clone()).await, Err(NOT_HELD));
         assert_eq!(lock.adopt(ticket).await.map(drop), Err(NOT_HELD));
         assert_eq!(lock.acquire().await.unwrap().abandoned(), None);
     });
@@ -300,7 +300,7 @@ fn another_process_may_adopt_a_hold() {
         let ticket = lock.acquire().await.unwrap().into_ticket();
         let mut adopter = Role::start("lock::adopter", &(lock.clone(), ticket.clone()));
         assert_eq!(adopter.next_report(), "adopted");
-        assert_eq!(lock.release(ticket.clone()).await, Err(NOT_HELD));
+        assert_eq!(lock.release_ticket(ticket.clone()).await, Err(NOT_HELD));
         assert_eq!(lock.adopt(ticket).await.map(drop), Err(NOT_HELD));
         assert!(lock.try_acquire().await.unwrap().is_none());
         adopter.kill();
@@ -319,7 +319,7 @@ fn unused_ticket_holds_the_lock_until_the_session_ends() {
         assert!(guard.is_valid());
         drop(guard);
         assert!(is_free(&lock).await);
-        assert_eq!(lock.release(ticket).await, Err(NOT_HELD));
+        assert_eq!(lock.release_ticket(ticket).await, Err(NOT_HELD));
     });
 }
 
@@ -338,7 +338,7 @@ fn force_unlock_ends_the_hold_and_grants_the_next_waiter() {
         let next = next.await.unwrap();
         assert!(next.is_valid() && next.fence() > guard.fence());
         assert_eq!(guard.release().await, Err(NOT_HELD));
-        assert!(next.is_valid() && lock.status().await.unwrap().held);
+        assert!(next.is_valid() && lock.status().await.unwrap().is_held);
         next.release().await.unwrap();
     });
 }
@@ -351,7 +351,7 @@ fn late_drop_of_a_lost_guard_does_not_release_the_next_hold() {
         assert!(lock.force_unlock().await.unwrap());
         let _next = lock.acquire().await.unwrap();
         drop(guard);
-        assert!(lock.status().await.unwrap().held);
+        assert!(lock.status().await.unwrap().is_held);
         assert!(lock.try_acquire().await.unwrap().is_none());
     });
 }

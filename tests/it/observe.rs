@@ -519,8 +519,8 @@ fn failed_call_is_recorded_with_the_reason_on_both_sides() {
             assert_eq!(span.field("seq"), shown.field("seq"));
 
             let ticket = guard.into_ticket();
-            lock.release(ticket.clone()).await.unwrap();
-            let refused = lock.release(ticket).await.unwrap_err();
+            lock.release_ticket(ticket.clone()).await.unwrap();
+            let refused = lock.release_ticket(ticket).await.unwrap_err();
             let shown = recorded_once("call refused", of("contended")).await;
             assert_is(&shown, Level::DEBUG, "lockkeeper::call");
             // The manager records the refusal, and the error also names the object.
@@ -613,7 +613,7 @@ fn workers_and_failed_tasks_of_a_pool_are_recorded() {
             let died = recorded_once("worker died", is_worker).await;
             assert_is(&died, Level::WARN, "lockkeeper::pool");
             assert!(died.field("status").contains("signal: 6"), "{died:?}");
-            let anew = recorded_once("job begun anew: its worker died", is_worker).await;
+            let anew = recorded_once("job restarted: its worker died", is_worker).await;
             assert_is(&anew, Level::WARN, "lockkeeper::object");
             assert_eq!(
                 (anew.field("kind"), anew.field("jobs")),

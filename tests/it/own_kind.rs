@@ -105,7 +105,7 @@ impl Serve<Take> for Rack {
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
         if let Ok(grant) = call.verify(grant) {
-            call.ends(grant);
+            call.record_end(grant);
             self.take_back(|taker| taker == grant);
         }
         call.reply(());
@@ -220,7 +220,7 @@ fn another_process_returns_a_device_with_a_ticket_and_not_with_a_call_number() {
         let manager = Manager::start().await.unwrap();
         let devices = Devices(manager.open(1).await.unwrap());
         let device = devices.take(LONG).await.unwrap();
-        for grant in [device.grant.proof(), device.grant.ticket()] {
+        for grant in [device.grant.proof(), device.grant.signed_proof()] {
             let is_ticket = matches!(grant, Proof::Signed(_));
             let mut giver = Role::start("own_kind::giver", &(&devices, grant));
             assert_eq!(giver.next_report(), "gave back");

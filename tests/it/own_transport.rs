@@ -122,7 +122,7 @@ impl Stream for Socket {
     fn peer_rights(&self) -> Option<PeerRights> {
         let own = self.0.local_addr().ok()?;
         let guest = || PeerRights::new("guest").without_administration();
-        (own.ip() == GUESTS).then(|| guest().within("guest/"))
+        (own.ip() == GUESTS).then(|| guest().with_prefix("guest/"))
     }
 }
 

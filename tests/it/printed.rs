@@ -296,7 +296,7 @@ fn inspection_of_hostile_names_is_a_table_with_one_line_for_each_fact() {
         let _note = named.open::<Note>(hostile()).await.unwrap();
         let _intruder = connect_hostile(&manager, HOSTILE, &keyed_name);
         until("both objects are held", || async {
-            keyed.status().await.unwrap().keys == 1 && lock.status().await.unwrap().held
+            keyed.status().await.unwrap().keys == 1 && lock.status().await.unwrap().is_held
         })
         .await;
 

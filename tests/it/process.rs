@@ -259,7 +259,7 @@ async fn until_gone(pids: &[u32]) {
 
 async fn until_held(lock: &Lock) {
     until("the lock is held", || async {
-        lock.status().await.unwrap().held
+        lock.status().await.unwrap().is_held
     })
     .await;
 }
@@ -428,7 +428,7 @@ fn start_that_is_dropped_at_any_moment_leaves_no_process() {
         }
         until("no process holds the lock or waits for it", || async {
             let status = lock.status().await.unwrap();
-            (status.held, status.waiting) == (false, 0)
+            (status.is_held, status.waiting) == (false, 0)
         })
         .await;
     });

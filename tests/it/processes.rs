@@ -143,7 +143,7 @@ fn eight_processes_take_turns_a_thousand_times_each() {
         }
         assert_eq!(number_in(&shared.file), 8000);
         let status = shared.lock.status().await.unwrap();
-        assert_eq!((status.held, status.waiting), (false, 0));
+        assert_eq!((status.is_held, status.waiting), (false, 0));
     });
 }
 
@@ -299,7 +299,7 @@ fn processes_killed_at_random_keep_no_lock_and_no_permit() {
             assert_eq!(toiler.next_report(), "done");
         }
         let status = shared.lock.status().await.unwrap();
-        assert_eq!((status.held, status.waiting), (false, 0));
+        assert_eq!((status.is_held, status.waiting), (false, 0));
         let status = shared.permits.status().await.unwrap();
         assert_eq!((status.available, status.held, status.waiting), (3, 0, 0));
     });

@@ -228,7 +228,7 @@ fn closed_queue_delivers_its_items_and_then_refuses() {
         assert_eq!(describe(queue.try_get().await), refused(Refusal::Closed));
         let [joined] = joins;
         joined.await.unwrap();
-        assert!(queue.status().await.unwrap().closed);
+        assert!(queue.status().await.unwrap().is_closed);
     });
 }
 

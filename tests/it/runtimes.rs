@@ -177,7 +177,7 @@ fn blocked_runtime_delays_no_other() {
     let waiting = other.spawn(lock.acquire());
     other.block_on(until("the other task waits after it", || async {
         let status = lock.status().await.unwrap();
-        status.held && status.waiting == 1
+        status.is_held && status.waiting == 1
     }));
     drop(still.block_on(asleep).unwrap().unwrap());
     drop(other.block_on(waiting).unwrap().unwrap());

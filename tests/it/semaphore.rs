@@ -377,7 +377,7 @@ fn closed_semaphore_refuses_waiting_and_later_calls() {
         assert!(held.is_valid());
         held.release().await.unwrap();
         let after = semaphore.status().await.unwrap();
-        assert!(after.closed && after.held == 0);
+        assert!(after.is_closed && after.held == 0);
     });
 }
 

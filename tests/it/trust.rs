@@ -483,11 +483,11 @@ fn ticket_is_valid_for_one_hold_of_one_manager() {
         let theirs = other.named("jobs").lock().await.unwrap();
         let ticket = ours.acquire().await.unwrap().into_ticket();
         let guard = theirs.acquire().await.unwrap();
-        assert_eq!(theirs.release(ticket.clone()).await, Err(NOT_HELD));
+        assert_eq!(theirs.release_ticket(ticket.clone()).await, Err(NOT_HELD));
         assert!(guard.is_valid());
-        ours.release(ticket.clone()).await.unwrap();
+        ours.release_ticket(ticket.clone()).await.unwrap();
         let again = ours.acquire().await.unwrap();
-        assert_eq!(ours.release(ticket.clone()).await, Err(NOT_HELD));
+        assert_eq!(ours.release_ticket(ticket.clone()).await, Err(NOT_HELD));
         assert!(again.is_valid());
         // A ticket in another text form is accepted, and a changed ticket is refused.
         let ticket = again.into_ticket();
@@ -499,8 +499,8 @@ fn ticket_is_valid_for_one_hold_of_one_manager() {
         let first = bytes[0].as_u64().unwrap();
         bytes[0] = (first ^ 1).into();
         let forged: Ticket = serde_json::from_value(forged).unwrap();
-        assert_eq!(ours.release(forged).await, Err(NOT_HELD));
-        ours.release(read).await.unwrap();
+        assert_eq!(ours.release_ticket(forged).await, Err(NOT_HELD));
+        ours.release_ticket(read).await.unwrap();
         // `Debug` does not print the MAC.
         assert!(!format!("{ticket:?}").contains("mac"), "{ticket:?}");
     });

@@ -266,7 +266,7 @@ where
     is_told(value.watch().try_next().await.map(drop));
     let exchanged = value.compare_exchange(good.clone(), good.clone());
     is_told(exchanged.await.map(drop));
-    let changed = value.changed_since(0);
+    let changed = value.wait_since(0);
     let (changed, set) = tokio::join!(changed, number.set(13));
     set.unwrap();
     is_told(changed.map(drop));

@@ -51,8 +51,8 @@ fn plain_threads_make_all_calls_of_guards_and_values_by_blocking() {
 
     let value = block_on(manager.value(1)).unwrap();
     assert_eq!(value.compare_exchange(1, 2).blocking(), Ok(Ok(1)));
-    assert_eq!(value.update(|value| value * 2).blocking(), Ok(4));
-    assert_eq!(value.try_update(|_| None).blocking(), Ok(None));
+    assert_eq!(value.update(|value| value * 2).blocking(), Ok(2));
+    assert_eq!(value.try_update(|_| None).blocking(), Ok(Err(4)));
     assert_eq!(value.fetch_add(3).blocking(), Ok(4));
     assert_eq!(value.get().blocking(), Ok(7));
 }
@@ -63,9 +63,9 @@ fn release_that_is_never_polled_sends_nothing_until_its_drop_releases() {
         let manager = Manager::start().await.unwrap();
         let lock = manager.lock().await.unwrap();
         let release = lock.acquire().await.unwrap().release();
-        assert!(lock.status().await.unwrap().held);
+        assert!(lock.status().await.unwrap().is_held);
         drop(release);
-        assert!(!lock.status().await.unwrap().held);
+        assert!(!lock.status().await.unwrap().is_held);
 
         let rw_lock = manager.rw_lock().await.unwrap();
         let downgrade = rw_lock.write().await.unwrap().downgrade();
@@ -91,7 +91,7 @@ fn release_that_is_not_polled_yet_keeps_its_owner() {
             let release = lock.acquire().await.unwrap().release();
             let again = lock.try_acquire().await.unwrap();
             release.await.unwrap();
-            let is_held = lock.status().await.unwrap().held;
+            let is_held = lock.status().await.unwrap().is_held;
             (again.is_some(), is_held)
         });
         assert_eq!(entered.await.unwrap(), (true, true));
@@ -120,7 +120,7 @@ fn adoption_and_update_that_are_never_polled_change_nothing() {
         let lock = manager.lock().await.unwrap();
         let ticket = lock.acquire().await.unwrap().into_ticket();
         drop(lock.adopt(ticket.clone()));
-        lock.release(ticket).await.unwrap();
+        lock.release_ticket(ticket).await.unwrap();
 
         let value = manager.value(1).await.unwrap();
         let has_run = Arc::new(AtomicBool::new(false));

@@ -46,7 +46,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         |(value, last): (Value<u64>, u64)| async move {
             let mut seen = value.versioned().await.unwrap();
             while seen.value < last {
-                let next = value.changed_since(seen.version).await.unwrap();
+                let next = value.wait_since(seen.version).await.unwrap();
                 assert!(next.version > seen.version && next.value > seen.value);
                 seen = next;
             }
@@ -172,16 +172,16 @@ fn update_runs_again_after_a_concurrent_set() {
             }
             seen * 2
         });
-        assert_eq!(updated.await, Ok(42));
+        assert_eq!(updated.await, Ok(21));
         assert_eq!(rounds.load(Ordering::Relaxed), 3);
         assert_eq!(value.versioned().await.unwrap().version, 3);
         assert_eq!(
             value.try_update(|seen| (seen < 42).then_some(0)).await,
-            Ok(None)
+            Ok(Err(42))
         );
         assert_eq!(
             value.try_update(|seen| seen.checked_sub(2)).await,
-            Ok(Some(40))
+            Ok(Ok(42))
         );
         assert_eq!(value.fetch_add(2).await, Ok(40));
         assert_eq!(value.get().await, Ok(42));
@@ -194,12 +194,12 @@ fn every_watcher_notices_a_set_and_a_slow_one_gets_the_latest() {
         let (_manager, value) = value(0).await;
         let watchers = (0..100).map(|_| {
             let value = value.clone();
-            tokio::spawn(async move { value.changed_since(0).await })
+            tokio::spawn(async move { value.wait_since(0).await })
         });
         let watchers: Vec<_> = watchers.collect();
         until_waiting(&value, 100).await;
         assert_eq!(
-            value.changed_since(0).timeout(SHORT).await,
+            value.wait_since(0).timeout(SHORT).await,
             Err(CallError::timed_out())
         );
         value.set(5).await.unwrap();
@@ -208,9 +208,9 @@ fn every_watcher_notices_a_set_and_a_slow_one_gets_the_latest() {
             let seen = watcher.await.unwrap().unwrap();
             assert_eq!((seen.version, seen.value), (1, 5));
         }
-        let late = value.changed_since(0).await.unwrap();
+        let late = value.wait_since(0).await.unwrap();
         assert_eq!((late.version, late.value), (2, 6));
-        let future = value.changed_since(3).await;
+        let future = value.wait_since(3).await;
         let Err(CallError::Refused(Refusal::Invalid(why), _)) = future else {
             panic!("the call was not refused: {future:?}");
         };
@@ -289,9 +289,9 @@ fn wait_that_is_dropped_at_any_point_leaves_no_waiter() {
         let (_manager, value) = value(1).await;
         value.set(2).await.unwrap();
         sweep(async |turns| {
-            assert!(for_turns(turns, value.changed_since(1)).await.is_none());
+            assert!(for_turns(turns, value.wait_since(1)).await.is_none());
             assert_eq!(value.status().await.unwrap().waiting, 0);
-            for_turns(turns, value.changed_since(0)).await.is_some()
+            for_turns(turns, value.wait_since(0)).await.is_some()
         })
         .await;
     });
@@ -431,10 +431,10 @@ fn plain_threads_wait_for_changes() {
     let waiting = {
         let value = value.clone();
         thread::spawn(move || {
-            let first = value.changed_since(0).blocking().unwrap();
+            let first = value.wait_since(0).blocking().unwrap();
             let second = value.wait_for(|seen| *seen >= 2).blocking().unwrap();
             let third = value
-                .changed_since(1)
+                .wait_since(1)
                 .timeout(Duration::MAX)
                 .blocking()
                 .unwrap();
@@ -453,7 +453,7 @@ fn plain_threads_wait_for_changes() {
     waiting.join().unwrap();
     let late = value.wait_for(|seen| *seen > 2).timeout(SHORT).blocking();
     assert_eq!(late, Err(CallError::timed_out()));
-    let late = value.changed_since(2).timeout(SHORT).blocking();
+    let late = value.wait_since(2).timeout(SHORT).blocking();
     assert_eq!(late, Err(CallError::timed_out()));
     block_on(manager.shutdown());
 }

@@ -314,20 +314,23 @@ fn proxy_or_ticket_of_a_foreign_object_is_refused() {
             let own = confined.named("ci/lock").lock().await.unwrap();
             let both = lock_all([&own, &stolen]).await;
             assert_refused(both, &["to open", told]);
-            assert!(!own.status().await.unwrap().held);
+            assert!(!own.status().await.unwrap().is_held);
             // A ticket names the grant alone, so it needs an object that the key may use.
             let guard = lock.acquire().await.unwrap();
             let ticket: Ticket = guard.into_ticket();
             let adopted = stolen.adopt(ticket.clone()).await.map(drop);
             assert_refused(adopted, &["to open", told]);
-            assert_refused(stolen.release(ticket.clone()).await, &["to open", told]);
+            assert_refused(
+                stolen.release_ticket(ticket.clone()).await,
+                &["to open", told],
+            );
             let adopted = own.adopt(ticket.clone()).await.map(drop);
             assert!(
                 matches!(adopted, Err(CallError::Refused(Refusal::NotHeld, _))),
                 "{adopted:?}"
             );
-            assert!(own.release(ticket).await.is_err());
-            assert!(lock.status().await.unwrap().held);
+            assert!(own.release_ticket(ticket).await.is_err());
+            assert!(lock.status().await.unwrap().is_held);
         }
     });
 }
@@ -436,7 +439,7 @@ fn deadlock_shows_a_confined_client_its_own_names_alone() {
                 }
             }));
             until("the task holds it", async || {
-                holds.status().await.unwrap().held
+                holds.status().await.unwrap().is_held
             })
             .await;
         }

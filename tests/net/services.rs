@@ -146,7 +146,7 @@ fn process_that_is_killed_frees_its_lock_and_is_told_with_its_host() {
         let guard = lock.acquire().await.unwrap();
         let abandoned = guard.abandoned().expect("the holder has died");
         assert_eq!(abandoned.holder.host.as_deref(), Some("127.0.0.1"));
-        assert!(abandoned.holder.is_claimed);
+        assert!(abandoned.holder.pid_is_unverified);
         assert_eq!(abandoned.holder.pid, holder.pid());
     });
 }

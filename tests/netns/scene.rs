@@ -259,7 +259,7 @@ impl Scene {
         let lock: Lock = manager.named(LOCK).lock().await.unwrap();
         until("no session holds the lock or waits for it", async || {
             let status = lock.status().await.unwrap();
-            !status.held && status.waiting == 0
+            !status.is_held && status.waiting == 0
         })
         .await;
         let queue: Queue<Item> = manager.named(ITEMS).queue(CAPACITY).await.unwrap();

@@ -226,7 +226,7 @@ fn waiting<'a, R: 'a>(
         call: call.id(),
         units: 1,
         mode,
-        since: call.since(),
+        since: call.arrived(),
     })
 }
 
@@ -368,7 +368,7 @@ impl Serve<Done> for Queue {
     fn serve(&mut self, Done { delivery }: Done, call: Call<Result<(), Refusal>>) {
         let done = call.verify(delivery).and_then(|delivery| {
             self.taken.remove(&delivery).ok_or(Refusal::NotHeld)?;
-            call.ends(delivery);
+            call.record_end(delivery);
             Ok(())
         });
         call.reply(done);
@@ -381,7 +381,7 @@ impl Serve<PutBack> for Queue {
         let back = call.verify(delivery).and_then(|delivery| {
             let is_back = self.take_back(delivery, |_, _| {});
             is_back.then_some(()).ok_or(Refusal::NotHeld)?;
-            call.ends(delivery);
+            call.record_end(delivery);
             Ok(())
         });
         call.reply(back);
@@ -416,7 +416,7 @@ impl Serve<GetQueueStatus> for Queue {
         status.putting = count(self.putters.len());
         status.getting = count(self.getters.len());
         status.joining = count(self.joiners.len());
-        status.closed = self.closed;
+        status.is_closed = self.closed;
         call.reply(status);
     }
 }

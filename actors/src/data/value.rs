@@ -155,7 +155,7 @@ impl Primitive for Value {
             call: call.id(),
             units: 1,
             mode: "change",
-            since: call.since(),
+            since: call.arrived(),
         });
         Survey {
             state: format!("version {version}, {} bytes", value.0.len()),

@@ -249,7 +249,7 @@ impl Watch {
                 session,
                 pid = ended.peer.pid,
                 jobs = left.retried,
-                "job begun anew: its worker died"
+                "job restarted: its worker died"
             );
         }
     }

@@ -74,9 +74,9 @@ impl<R> Call<R> {
         self.id
     }
 
-    /// Returns the arrival of the call, as the time since the manager's start.
+    /// Returns when the call arrived, as the time since the manager's start.
     #[must_use]
-    pub const fn since(&self) -> Duration {
+    pub const fn arrived(&self) -> Duration {
         Duration::from_nanos(self.since.get())
     }
 
@@ -98,7 +98,7 @@ impl<R> Call<R> {
 
     /// Records that this call has ended a grant. If another session had the grant, that session is told that
     /// the grant is void, and its guard is lost.
-    pub fn ends(&self, grant: CallId) {
+    pub fn record_end(&self, grant: CallId) {
         if grant.session() != self.id.session() {
             self.outbox().revoke(grant);
         }

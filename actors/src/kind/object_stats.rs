@@ -106,8 +106,8 @@ impl ObjectStats {
         }
         match fault {
             Some(Fault::TimedOut) => self.stats.timeouts += 1,
-            Some(Fault::Withdrawn) => self.stats.withdrawals += 1,
-            Some(Fault::Gone) => self.stats.departures += 1,
+            Some(Fault::Withdrawn) => self.stats.cancellations += 1,
+            Some(Fault::Gone) => self.stats.disconnections += 1,
             Some(Fault::Deadlock(_)) => self.stats.deadlocks += 1,
             Some(_) | None => clock(&mut self.waited, ago),
         }

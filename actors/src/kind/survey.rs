@@ -121,7 +121,7 @@ impl Waiting {
             call: call.id(),
             units,
             mode,
-            since: call.since(),
+            since: call.arrived(),
         }
     }
 }

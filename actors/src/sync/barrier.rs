@@ -13,8 +13,8 @@ use lockkeeper_protocol::{
     BreakReason, CallId, Proof, Refusal,
     codec::Form,
     operations::{
-        Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, Fail, Finish, GetBarrierStatus,
-        OnDeath, Passed, Reset,
+        Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, BarrierWaitResult, Fail, Finish,
+        GetBarrierStatus, OnDeath, Reset,
     },
 };
 
@@ -54,7 +54,7 @@ enum Party {
     /// It has run the action, and waits by another call. The call is boxed, because at most one party has it.
     HasActed {
         turn: CallId,
-        finish: Box<Call<Result<Passed, Refusal>>>,
+        finish: Box<Call<Result<BarrierWaitResult, Refusal>>>,
     },
 }
 
@@ -69,7 +69,7 @@ impl Parked for Party {
 }
 
 impl Party {
-    fn release(self, passed: Passed) {
+    fn release(self, passed: BarrierWaitResult) {
         match self {
             Self::Waits { call, .. } => call.reply(Ok(Arrival::Passed(passed))),
             Self::HasActed { finish, .. } => finish.reply(Ok(passed)),
@@ -197,11 +197,9 @@ impl Barrier {
     /// Lets the parties of this generation pass. The arrivals behind them are the next generation.
     fn release(&mut self, leader: CallId) {
         for (index, party) in (0..self.parties).zip(self.arrivals.take_all()) {
-            let mut passed = Passed::default();
-            passed.index = index;
-            passed.is_leader = party.id() == leader;
-            passed.generation = self.generation;
-            party.release(passed);
+            let passed = BarrierWaitResult::new(index, self.generation);
+            let leads = party.id() == leader;
+            party.release(passed.leading(leads));
         }
         self.generation += 1;
         self.action = Action::NotBegun;
@@ -362,7 +360,7 @@ fn own_turn<R>(call: &Call<R>, turn: Proof) -> Result<CallId, Refusal> {
 }
 
 impl Serve<Finish> for Barrier {
-    fn serve(&mut self, Finish { turn }: Finish, call: Call<Result<Passed, Refusal>>) {
+    fn serve(&mut self, Finish { turn }: Finish, call: Call<Result<BarrierWaitResult, Refusal>>) {
         let turn = match own_turn(&call, turn) {
             Ok(turn) => turn,
             Err(refusal) => return call.reply(Err(refusal)),

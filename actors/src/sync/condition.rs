@@ -82,7 +82,7 @@ impl Waiter for ConditionWaiter {
     fn since(&self) -> Duration {
         match self {
             Self::Fresh(call) => call.since(),
-            Self::Woken { call, .. } => call.since(),
+            Self::Woken { call, .. } => call.arrived(),
         }
     }
 
@@ -239,7 +239,7 @@ impl Serve<Sleep> for Condition {
         match left {
             Err(refusal) => call.reply(Err(refusal)),
             Ok(grant) => {
-                call.ends(grant);
+                call.record_end(grant);
                 self.sleepers.push(&set, call);
                 self.lock.pass_on();
             }

@@ -299,7 +299,7 @@ impl<E: Waiter> Exclusion<E> {
     #[must_use]
     pub fn status(&self) -> LockStatus {
         let mut status = LockStatus::default();
-        status.held = self.holder.is_some();
+        status.is_held = self.holder.is_some();
         status.depth = self.holder.as_ref().map_or(0, Holder::depth);
         status.waiting = count(self.line.len());
         status
@@ -383,7 +383,7 @@ impl<P: Exclusive> Serve<Release> for P {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
         let released = call.verify(grant).and_then(|grant| {
             self.exclusion_mut().leave(grant)?;
-            call.ends(grant);
+            call.record_end(grant);
             Ok(())
         });
         call.reply(released);

@@ -94,7 +94,7 @@ impl Primitive for Latch {
             call,
             units: 0,
             mode: "open",
-            since: waiter.since(),
+            since: waiter.arrived(),
         };
         Survey {
             state: match self.count {

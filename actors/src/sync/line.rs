@@ -43,7 +43,7 @@ impl Waiter for Call<Result<Granted, Refusal>> {
     type Carried = ();
 
     fn since(&self) -> Duration {
-        self.since()
+        self.arrived()
     }
 
     fn outbox(&self) -> &Outbox {

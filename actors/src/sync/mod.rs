@@ -28,13 +28,13 @@ pub use lock::Lock;
 pub use lockkeeper_protocol::operations::{
     Abort, Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany,
     AddPermits, Adopt, AdoptAs, AdoptKey, AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec,
-    BarrierStatus, Clear, Close, CountDown, CountSleepers, Downgrade, EventStatus, Fail, Finish,
-    ForceUnlock, ForceUnlockKey, Forget, GetBarrierStatus, GetEventStatus, GetKeyStatus,
-    GetKeyedStatus, GetLatchStatus, GetLockStatus, GetRwLockStatus, GetSemaphoreStatus, Granted,
-    Key, KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, ListKeys, LockStatus,
-    MarkConsistent, Notify, OnDeath, Passed, Release, ReleaseAny, ReleaseAnyKey, ReleaseBy,
-    ReleasePermits, Reset, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Set, Sleep, Upgrade,
-    WaitOpen, WaitSet, Wake, Woken,
+    BarrierStatus, BarrierWaitResult, Clear, Close, CountDown, CountSleepers, Downgrade,
+    EventStatus, Fail, Finish, ForceUnlock, ForceUnlockKey, Forget, GetBarrierStatus,
+    GetEventStatus, GetKeyStatus, GetKeyedStatus, GetLatchStatus, GetLockStatus, GetRwLockStatus,
+    GetSemaphoreStatus, Granted, Key, KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus,
+    ListKeys, LockStatus, MarkConsistent, Notify, OnDeath, Release, ReleaseAny, ReleaseAnyKey,
+    ReleaseBy, ReleasePermits, Reset, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Set, Sleep,
+    Upgrade, WaitOpen, WaitSet, Wake, Woken,
 };
 pub use reentrant_lock::{ReentrantLock, ReentrantWaiter};
 pub use rw_lock::RwLock;

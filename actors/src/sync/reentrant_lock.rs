@@ -294,7 +294,7 @@ mod tests {
         assert_eq!(status(&mut bench).depth, 1);
         assert_eq!(release(&mut bench, first), Err(Refusal::NotHeld));
         bench.withdraw(second);
-        assert!(!status(&mut bench).held);
+        assert!(!status(&mut bench).is_held);
     }
 
     #[test]

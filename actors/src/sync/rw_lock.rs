@@ -119,8 +119,8 @@ impl RwLock {
         let senior = self.inside.senior();
         let mut status = RwLockStatus::default();
         status.readers = self.inside.readers();
-        status.upgradable = senior == Some(Access::Upgradable);
-        status.writer = senior == Some(Access::Write);
+        status.has_upgradable = senior == Some(Access::Upgradable);
+        status.has_writer = senior == Some(Access::Write);
         status.waiting = self.line.len().try_into().unwrap_or(u64::MAX);
         status
     }
@@ -191,7 +191,7 @@ impl Primitive for RwLock {
                 call,
                 units,
                 mode: name(mode),
-                since: waiter.call.since(),
+                since: waiter.call.arrived(),
             }
         };
         let mark = self.abandoned.as_ref().map_or("", |_| ", abandoned");
@@ -230,7 +230,7 @@ impl Serve<Release> for RwLock {
         let released = call.verify(grant).and_then(|grant| {
             let former = self.inside.leave(grant)?;
             for ended in [Some(grant), former].into_iter().flatten() {
-                call.ends(ended);
+                call.record_end(ended);
             }
             Ok(())
         });

@@ -160,7 +160,7 @@ impl<B> Counting<B> {
         if holder.permits == 0 {
             self.by_age.leave(holder.timer.fence());
             self.holders.remove(&grant);
-            call.ends(grant);
+            call.record_end(grant);
         }
         Ok(taken)
     }
@@ -377,7 +377,7 @@ impl<B: Bound> Serve<GetSemaphoreStatus> for Counting<B> {
         status.available = self.available;
         status.held = self.held;
         status.waiting = self.waiters.len().try_into().unwrap_or(u64::MAX);
-        status.closed = self.closed;
+        status.is_closed = self.closed;
         call.reply(status);
     }
 }

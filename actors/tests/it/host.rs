@@ -220,9 +220,9 @@ async fn two_objects_of_a_shard_are_measured_separately() {
     .await;
     let [one, two] = [report(&one).await, report(&two).await];
     let [one, two] = [one, two].map(|report| report.stats.expect("a call had to wait"));
-    assert_eq!((one.waits, one.grants, one.withdrawals), (1, 1, 0));
+    assert_eq!((one.waits, one.grants, one.cancellations), (1, 1, 0));
     assert_eq!((one.waited.count, one.held.count), (1, 2));
-    assert_eq!((two.waits, two.grants, two.withdrawals), (2, 0, 1));
+    assert_eq!((two.waits, two.grants, two.cancellations), (2, 0, 1));
     assert_eq!((two.waited.count, two.held.count), (0, 0));
 }
 
@@ -275,7 +275,7 @@ async fn inputs_of_one_message_are_handled_in_order() {
     assert_eq!(one.order(), [1, 2, 4, 3, 5]);
     assert_eq!(one.answers(2), [Answer::Fault(Fault::Withdrawn)]);
     let mut status = LockStatus::default();
-    (status.held, status.depth) = (true, 1);
+    (status.is_held, status.depth) = (true, 1);
     assert_eq!(one.reply::<GetLockStatus>(shard::id(1, 5)), Ok(status));
 }
 

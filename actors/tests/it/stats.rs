@@ -97,10 +97,10 @@ fn each_way_of_ending_a_wait_has_its_own_counter() {
     let observed = stats(&mut bench);
     assert_eq!(observed.waits, 5, "a try call does not wait");
     let ends = [
-        observed.withdrawals,
+        observed.cancellations,
         observed.timeouts,
         observed.deadlocks,
-        observed.departures,
+        observed.disconnections,
     ];
     assert_eq!(ends, [1; 4]);
     assert_eq!((observed.waited.count, observed.abandonments), (1, 1));
@@ -116,7 +116,7 @@ fn withdrawn_grant_does_not_count_as_a_withdrawn_wait() {
     bench.call(2, Acquire);
     bench.withdraw(first);
     let observed = stats(&mut bench);
-    assert_eq!((observed.withdrawals, observed.waited.count), (0, 1));
+    assert_eq!((observed.cancellations, observed.waited.count), (0, 1));
 }
 
 #[test]

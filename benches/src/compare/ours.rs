@@ -236,7 +236,7 @@ async fn repeat_rounds(manager: &Manager, parties: usize) -> Result<(), Failure>
         while window.is_open()
             && let Ok(passed) = barrier.wait().await
         {
-            rounds += u64::from(passed.is_leader);
+            rounds += u64::from(passed.is_leader());
         }
         barrier.abort().await?;
         window.report(rounds)?;

@@ -12,7 +12,9 @@ use crate::{
 /// The spec of a barrier: `BarrierSpec::from(3)`, or `BarrierSpec::from(3).on_death(OnDeath::Retract)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BarrierSpec {
-    /// The number of parties that have to arrive: 1 to 4,294,967,295.
+    /// The number of parties that have to arrive: 1 to 4,294,967,295. A program sets it by `from`. The type is wider,
+    /// because the kind refuses a number out of range and says what it allows.
+    #[doc(hidden)]
     #[serde(deserialize_with = "whole")]
     pub parties: i128,
     /// The effect of the death of a process that has arrived.
@@ -58,23 +60,60 @@ pub struct Arrive {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Arrival {
     /// All parties have arrived, and are released.
-    Passed(Passed),
+    Passed(BarrierWaitResult),
     /// All parties have arrived, and wait until the caller has run the action.
     Act,
 }
 
 /// One party's passage of a barrier.
-#[doc(alias = "BarrierWaitResult")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Passed {
-    /// The position in the order of arrival, counted from 0.
-    pub index: u32,
-    /// Whether this party ran the action or, without an action, arrived last. This is true for exactly one
+pub struct BarrierWaitResult {
+    index: u32,
+    is_leader: bool,
+    generation: u64,
+}
+
+impl BarrierWaitResult {
+    /// Creates the result of a party.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn new(index: u32, generation: u64) -> Self {
+        Self {
+            index,
+            is_leader: false,
+            generation,
+        }
+    }
+
+    /// Makes the party the leader if `leads` is true.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn leading(self, leads: bool) -> Self {
+        Self {
+            is_leader: leads,
+            ..self
+        }
+    }
+
+    /// Returns the position in the order of arrival, counted from 0.
+    #[must_use]
+    pub const fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Returns whether this party ran the action or, without an action, arrived last. This is true for exactly one
     /// party.
-    pub is_leader: bool,
-    /// The number of earlier generations that passed.
-    pub generation: u64,
+    #[must_use]
+    pub const fn is_leader(&self) -> bool {
+        self.is_leader
+    }
+
+    /// Returns the number of earlier generations that passed.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
 }
 
 /// Reports that the action has run, and waits for the release.
@@ -124,7 +163,7 @@ impl Operation for Arrive {
 
 impl Operation for Finish {
     const NAME: &'static str = "finish";
-    type Reply = Result<Passed, Refusal>;
+    type Reply = Result<BarrierWaitResult, Refusal>;
 }
 
 impl Operation for Fail {

@@ -78,7 +78,7 @@ pub struct KeyStatus {
     /// The number of calls that wait for it.
     pub waiting: u64,
     /// Whether it has the mark of a holder that died.
-    pub abandoned: bool,
+    pub is_abandoned: bool,
 }
 
 /// Asks for the totals of all keys, without waiting.

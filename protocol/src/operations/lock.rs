@@ -28,7 +28,7 @@ pub struct GetLockStatus;
 #[non_exhaustive]
 pub struct LockStatus {
     /// Whether it is held.
-    pub held: bool,
+    pub is_held: bool,
     /// The number of entries of its holder: more than 1 only for reentrant locks.
     pub depth: u64,
     /// The number of waiting calls.

@@ -23,8 +23,8 @@ pub(crate) mod typed;
 pub(crate) mod value;
 
 pub use barrier::{
-    Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, Fail, Finish, GetBarrierStatus, OnDeath,
-    Passed, Reset,
+    Abort, Arrival, Arrive, BarrierSpec, BarrierStatus, BarrierWaitResult, Fail, Finish,
+    GetBarrierStatus, OnDeath, Reset,
 };
 pub use condition::{CountSleepers, Notify, Sleep, Wake, Woken};
 pub use event::{Clear, EventStatus, GetEventStatus, Set, WaitSet};

@@ -34,7 +34,7 @@ pub struct Done {
     pub delivery: Proof,
 }
 
-/// Returns an item to its place at the front.
+/// Returns an item to its place in the order of the puts.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct PutBack {
     /// The call that received it.
@@ -84,7 +84,7 @@ pub struct QueueStatus {
     /// The number of calls that wait until all items are done.
     pub joining: u64,
     /// Whether the queue is closed.
-    pub closed: bool,
+    pub is_closed: bool,
 }
 
 impl Operation for Put {

@@ -49,9 +49,9 @@ pub struct RwLockStatus {
     /// The number of readers, without the upgradable one.
     pub readers: u64,
     /// Whether an upgradable reader holds it.
-    pub upgradable: bool,
+    pub has_upgradable: bool,
     /// Whether a writer holds it.
-    pub writer: bool,
+    pub has_writer: bool,
     /// The number of calls that wait for the lock or for an upgrade.
     pub waiting: u64,
 }

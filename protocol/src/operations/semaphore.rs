@@ -86,7 +86,7 @@ pub struct SemaphoreStatus {
     /// The number of waiting calls.
     pub waiting: u64,
     /// Whether the semaphore is closed.
-    pub closed: bool,
+    pub is_closed: bool,
 }
 
 impl Operation for AcquireMany {

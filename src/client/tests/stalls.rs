@@ -10,7 +10,7 @@ use tokio::{runtime::Builder, time};
 
 use crate::{
     client::{
-        connection::{CROWD, Connection},
+        connection::{Connection, GATHER_FROM_CALLS},
         tests::{
             SESSION, address, answer, call, connected, hear_call, hear_withdraw, reply, send_call,
             spawned_call, welcome,
@@ -138,7 +138,7 @@ async fn the_calls_of_a_crowd_go_out_also_when_their_runtime_stands_still() {
     let crowd = std::thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let mut calls: Vec<_> = (0..2 * CROWD)
+            let mut calls: Vec<_> = (0..2 * GATHER_FROM_CALLS)
                 .map(|_| Box::pin(call(&connection)))
                 .collect();
             for call in &mut calls {
@@ -151,7 +151,7 @@ async fn the_calls_of_a_crowd_go_out_also_when_their_runtime_stands_still() {
             let _ = stay.recv();
         });
     });
-    for _ in 0..2 * CROWD {
+    for _ in 0..2 * GATHER_FROM_CALLS {
         patiently(hear_call(&mut manager)).await;
     }
     let frame = patiently(manager.hear()).await.expect("a cast");

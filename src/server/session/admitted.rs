@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn principal(name: &str, most: usize) -> Principal {
-        Principal::authenticated(Some(PeerRights::new(name).sessions(most)))
+        Principal::authenticated(Some(PeerRights::new(name).max_sessions(most)))
     }
 
     #[test]

@@ -83,7 +83,10 @@ fn welcome(
                 return Err(End::Offence(why.to_owned()));
             }
             let peer = |pid| Peer::new(pid, cut(program), cut(label));
-            Ok((known.map_or_else(|| peer(pid).claimed(), peer), former))
+            Ok((
+                known.map_or_else(|| peer(pid).with_unverified_pid(), peer),
+                former,
+            ))
         }
         Ok(Request::Hello { version, .. }) => Err(End::Offence(format!(
             "version {version} of the protocol is not spoken here, only {}",
@@ -109,7 +112,7 @@ mod tests {
             let peer = welcome(&frame, known, Shard::ALONE, None);
             let (peer, _) = peer.expect("a hello");
             assert_eq!((peer.pid, peer.program.as_str()), (told, "test"));
-            assert_eq!(peer.is_claimed, known.is_none());
+            assert_eq!(peer.pid_is_unverified, known.is_none());
             let shown = peer.to_string().contains("by its own account");
             assert_eq!(shown, known.is_none(), "{peer}");
         }

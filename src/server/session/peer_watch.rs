@@ -132,7 +132,7 @@ impl PeerWatch {
     pub(super) fn note(&self, peer: Peer) -> Peer {
         match self {
             Self::OwnProcess | Self::Process(_) => peer,
-            Self::StreamAlone => peer.unwatched(),
+            Self::StreamAlone => peer.with_unnoticed_death(),
         }
     }
 }

@@ -83,7 +83,7 @@ mod tests {
             let shown = shown_to(&Principal::authenticated(rights), fault.clone());
             assert_eq!(shown, fault);
         }
-        let confined = Principal::authenticated(Some(PeerRights::new("k").within("ci/")));
+        let confined = Principal::authenticated(Some(PeerRights::new("k").with_prefix("ci/")));
         let shown = shown_to(&confined, fault).to_string();
         for seen in [
             "ci/a",

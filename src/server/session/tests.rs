@@ -429,7 +429,7 @@ impl Client {
     /// Returns whether the session still serves.
     async fn is_served(&mut self) -> bool {
         let lock = self.open_lock("any lock of this test").await;
-        !self.status(lock).await.held
+        !self.status(lock).await.is_held
     }
 
     /// Signs a call of this session.

@@ -8,11 +8,11 @@ use lockkeeper_protocol::{
     codec::{self, Blob, Form},
     operations::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
-        AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, CheckType, Chunk,
+        AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, BarrierWaitResult, CheckType, Chunk,
         Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Due, Ended, EventStatus,
         Exchange, Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, JobOutcome, Key,
         KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, LimitSeries, ListKeys, LockStatus,
-        Next, Notify, OnlyIf, Passed, Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy,
+        Next, Notify, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy,
         ReleaseOutcomes, ReleasePermits, Row, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep,
         Store, Submit, Swap, TaskFault, Tended, Upgrade, ValueSpec, ValueStatus, Versioned,
         WaitChange, WaitSet, Wake, Woken,
@@ -84,7 +84,7 @@ fn status_of_objects_is_written_as_the_document_shows() {
     let call = |caller, fence| {
         let mut call = CallInfo::default();
         (call.process, call.caller, call.units) = (peer(), caller, 1);
-        (call.lasted, call.fence) = (second, fence);
+        (call.elapsed, call.fence) = (second, fence);
         call
     };
     let mut part = PartInfo::default();
@@ -101,7 +101,7 @@ fn status_of_objects_is_written_as_the_document_shows() {
     held.parts = vec![part];
     let mut stats = Stats::default();
     (stats.grants, stats.waits, stats.timeouts) = (1, 2, 3);
-    (stats.withdrawals, stats.departures) = (4, 5);
+    (stats.cancellations, stats.disconnections) = (4, 5);
     (stats.deadlocks, stats.abandonments) = (6, 7);
     (stats.waited.count, stats.waited.max) = (1, second);
     let free = object("stock", "free");
@@ -134,8 +134,8 @@ fn values_are_written_as_the_document_shows() {
         .show(&peer())
         .show(
             &peer()
-                .claimed()
-                .unwatched()
+                .with_unverified_pid()
+                .with_unnoticed_death()
                 .at_host(Some("192.0.2.7".to_owned())),
         )
         .show(&Duration::from_millis(1500))
@@ -273,7 +273,7 @@ fn faults_and_refusals_are_written_as_the_document_shows() {
 fn arguments_and_replies_are_written_as_the_document_shows() {
     let later = Fence::new(FENCE.number() + 1);
     let mut lock_status = LockStatus::default();
-    (lock_status.held, lock_status.depth, lock_status.waiting) = (true, 1, 2);
+    (lock_status.is_held, lock_status.depth, lock_status.waiting) = (true, 1, 2);
     Values::of("### `lock`")
         .show(&Acquire)
         .show(&fresh_grant())
@@ -434,7 +434,7 @@ fn read<T: DeserializeOwned>(value: impl Serialize) -> T {
 #[test]
 fn values_of_barriers_are_written_as_the_document_shows() {
     let turn = grant_of(2);
-    let passed: Passed = read((2, true, 0));
+    let passed: BarrierWaitResult = read((2, true, 0));
     let status: BarrierStatus = read((3, 1, 7, ()));
     Values::of("### `barrier`")
         .show(&BarrierSpec::from(3))

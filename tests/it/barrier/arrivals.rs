@@ -6,12 +6,12 @@ use futures::FutureExt;
 use lockkeeper::{
     Barrier, CallError,
     errors::{ActionError, BreakReason, Refusal},
-    guards::Passed,
+    guards::BarrierWaitResult,
 };
 use lockkeeper_test_support::for_turns;
 use tokio::{sync::oneshot, task::JoinHandle};
 
-pub(crate) type Outcome = Result<Passed, ActionError<()>>;
+pub(crate) type Outcome = Result<BarrierWaitResult, ActionError<()>>;
 
 /// Waits with an action that takes some turns, or without an action.
 pub(crate) async fn wait(barrier: &Barrier, acts: bool) -> Outcome {
@@ -36,7 +36,7 @@ pub(crate) async fn act() -> Result<(), ()> {
 /// Describes the outcome of a wait.
 pub(crate) fn describe(outcome: Outcome) -> String {
     match outcome {
-        Ok(passed) => format!("{} in {}", passed.index, passed.generation),
+        Ok(passed) => format!("{} in {}", passed.index(), passed.generation()),
         Err(ActionError::Call(CallError::Refused(Refusal::Broken(reason), _))) => match reason {
             BreakReason::Died(peer) => format!("broken by the death of {}", peer.pid),
             BreakReason::ActionFailed => "broken: ActionFailed".to_owned(),

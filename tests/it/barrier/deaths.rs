@@ -166,12 +166,12 @@ fn party_that_is_killed_after_the_release_breaks_nothing() {
         let (_manager, tracked) = manager_and_barrier(2).await;
         let (barrier, alive) = &tracked;
         let mut stopped = stopped_party(&tracked).await;
-        assert_eq!(barrier.wait().await.unwrap().index, 1, "the party counts");
+        assert_eq!(barrier.wait().await.unwrap().index(), 1, "the party counts");
         let waiting = arrived(barrier).await;
         stopped.kill();
         until_dead(alive).await;
         assert_eq!(state(barrier).await, (1, 1));
-        assert_eq!(barrier.wait().await.unwrap().generation, 1);
+        assert_eq!(barrier.wait().await.unwrap().generation(), 1);
         assert_eq!(waiting.await.unwrap(), "0 in 1");
     });
 }
@@ -254,7 +254,7 @@ fn dropped_actor_is_no_longer_a_party() {
         let waiting = arrived(barrier).await;
         actor.kill();
         until_dead(alive).await;
-        assert_eq!(barrier.wait().await.unwrap().generation, 0);
+        assert_eq!(barrier.wait().await.unwrap().generation(), 0);
         assert_eq!(waiting.await.unwrap(), "0 in 0");
     });
 }
@@ -282,7 +282,7 @@ fn death_at_any_turn_of_a_wait_lets_all_other_parties_pass_or_none() {
                 let (mut arrived, reached) = state(barrier).await;
                 if arrived == 2 {
                     assert!(!has_passed && reached == generation);
-                    assert_eq!(barrier.wait().await.unwrap().index, 2);
+                    assert_eq!(barrier.wait().await.unwrap().index(), 2);
                     arrived = 0;
                 }
                 assert_eq!(arrived, 0);

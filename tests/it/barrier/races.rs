@@ -23,7 +23,7 @@ pub(crate) fn roles(roles: &mut Roles) {
         |barrier: Barrier| async move {
             let mut passes = Vec::new();
             while let Ok(passed) = barrier.wait().await {
-                passes.push((passed.generation, passed.index, passed.is_leader));
+                passes.push((passed.generation(), passed.index(), passed.is_leader()));
             }
             report(&serde_json::to_string(&passes).unwrap());
         },
@@ -49,7 +49,7 @@ async fn lap((barrier, laps): (Barrier, u64)) {
         };
         match passed {
             Ok(passed) => {
-                assert_eq!(passed.generation, lap, "each passage is the next one");
+                assert_eq!(passed.generation(), lap, "each passage is the next one");
                 (lap, fails) = (lap + 1, true);
             }
             Err(ActionError::Failed(()) | ActionError::Call(CallError::TimedOut(_))) => {}
@@ -170,8 +170,8 @@ fn action_does_not_run_again_if_its_party_is_dropped_at_any_turn() {
             assert_eq!(state(&barrier).await.0, 1, "one arrival is left");
             let has_acted = ACTIONS.get() > before;
             let (second, third) = tokio::join!(wait(&barrier, true), wait(&barrier, true));
-            let generation = third.unwrap().generation;
-            assert_eq!(second.unwrap().generation, generation);
+            let generation = third.unwrap().generation();
+            assert_eq!(second.unwrap().generation(), generation);
             assert_eq!(other.await.unwrap(), format!("0 in {generation}"));
             assert_eq!(ACTIONS.get(), before + 1);
             has_acted
@@ -197,7 +197,7 @@ fn early_party_runs_the_action_if_the_acting_party_is_dropped_at_any_turn() {
             };
             let (passed, [early]) = tokio::join!(hasty, early);
             if state(&barrier).await == (1, generation + 1) {
-                assert_eq!(barrier.wait().await.unwrap().generation, generation + 1);
+                assert_eq!(barrier.wait().await.unwrap().generation(), generation + 1);
                 assert_eq!(first.await.unwrap(), format!("0 in {generation}"));
                 assert_eq!(early.await.unwrap(), format!("0 in {}", generation + 1));
             } else {
@@ -236,8 +236,8 @@ fn timeout_at_the_moment_of_another_arrival_lets_both_pass_or_none() {
                 assert_eq!(state(&barrier).await, (0, generation));
                 barrier.reset().await.unwrap();
             } else {
-                assert_eq!(outcome.0.unwrap().index, 0);
-                assert_eq!(outcome.1.unwrap().index, 1);
+                assert_eq!(outcome.0.unwrap().index(), 0);
+                assert_eq!(outcome.1.unwrap().index(), 1);
             }
             is_over
         })

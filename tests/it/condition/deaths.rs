@@ -119,7 +119,7 @@ async fn until_state(condition: &Condition, expected: (u64, u64)) {
 
 async fn until_free(condition: &Condition) {
     until("the lock is free", || async {
-        !condition.status().await.unwrap().held
+        !condition.status().await.unwrap().is_held
     })
     .await;
 }

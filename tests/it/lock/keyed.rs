@@ -227,7 +227,7 @@ fn keys_of_a_killed_holder_are_granted_at_once_and_marked_until_consistent() {
         // "b" had no waiter, so the mark is for its next holder.
         assert!(locks.keys().await.unwrap().iter().eq([&"a".into()]));
         assert_eq!(locks.status().await.unwrap().abandoned, 1);
-        assert!(locks.key_status("b").await.unwrap().abandoned);
+        assert!(locks.key_status("b").await.unwrap().is_abandoned);
         for _ in 0..2 {
             let marked = locks.acquire("b").await.unwrap();
             assert_eq!(dead(&marked), Some(holder.pid()));
@@ -238,9 +238,9 @@ fn keys_of_a_killed_holder_are_granted_at_once_and_marked_until_consistent() {
         marked.release().await.unwrap();
         let unmarked = locks.acquire("b").await.unwrap().strict().unwrap();
         unmarked.release().await.unwrap();
-        assert!(!locks.key_status("b").await.unwrap().abandoned);
+        assert!(!locks.key_status("b").await.unwrap().is_abandoned);
         assert!(
-            locks.key_status("a").await.unwrap().abandoned,
+            locks.key_status("a").await.unwrap().is_abandoned,
             "the key's own mark"
         );
         // A key that the dead process did not hold has no mark.
@@ -261,7 +261,7 @@ fn killed_waiter_is_never_granted_a_key() {
         drop(guard);
         let next = locks.acquire("ours").await.unwrap();
         assert_eq!(next.abandoned(), None);
-        assert!(locks.key_status("theirs").await.unwrap().abandoned);
+        assert!(locks.key_status("theirs").await.unwrap().is_abandoned);
     });
 }
 
@@ -272,14 +272,14 @@ fn another_process_may_adopt_a_key() {
         let ticket = locks.acquire("stock").await.unwrap().into_ticket();
         let mut adopter = Role::start("lock::keyed::adopter", &(&locks, ticket.clone()));
         assert_eq!(adopter.next_report(), "stock");
-        assert_eq!(locks.release(ticket.clone()).await, Err(NOT_HELD));
+        assert_eq!(locks.release_ticket(ticket.clone()).await, Err(NOT_HELD));
         assert_eq!(locks.adopt(ticket).await.map(drop), Err(NOT_HELD));
         assert!(locks.try_acquire("stock").await.unwrap().is_none());
         adopter.kill();
         let guard = locks.acquire("stock").await.unwrap();
         assert_eq!(guard.abandoned().unwrap().holder.pid, adopter.pid());
         let ticket = guard.into_ticket();
-        locks.release(ticket).await.unwrap();
+        locks.release_ticket(ticket).await.unwrap();
         assert!(is_empty(&locks).await);
     });
 }
@@ -289,9 +289,9 @@ fn late_or_second_release_does_not_release_the_next_hold() {
     run(async {
         let (_manager, locks) = manager_and_locks().await;
         let ticket = locks.acquire("a").await.unwrap().into_ticket();
-        locks.release(ticket.clone()).await.unwrap();
+        locks.release_ticket(ticket.clone()).await.unwrap();
         let _next = locks.acquire("a").await.unwrap();
-        assert_eq!(locks.release(ticket).await, Err(NOT_HELD));
+        assert_eq!(locks.release_ticket(ticket).await, Err(NOT_HELD));
         assert!(locks.try_acquire("a").await.unwrap().is_none());
     });
 }

@@ -155,7 +155,7 @@ fn explicit_owner_acquires_from_any_task_and_two_owners_of_one_task_exclude_each
             right.acquire()
         );
         waited.unwrap().release().await.unwrap();
-        assert!(!lock.status().await.unwrap().held);
+        assert!(!lock.status().await.unwrap().is_held);
     });
 }
 
@@ -301,7 +301,7 @@ fn task_is_still_the_owner_after_into_ticket() {
         let entered = tokio::spawn(async move {
             let ticket = lock.acquire().await.unwrap().into_ticket();
             let again = lock.try_acquire().await.unwrap();
-            lock.release(ticket).await.unwrap();
+            lock.release_ticket(ticket).await.unwrap();
             again.is_some()
         });
         assert!(entered.await.unwrap());

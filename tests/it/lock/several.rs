@@ -35,7 +35,7 @@ async fn locks(manager: &Manager, number: usize) -> Vec<Lock> {
 }
 
 async fn is_held(lock: &Lock) -> bool {
-    lock.status().await.unwrap().held
+    lock.status().await.unwrap().is_held
 }
 
 /// Returns the indices of the held locks.
@@ -53,7 +53,7 @@ async fn until_all_are_free(locks: &[Lock]) {
     until("all are free", || async {
         for lock in locks {
             let status = lock.status().await.unwrap();
-            if status.held || status.waiting > 0 {
+            if status.is_held || status.waiting > 0 {
                 return false;
             }
         }

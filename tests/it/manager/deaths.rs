@@ -167,7 +167,7 @@ fn caller_times_out_although_the_manager_is_stopped() {
         // Calls that were dropped meanwhile are withdrawn, and released locks are free.
         lock.acquire().await.unwrap().release().await.unwrap();
         let status = lock.status().await.unwrap();
-        assert_eq!((status.held, status.waiting), (false, 0));
+        assert_eq!((status.is_held, status.waiting), (false, 0));
     });
 }
 
@@ -184,7 +184,7 @@ fn client_is_not_blocked_by_a_stopped_manager_that_does_not_read() {
         assert!(nothing.is_none());
         signal(pid, Signal::CONT);
         for outcome in calls.await {
-            assert!(!outcome.unwrap().held);
+            assert!(!outcome.unwrap().is_held);
         }
     });
 }

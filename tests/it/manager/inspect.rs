@@ -100,7 +100,7 @@ fn holders_and_waiters_are_listed_with_process_label_fence_and_time() {
         until_waiting(&lock, 1).await;
 
         let snapshot = manager.inspect().await.unwrap();
-        assert_eq!(snapshot.moments, 1);
+        assert_eq!(snapshot.instants, 1);
         let jobs = named(&snapshot, "jobs");
         assert_eq!((jobs.kind.as_str(), jobs.state.as_str()), ("lock", "held"));
         let [part_of_it] = jobs.parts.as_slice() else {
@@ -120,7 +120,7 @@ fn holders_and_waiters_are_listed_with_process_label_fence_and_time() {
         assert!(holder.process.program.starts_with("it-"), "{jobs}");
         assert_eq!(holder.fence.map(|fence| fence.to_string()), Some(fence));
         assert_eq!((waiter.fence, waiter.caller), (None, None));
-        assert!(holder.lasted > waiter.lasted && waiter.lasted > Duration::ZERO);
+        assert!(holder.elapsed > waiter.elapsed && waiter.elapsed > Duration::ZERO);
         let seats = named(&snapshot, "seats");
         assert_eq!(seats.state, "1 of 2 permits free");
         assert_eq!(seats.parts[0].waiters[0].units, 2);
@@ -138,7 +138,7 @@ fn holders_and_waiters_are_listed_with_process_label_fence_and_time() {
         let stats = info.stats.expect("a call had to wait");
         assert_eq!((stats.waits, stats.abandonments), (1, 1));
         assert_eq!((stats.waited.count, stats.held.count), (1, 2));
-        assert!(stats.waited.max >= waiter.lasted, "{stats:?}");
+        assert!(stats.waited.max >= waiter.elapsed, "{stats:?}");
     });
 }
 
@@ -286,7 +286,7 @@ fn large_snapshot_is_sent_in_several_messages() {
             manager.named(name).lock().await.unwrap();
         }
         let snapshot = manager.inspect().await.unwrap();
-        assert!(snapshot.moments > 5, "{}", snapshot.moments);
+        assert!(snapshot.instants > 5, "{}", snapshot.instants);
         let shown = snapshot.objects.iter().map(|object| &object.name);
         assert!(shown.eq(&names), "each object once, in order of creation");
 
@@ -314,7 +314,7 @@ fn more_objects_than_one_page_are_listed_once_each() {
             opened.push(manager.lock().await.unwrap());
         }
         let snapshot = manager.inspect().await.unwrap();
-        assert_eq!(snapshot.moments, 2);
+        assert_eq!(snapshot.instants, 2);
         let shown = snapshot.objects.iter().map(|object| object.name.as_str());
         let names = opened.iter().map(|lock| &lock.token().name);
         assert!(shown.eq(names), "each object once, in order of creation");
@@ -344,7 +344,7 @@ fn snapshot_during_a_fan_out_is_consistent() {
         let (mut both, mut one) = (0, 0);
         while both < 50 || one < 50 {
             let snapshot = manager.inspect().await.unwrap();
-            assert_eq!(snapshot.moments, 1);
+            assert_eq!(snapshot.instants, 1);
             let caller = |name: &str| {
                 let holders = &named(&snapshot, name).parts[0].holders;
                 let holder = holders.first()?;

@@ -331,7 +331,7 @@ fn locks_of_different_shards_are_acquired_together_in_any_order() {
             assert_eq!(locker.next_report(), "done");
         }
         for lock in &locks {
-            assert!(!lock.status().await.unwrap().held);
+            assert!(!lock.status().await.unwrap().is_held);
         }
     });
 }
@@ -347,7 +347,7 @@ fn snapshot_has_the_objects_of_all_shards_in_order() {
         }
         let guards = try_join_all(locks.iter().map(Lock::acquire)).await.unwrap();
         let snapshot = manager.inspect().await.unwrap();
-        assert_eq!((snapshot.objects.len(), snapshot.moments), (6, 2));
+        assert_eq!((snapshot.objects.len(), snapshot.instants), (6, 2));
         let shown: Vec<&str> = snapshot
             .objects
             .iter()

@@ -153,7 +153,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
             ("lockkeeper_calls_total lock acquire", 4),
             ("lockkeeper_grants_total lock", 1),
             ("lockkeeper_timeouts_total lock", 1),
-            ("lockkeeper_withdrawals_total lock", 0),
+            ("lockkeeper_cancellations_total lock", 0),
         ])
         .await;
     assert!(!numbers.waits.contains_key("lockkeeper_wait_seconds lock"));
@@ -164,7 +164,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
     // One refusal, one hold that is ended by force, and one hold of a killed process.
     let ticket = guard.into_ticket();
     assert!(lock.force_unlock().await.unwrap());
-    lock.release(ticket).await.unwrap_err();
+    lock.release_ticket(ticket).await.unwrap_err();
     let mut holder = Role::start("observe::numbers::holder", &lock);
     assert_eq!(holder.next_report(), "held");
     holder.kill();
@@ -192,7 +192,7 @@ async fn count_a_manager(numbers: &mut Numbers) {
             ("lockkeeper_calls_total lock force_unlock", 1),
             ("lockkeeper_grants_total lock", 4),
             ("lockkeeper_refusals_total lock", 1),
-            ("lockkeeper_withdrawals_total lock", 1),
+            ("lockkeeper_cancellations_total lock", 1),
             ("lockkeeper_abandoned_total lock", 1),
             ("lockkeeper_revoked_total lock", 1),
             ("lockkeeper_connects_total", 1),

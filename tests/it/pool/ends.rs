@@ -110,7 +110,7 @@ async fn until_gone(pids: &[u32]) {
 
 async fn until_held(lock: &Lock) {
     until("the lock is held", || async {
-        lock.status().await.unwrap().held
+        lock.status().await.unwrap().is_held
     })
     .await;
 }

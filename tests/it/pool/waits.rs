@@ -130,7 +130,7 @@ impl Objects {
             .blocking()?
             .into_inner();
         self.queue.join().blocking()?;
-        let seen = self.value.changed_since(0).blocking()?;
+        let seen = self.value.wait_since(0).blocking()?;
         Ok(item + seen.value)
     }
 }

@@ -112,7 +112,7 @@ fn objects_with_long_names_count_until_they_are_removed() {
         assert!((380..480).contains(&made), "{made}");
         // Existing objects are served.
         let lock = manager.named(&name(0)).lock().await.unwrap();
-        assert!(!lock.status().await.unwrap().held);
+        assert!(!lock.status().await.unwrap().is_held);
         for number in 1..10 {
             manager.remove(&name(number)).await.unwrap();
         }

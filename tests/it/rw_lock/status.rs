@@ -13,8 +13,8 @@ pub(crate) async fn state(lock: &RwLock) -> State {
     let status = lock.status().await.unwrap();
     (
         status.readers,
-        status.upgradable,
-        status.writer,
+        status.has_upgradable,
+        status.has_writer,
         status.waiting,
     )
 }

@@ -22,7 +22,7 @@ fn calls_send_nothing_before_they_are_polled() {
             latch.arrive_and_wait(1),
         );
         // These calls are answered after all earlier ones.
-        assert!(!lock.status().await.unwrap().held);
+        assert!(!lock.status().await.unwrap().is_held);
         assert_eq!(queue.len().await.unwrap(), 0);
         assert_eq!(latch.status().await.unwrap().count, 1);
         let (acquire, all, put, arrive) = calls;

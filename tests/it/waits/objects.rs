@@ -229,7 +229,7 @@ impl Objects {
             ),
             asked.to(
                 "see a change",
-                |it| async move { it.value.changed_since(0).await.map(drop) },
+                |it| async move { it.value.wait_since(0).await.map(drop) },
                 |it, time| async move {
                     let seen = it.value.wait_for(|number| *number > 0).timeout(time);
                     seen.await.map(drop)
@@ -306,7 +306,7 @@ impl Objects {
             |it| Ok(it.full.put(1).timeout(HOUR).blocking()?),
             |it| it.full.join().blocking(),
             |it| it.full.join().timeout(HOUR).blocking(),
-            |it| it.value.changed_since(0).blocking().map(drop),
+            |it| it.value.wait_since(0).blocking().map(drop),
             |it| {
                 let seen = it
                     .value

@@ -42,8 +42,8 @@ fn at_queues(empty: &Queue<u32>, full: &Queue<u32>) -> Vec<BoxFuture<'static, Ou
 fn for_changes(value: &Value<u32>) -> Vec<BoxFuture<'static, Outcome>> {
     let [since, since_timeout, wait, wait_timeout] = [(); 4].map(|()| value.clone());
     vec![
-        async move { since.changed_since(0).await.map(drop) }.boxed(),
-        async move { since_timeout.changed_since(0).timeout(HOUR).await.map(drop) }.boxed(),
+        async move { since.wait_since(0).await.map(drop) }.boxed(),
+        async move { since_timeout.wait_since(0).timeout(HOUR).await.map(drop) }.boxed(),
         async move { wait.wait_for(|_| false).await.map(drop) }.boxed(),
         async move {
             wait_timeout
@@ -152,7 +152,7 @@ fn zero_timeout_permits_the_first_round() {
         let manager = Manager::start().await.unwrap();
         let value = manager.value(1).await.unwrap();
         let zero = Duration::ZERO;
-        assert_eq!(value.update(|value| value + 1).timeout(zero).await, Ok(2));
+        assert_eq!(value.update(|value| value + 1).timeout(zero).await, Ok(1));
         assert_eq!(value.fetch_add(1).timeout(zero).await, Ok(2));
         assert_eq!(value.compare_exchange(3, 4).timeout(zero).await, Ok(Ok(3)));
         let seen = value.wait_for(|value| *value == 4).timeout(zero).await;

@@ -29,14 +29,9 @@ fn arrive_with_action(bench: &mut Bench<Barrier>, session: u64) -> CallId {
 /// The index, whether the party is the leader, and the generation.
 type Told = Result<(u32, bool, u64), BreakReason>;
 
-fn told(passed: Result<Passed, Refusal>) -> Told {
+fn told(passed: Result<BarrierWaitResult, Refusal>) -> Told {
     match passed {
-        Ok(Passed {
-            index,
-            is_leader,
-            generation,
-            ..
-        }) => Ok((index, is_leader, generation)),
+        Ok(passed) => Ok((passed.index(), passed.is_leader(), passed.generation())),
         Err(Refusal::Broken(reason)) => Err(reason),
         Err(other) => panic!("no refusal of a barrier: {other:?}"),
     }

@@ -331,7 +331,7 @@ impl<F: KeyedVariant> Serve<Release> for Keyed<F> {
     fn serve(&mut self, Release { grant }: Release, call: Call<Result<(), Refusal>>) {
         let taken = call.verify(grant).and_then(|grant| {
             let hold = self.take_back(grant).ok_or(Refusal::NotHeld)?;
-            call.ends(grant);
+            call.record_end(grant);
             Ok(hold)
         });
         match taken {

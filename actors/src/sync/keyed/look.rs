@@ -71,7 +71,7 @@ impl<F> Keyed<F> {
             call,
             units: wait.permits.get().into(),
             mode: "",
-            since: wait.call.since(),
+            since: wait.call.arrived(),
         });
         let holders: Vec<Holding> = holders.take(*holding).collect();
         let waiters: Vec<Waiting> = waiters.take(*waiting).collect();
@@ -94,7 +94,7 @@ impl<F> Keyed<F> {
         status.available = (self.most - taken).into();
         status.held = taken.into();
         status.waiting = entry.map_or(0, |entry| entry.waiting).into();
-        status.abandoned = entry.is_some_and(Entry::is_marked);
+        status.is_abandoned = entry.is_some_and(Entry::is_marked);
         status
     }
 }

@@ -207,7 +207,7 @@ fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() 
     assert_eq!(mark(&bench, next), Some((Duration::from_secs(3), fence)));
     // "b" has no holder, and each later holder gets the mark.
     assert_eq!(keys(&mut bench), ["a"]);
-    assert!(status(&mut bench, "b").abandoned && all(&mut bench).abandoned == 1);
+    assert!(status(&mut bench, "b").is_abandoned && all(&mut bench).abandoned == 1);
     for _ in 0..2 {
         let successor = acquire(&mut bench, 2, "b");
         assert!(mark(&bench, successor).is_some());
@@ -233,7 +233,7 @@ fn dead_holders_keys_are_passed_on_marked_and_their_marks_are_kept_by_the_key() 
     assert_eq!(all(&mut bench).abandoned, 0);
     release(&mut bench, next).unwrap();
     // The mark of "a" is a different one.
-    assert!(status(&mut bench, "a").abandoned && !status(&mut bench, "b").abandoned);
+    assert!(status(&mut bench, "a").is_abandoned && !status(&mut bench, "b").is_abandoned);
 }
 
 #[test]
@@ -453,8 +453,8 @@ fn marks_take_nothing_of_the_room_that_is_reserved_for_holds() {
     let marked = all(&mut bench).abandoned;
     assert!((1..16).contains(&marked), "{marked}");
     // The latest marks stay, and the reserved room is free.
-    assert!(status(&mut bench, &format!("key {}", KEYS - 1)).abandoned);
-    assert!(!status(&mut bench, "key 0").abandoned);
+    assert!(status(&mut bench, &format!("key {}", KEYS - 1)).is_abandoned);
+    assert!(!status(&mut bench, "key 0").is_abandoned);
     for (session, key) in [(1000, "new"), (1001, "newer")] {
         let id = acquire(&mut bench, session, key);
         assert!(grant(&bench, id).abandoned.is_none());

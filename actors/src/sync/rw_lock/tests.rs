@@ -63,7 +63,12 @@ fn downgrade(bench: &mut Bench<RwLock>, grant: CallId, to: Access) -> Result<(),
 fn status(bench: &mut Bench<RwLock>) -> (u64, bool, bool, u64) {
     let id = bench.call(99, GetRwLockStatus);
     let told = bench.reply::<GetRwLockStatus>(id).unwrap().unwrap();
-    (told.readers, told.upgradable, told.writer, told.waiting)
+    (
+        told.readers,
+        told.has_upgradable,
+        told.has_writer,
+        told.waiting,
+    )
 }
 
 fn why(refused: Result<impl std::fmt::Debug, Refusal>) -> String {

@@ -431,8 +431,10 @@ impl Record {
             assert_eq!(self.bench.times_answered(*id), *answers, "{id:?}");
         }
         assert!(self.inside.is_some() || self.line.is_empty(), "stranded");
-        let LockStatus { held, waiting, .. } = self.ask(OBSERVER, GetLockStatus);
-        assert_eq!(held, self.inside.is_some());
+        let LockStatus {
+            is_held, waiting, ..
+        } = self.ask(OBSERVER, GetLockStatus);
+        assert_eq!(is_held, self.inside.is_some());
         assert_eq!(waiting, number(self.line.len()));
         for set in Set::ALL {
             let asleep = self

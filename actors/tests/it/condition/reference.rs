@@ -291,8 +291,8 @@ impl Reference for ConditionReference {
             ConditionCall::ForceUnlock => self.force_unlock(id, effects),
             ConditionCall::Status => {
                 let mut status = LockStatus::default();
-                status.held = self.holder.is_some();
-                status.depth = u64::from(status.held);
+                status.is_held = self.holder.is_some();
+                status.depth = u64::from(status.is_held);
                 status.waiting = u64::try_from(self.line.len()).expect("a short line");
                 effects.reply(id, ConditionAnswer::Status(status));
             }

@@ -156,7 +156,7 @@ fn readers_leave_before_a_writer_enters() {
     let status = bench.call(9, GetRwLockStatus);
     let status = bench.reply::<GetRwLockStatus>(status).unwrap().unwrap();
     assert_eq!(
-        (status.readers, status.writer, status.waiting),
+        (status.readers, status.has_writer, status.waiting),
         (0, true, 0)
     );
 }

@@ -146,7 +146,7 @@ impl Subject for ItemSubject {
         let in_line = |line| number(waiting.iter().filter(|(_, other)| *other == line).count());
         let lines = [status.putting, status.getting, status.joining];
         assert_eq!(lines, ["put", "get", "join"].map(in_line), "{waiting:?}");
-        assert_eq!(status.closed, self.closed);
+        assert_eq!(status.is_closed, self.closed);
         let has_room = status.len < status.capacity || self.closed;
         assert!(status.putting == 0 || !has_room, "{status:?}");
         assert!(status.getting == 0 || status.len == 0, "{status:?}");

@@ -125,14 +125,14 @@ impl Subject for RwSubject {
     fn assert_nothing_fits(&self, bench: &mut Bench<RwLock>, waiting: &[(CallId, &'static str)]) {
         let status: RwLockStatus = ask(bench, OBSERVER, GetRwLockStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
-        let is_alone = status.readers == 0 && !status.upgradable;
+        let is_alone = status.readers == 0 && !status.has_upgradable;
         assert!(
-            is_alone || !status.writer,
+            is_alone || !status.has_writer,
             "a writer beside others: {status:?}"
         );
-        assert!(!(status.upgradable && status.writer), "{status:?}");
+        assert!(!(status.has_upgradable && status.has_writer), "{status:?}");
         if let Some((upgrade, _)) = waiting.iter().find(|(_, line)| *line == "upgrade") {
-            let waits_rightly = status.upgradable && status.readers > 0;
+            let waits_rightly = status.has_upgradable && status.readers > 0;
             assert!(waits_rightly, "{status:?}, but {upgrade:?} waits");
             return;
         }
@@ -141,9 +141,9 @@ impl Subject for RwSubject {
         };
         let wants = self.wants.iter().find(|(id, _)| id == head);
         let fits = wants.is_none_or(|(_, access)| match access {
-            Access::Read => !status.writer,
-            Access::Upgradable => !status.writer && !status.upgradable,
-            Access::Write => !status.writer && is_alone,
+            Access::Read => !status.has_writer,
+            Access::Upgradable => !status.has_writer && !status.has_upgradable,
+            Access::Write => !status.has_writer && is_alone,
         });
         assert!(!fits, "{status:?}, but {wants:?} waits");
     }

@@ -256,7 +256,10 @@ impl Subject for ConditionSubject {
             number(waiting.len()),
             "{status:?} {asleep:?} {waiting:?}"
         );
-        assert!(status.held || status.waiting == 0, "free, but {status:?}");
+        assert!(
+            status.is_held || status.waiting == 0,
+            "free, but {status:?}"
+        );
     }
 
     fn probe(bench: &mut Bench<Condition>) -> Vec<String> {
@@ -440,10 +443,11 @@ impl Subject for BarrierSubject {
                 },
             )
             .expect("the barrier is not broken");
-            let generation = passed.generation - before;
+            let generation = passed.generation() - before;
             observed.push(format!(
                 "{} {} {generation}",
-                passed.index, passed.is_leader
+                passed.index(),
+                passed.is_leader()
             ));
         }
         observed.push(format!(

@@ -104,7 +104,10 @@ impl Subject for LockSubject {
     fn assert_nothing_fits(&self, bench: &mut Bench<Lock>, waiting: &[(CallId, &'static str)]) {
         let status = ask(bench, OBSERVER, GetLockStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
-        assert!(status.held || waiting.is_empty(), "free, but {waiting:?}");
+        assert!(
+            status.is_held || waiting.is_empty(),
+            "free, but {waiting:?}"
+        );
     }
 
     fn probe(bench: &mut Bench<Lock>) -> Vec<String> {
@@ -124,11 +127,13 @@ impl Subject for LockSubject {
                 grant: Proof::own(first),
             },
         );
-        let LockStatus { held, waiting, .. } = ask(bench, OTHER, GetLockStatus);
+        let LockStatus {
+            is_held, waiting, ..
+        } = ask(bench, OTHER, GetLockStatus);
         let has_second = bench.is_answered(second);
         vec![
             format!("{status:?} {released:?} {again:?}"),
-            format!("{held} {waiting} {has_second}"),
+            format!("{is_held} {waiting} {has_second}"),
         ]
     }
 }
@@ -178,7 +183,7 @@ impl Subject for ReentrantSubject {
     ) -> (CallId, Option<&'static str>) {
         let owner = schedule.random.random_range(1..=2);
         if schedule.asks() {
-            let held = ask(bench, OBSERVER, GetLockStatus).held;
+            let held = ask(bench, OBSERVER, GetLockStatus).is_held;
             let id = put(bench, session, AcquireAs { owner }, timeout);
             self.entries.push(id);
             // An owner that holds the lock enters at once, and is in no line.
@@ -240,8 +245,11 @@ impl Subject for ReentrantSubject {
     ) {
         let status = ask(bench, OBSERVER, GetLockStatus);
         assert_eq!(status.waiting, number(waiting.len()), "{waiting:?}");
-        assert_eq!(status.held, status.depth > 0);
-        assert!(status.held || waiting.is_empty(), "free, but {waiting:?}");
+        assert_eq!(status.is_held, status.depth > 0);
+        assert!(
+            status.is_held || waiting.is_empty(),
+            "free, but {waiting:?}"
+        );
     }
 
     fn probe(bench: &mut Bench<ReentrantLock>) -> Vec<String> {
@@ -432,7 +440,10 @@ impl<B: Bound> Subject for PermitSubject<B> {
         };
         let wants = self.wants.iter().find(|(id, _)| id == head);
         let fits = wants.is_none_or(|(_, permits)| u64::from(*permits) <= status.available);
-        assert!(!fits && !status.closed, "{status:?}, but {wants:?} waits");
+        assert!(
+            !fits && !status.is_closed,
+            "{status:?}, but {wants:?} waits"
+        );
     }
 
     fn probe(bench: &mut Bench<Counting<B>>) -> Vec<String> {

@@ -100,7 +100,7 @@ impl<G> LockAnswer<G> {
     pub(crate) fn status(depth: usize, waiting: usize) -> Self {
         let count = |of: usize| u64::try_from(of).expect("short lists");
         let mut status = LockStatus::default();
-        status.held = depth > 0;
+        status.is_held = depth > 0;
         (status.depth, status.waiting) = (count(depth), count(waiting));
         Self::Status(status)
     }

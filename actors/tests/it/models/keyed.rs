@@ -261,7 +261,7 @@ impl<F: KeyedCalls> Keys<F> {
         status.held = entry.held().into();
         status.available = (self.permits - entry.held()).into();
         status.waiting = number(entry.line.len());
-        status.abandoned = entry.left.is_some();
+        status.is_abandoned = entry.left.is_some();
         status
     }
 

@@ -209,7 +209,7 @@ impl QueueReference {
         status.putting = count(self.putting.len());
         status.getting = count(self.getting.len());
         status.joining = count(self.joining.len());
-        status.closed = self.closed;
+        status.is_closed = self.closed;
         status
     }
 }

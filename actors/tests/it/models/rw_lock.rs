@@ -325,8 +325,8 @@ impl RwReference {
         let reads = |hold: &&Hold| hold.access == Access::Read;
         let mut status = RwLockStatus::default();
         status.readers = count(self.inside.iter().filter(reads).count());
-        status.upgradable = self.are_inside(Access::Upgradable);
-        status.writer = self.are_inside(Access::Write);
+        status.has_upgradable = self.are_inside(Access::Upgradable);
+        status.has_writer = self.are_inside(Access::Write);
         status.waiting = count(self.line.len());
         status
     }

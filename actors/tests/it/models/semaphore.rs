@@ -247,7 +247,7 @@ impl<B> Permits<B> {
         let mut status = SemaphoreStatus::default();
         (status.available, status.held) = (self.free, self.held());
         status.waiting = u64::try_from(self.line.len()).expect("a short line");
-        status.closed = self.closed;
+        status.is_closed = self.closed;
         status
     }
 }

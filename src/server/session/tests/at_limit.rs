@@ -91,7 +91,7 @@ async fn wait_of_a_condition_at_the_limit_has_released_the_lock() {
     assert_eq!(slept.await.map(|_| ()), Err(refused()));
     let status = client.run::<Condition, _>(condition, GetLockStatus).await;
     let status: LockStatus = status.unwrap();
-    assert!(!status.held);
+    assert!(!status.is_held);
 }
 
 #[actix_rt::test]
@@ -210,7 +210,7 @@ async fn calls_beyond_the_second_limit_are_refused_although_they_would_be_answer
     let first = client.last_seq - 4;
     assert_eq!(served, [first, first + 1]);
     assert_eq!(faults, [first + 2, first + 3, first + 4]);
-    assert!(client.status(held).await.held);
+    assert!(client.status(held).await.is_held);
 }
 
 #[actix_rt::test]

@@ -107,7 +107,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     assert!(granted.is_ok());
     let held = Proof::Own(first);
     // A status, a refusal, a fault, an opened object, and a call of another object.
-    assert!(client.status(lock).await.held);
+    assert!(client.status(lock).await.is_held);
     let look = client.last_seq;
     let stale = Proof::Own(look);
     let (refused, not_held) = done(&mut client, lock, &Release { grant: stale }).await;
@@ -125,7 +125,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     ] {
         client.raw.send(&Request::Withdraw { object, seq }).await;
     }
-    assert!(client.status(lock).await.held);
+    assert!(client.status(lock).await.is_held);
 
     // After an adoption, another call holds the lock.
     let (adopted, granted) = {
@@ -138,7 +138,7 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
     assert!(granted);
     let withdraw = |seq| Request::Withdraw { object: lock, seq };
     client.raw.send(&withdraw(first)).await;
-    assert!(client.status(lock).await.held);
+    assert!(client.status(lock).await.is_held);
     // A withdrawn grant passes to the next in line, unmarked, and only once.
     let mut next = house.welcome().await;
     let theirs = next.open_lock("jobs").await;
@@ -165,8 +165,8 @@ async fn a_withdrawal_undoes_what_is_held_by_that_call_and_nothing_else() {
             })
             .await;
     }
-    assert!(next.status(theirs).await.held);
+    assert!(next.status(theirs).await.is_held);
     client.raw.send(&withdraw(again)).await;
-    assert!(!client.status(lock).await.held);
+    assert!(!client.status(lock).await.is_held);
     assert!(client.is_served().await && next.is_served().await);
 }

@@ -370,7 +370,7 @@ async fn withdrawing_what_is_unknown_changes_nothing() {
     for too_large in [(5, 1_u64 << 32, 2), (5, 0, u64::MAX)] {
         client.raw.send(&too_large).await;
     }
-    assert!(client.status(lock).await.held);
+    assert!(client.status(lock).await.is_held);
     // Nor does a proof that is valid in another session.
     let mut other = house.welcome().await;
     let theirs = other.open_lock("jobs").await;
@@ -379,7 +379,7 @@ async fn withdrawing_what_is_unknown_changes_nothing() {
         seq: 2,
     };
     other.raw.send(&foreign).await;
-    assert!(other.status(theirs).await.held);
+    assert!(other.status(theirs).await.is_held);
 }
 
 #[actix_rt::test]
@@ -395,7 +395,7 @@ async fn a_call_is_answered_once_whether_it_is_withdrawn_before_or_after() {
     assert_eq!(client.hear().await, Heard::Fault(waiting, Fault::Withdrawn));
     // The grant is given back without a second answer.
     client.raw.send(&withdraw(2)).await;
-    assert!(!client.status(lock).await.held);
+    assert!(!client.status(lock).await.is_held);
     assert_eq!(client.try_acquire(lock).await.unwrap().abandoned, None);
 }
 
@@ -598,7 +598,7 @@ async fn calls_that_would_wait_above_the_limit_in_flight_are_refused_and_others_
     assert_eq!(released, Ok(Ok(())));
     assert!(client.try_acquire(own).await.is_ok());
     // Other clients have limits of their own.
-    assert!(holder.status(0).await.held);
+    assert!(holder.status(0).await.is_held);
     let withdraw = Request::Withdraw {
         object: lock,
         seq: first,

@@ -81,9 +81,9 @@ async fn records_in_the_pipe_are_served_before_the_next_frames() {
     client.set_report_pipe(lock).await.unwrap();
     for _ in 0..3 {
         client.try_acquire(lock).await.unwrap();
-        assert!(client.status(lock).await.held);
+        assert!(client.status(lock).await.is_held);
         report_pipe.write_all(&record(client.last_seq - 1)).unwrap();
-        assert!(!client.status(lock).await.held);
+        assert!(!client.status(lock).await.is_held);
     }
 }
 
@@ -129,7 +129,7 @@ async fn session_of_a_pool_ends_when_the_pool_says_so() {
         drop(raw);
         let told = patiently(left.recv()).await.expect("it has left");
         assert_eq!(told.pid, process::id());
-        assert!(other.status(theirs).await.held, "it may be in use");
+        assert!(other.status(theirs).await.is_held, "it may be in use");
         if is_laid {
             report_pipe.write_all(&record(last)).unwrap();
         }
@@ -139,7 +139,7 @@ async fn session_of_a_pool_ends_when_the_pool_says_so() {
         assert_eq!(granted.abandoned.is_none(), is_laid);
         let grant = other.last_seq;
         other.raw.write(&release(theirs, grant)).await.unwrap();
-        assert!(!other.status(theirs).await.held);
+        assert!(!other.status(theirs).await.is_held);
     }
     // The pool is about to end, and waits for no session.
     drop(left);

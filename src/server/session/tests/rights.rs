@@ -31,7 +31,8 @@ impl House {
 
     /// Adds a client that may use the names that begin with `ci/`.
     async fn confined(&self) -> Client {
-        self.welcome_with(PeerRights::new("k").within("ci/")).await
+        self.welcome_with(PeerRights::new("k").with_prefix("ci/"))
+            .await
     }
 }
 
@@ -174,7 +175,7 @@ async fn unnamed_object_is_for_the_keys_whose_names_it_could_have() {
         ("cj/", false),
     ] {
         let mut other = house
-            .welcome_with(PeerRights::new("k").within(prefix))
+            .welcome_with(PeerRights::new("k").with_prefix(prefix))
             .await;
         let opened = other.open(KIND, Some(&own), None).await;
         match may {
@@ -208,7 +209,7 @@ async fn ticket_of_a_foreign_object_is_good_for_nothing_below_the_prefix() {
             false => assert!(matches!(told, Err(Fault::UnknownObject(_))), "{told:?}"),
         }
     }
-    assert!(all.status(jobs).await.held);
+    assert!(all.status(jobs).await.is_held);
 }
 
 #[actix_rt::test]
@@ -265,7 +266,7 @@ async fn key_without_administration_uses_objects_and_administers_none() {
     }
     let deadlocks = user.ask::<Vec<()>>(Question::Deadlocks).await;
     assert_refused(deadlocks, &["to look for deadlocks", "no-admin"]);
-    assert!(user.status(own).await.held && all.status(jobs).await.held);
+    assert!(user.status(own).await.is_held && all.status(jobs).await.is_held);
 }
 
 #[actix_rt::test]
@@ -280,7 +281,7 @@ async fn calls_of_a_key_are_limited_for_each_session() {
     holder.try_acquire(lock).await.expect("it is free");
     let (number, arguments) = operation(&Acquire);
     for (most, counts) in [(2, 2), (5, 3)] {
-        let rights = PeerRights::new("k").calls_in_flight(most);
+        let rights = PeerRights::new("k").max_calls(most);
         let mut client = house.welcome_with(rights).await;
         let lock = client.open_lock("jobs").await;
         for _ in 0..counts {
@@ -293,14 +294,14 @@ async fn calls_of_a_key_are_limited_for_each_session() {
         };
         assert_eq!(refused, Err(Fault::limit(what, counts)));
         // What need not wait is served.
-        assert!(client.status(lock).await.held);
+        assert!(client.status(lock).await.is_held);
     }
 }
 
 #[actix_rt::test]
 async fn sessions_of_a_key_are_limited_and_others_are_not() {
     let house = House::new(Limits::default());
-    let rights = || PeerRights::new("k").sessions(2);
+    let rights = || PeerRights::new("k").max_sessions(2);
     let first = house.welcome_with(rights()).await;
     let mut second = house.welcome_with(rights()).await;
     house.rights.replace(Some(rights()));
@@ -316,7 +317,7 @@ async fn sessions_of_a_key_are_limited_and_others_are_not() {
     let bye = house.let_in().hear_bye().await;
     assert!(bye.contains("at most 2 sessions"), "{bye}");
     house
-        .welcome_with(PeerRights::new("other").sessions(1))
+        .welcome_with(PeerRights::new("other").max_sessions(1))
         .await;
     house.welcome().await;
     for client in silent {
@@ -330,7 +331,9 @@ async fn sessions_of_a_key_are_limited_and_others_are_not() {
 #[actix_rt::test]
 async fn session_that_has_ended_counts_no_more_while_its_last_words_wait() {
     let house = House::new(Limits::default());
-    let mut client = house.welcome_with(PeerRights::new("k").sessions(1)).await;
+    let mut client = house
+        .welcome_with(PeerRights::new("k").max_sessions(1))
+        .await;
     let lock = client.open_lock("jobs").await;
     let (number, arguments) = operation(&GetLockStatus);
     // The answers fill the socket, and the client reads none.

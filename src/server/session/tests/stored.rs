@@ -126,7 +126,7 @@ async fn objects_that_sessions_open_count_until_they_are_removed_or_the_session_
     }
     assert_eq!(unnamed, Err(limit()));
     // Open objects are served, and can be removed.
-    assert!(!client.status(0).await.held);
+    assert!(!client.status(0).await.is_held);
     client.remove(&format!("{:0>250}", 1)).await.unwrap();
     assert!(other.open(KIND, None, Some(SPEC)).await.is_ok());
     client.close().await;

@@ -91,7 +91,7 @@ async fn a_stranger_that_tries_every_number_takes_nothing() {
             "{heard:?}"
         );
     }
-    assert!(holder.status(lock).await.held);
+    assert!(holder.status(lock).await.is_held);
     // The next answer is that of the holder's own release.
     let own = Proof::Own(2);
     assert_eq!(holder.released(lock, own).await, Ok(()));
@@ -109,7 +109,7 @@ async fn a_call_id_without_a_mac_is_no_argument() {
         let told: Result<(), Fault> = stranger.call(lock, number, None, &bare).await;
         assert!(matches!(told, Err(Fault::BadArguments(_))), "{told:?}");
     }
-    assert!(holder.status(lock).await.held);
+    assert!(holder.status(lock).await.is_held);
 }
 
 #[actix_rt::test]
@@ -123,7 +123,7 @@ async fn a_ticket_ends_the_hold_once_and_the_holder_is_told() {
     assert_eq!(stranger.released(lock, ticket).await, Err(Refusal::NotHeld));
     holder.try_acquire(lock).await.unwrap();
     assert_eq!(stranger.released(lock, ticket).await, Err(Refusal::NotHeld));
-    assert!(holder.status(lock).await.held);
+    assert!(holder.status(lock).await.is_held);
 }
 
 #[actix_rt::test]
@@ -142,7 +142,7 @@ async fn a_ticket_of_an_ended_session_or_another_manager_is_good_for_nothing() {
         let foreign = Proof::Signed(secret.of_session(session).sign(call));
         assert_eq!(other.released(lock, foreign).await, Err(Refusal::NotHeld));
     }
-    assert!(other.status(lock).await.held);
+    assert!(other.status(lock).await.is_held);
 }
 
 #[actix_rt::test]

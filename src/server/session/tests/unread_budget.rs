@@ -78,11 +78,11 @@ async fn session_whose_client_does_not_read_is_served_again_once_there_is_room()
     second.raw.write(&bytes).await.unwrap();
     until_served(&mut other).await;
     let theirs = other.open_lock("jobs").await;
-    assert!(other.status(theirs).await.held);
+    assert!(other.status(theirs).await.is_held);
     // The other client reads, and this one does not.
     hear_replies(&mut first, 1).await;
     time::timeout(Duration::from_secs(20), async {
-        while other.status(theirs).await.held {}
+        while other.status(theirs).await.is_held {}
     })
     .await
     .expect("the release is served");

@@ -64,7 +64,7 @@ async fn sessions_end_with_their_streams_where_the_watch_over_processes_has_fail
         let lock = client.open_lock("jobs").await;
         client.try_acquire(lock).await.unwrap();
         client.close().await;
-        assert!(!other.status(theirs).await.held);
+        assert!(!other.status(theirs).await.is_held);
     }
 }
 

@@ -297,7 +297,7 @@ fn ticket_is_good_once() {
         block_on(adopted.release()).expect("it is the child's");
     })
     .join();
-    let late = block_on(lock.release(ticket));
+    let late = block_on(lock.release_ticket(ticket));
     assert!(matches!(late, Err(CallError::Refused(_, _))), "{late:?}");
     drop(block_on(lock.acquire()).expect("it is free"));
 }

@@ -168,7 +168,10 @@ fn client_is_watched_by_its_id() {
     let waited = block_on(lock.acquire().timeout(Duration::from_millis(500)));
     assert!(waited.is_err(), "its holder lives");
     let info = block_on(lock.info()).expect("it is there");
-    assert!(info.parts[0].holders[0].process.is_watched, "{info:?}");
+    assert!(
+        info.parts[0].holders[0].process.death_is_noticed,
+        "{info:?}"
+    );
     client.kill();
     let acquired = block_on(lock.acquire().timeout(AT_ONCE));
     assert!(acquired.expect("its holder is dead").abandoned().is_some());

@@ -6,8 +6,8 @@ use std::time::Duration;
 use lockkeeper_actors::{
     Bench, BreakReason, CallId, Fault, Refusal,
     sync::{
-        Abort, Arrival, Arrive, Barrier, BarrierStatus, Fail, Finish, GetBarrierStatus, Passed,
-        Reset,
+        Abort, Arrival, Arrive, Barrier, BarrierStatus, BarrierWaitResult, Fail, Finish,
+        GetBarrierStatus, Reset,
     },
 };
 
@@ -106,12 +106,12 @@ fn arrival(arrival: Result<Arrival, Refusal>) -> BarrierAnswer {
     }
 }
 
-fn passed(passed: Result<Passed, Refusal>) -> BarrierAnswer {
+fn passed(passed: Result<BarrierWaitResult, Refusal>) -> BarrierAnswer {
     match passed {
         Ok(passed) => BarrierAnswer::Passed {
-            index: passed.index,
-            is_leader: passed.is_leader,
-            generation: passed.generation,
+            index: passed.index(),
+            is_leader: passed.is_leader(),
+            generation: passed.generation(),
         },
         Err(refusal) => BarrierAnswer::Refused(refusal),
     }
