@@ -42,7 +42,7 @@ enum Work {
 
 impl Task for Work {
     const NAME: &'static str = "work";
-    type Output = Result<Vec<u64>, String>;
+    type Output = Result<Vec<u64>, CallError>;
 
     async fn run(self) -> Self::Output {
         let (who, done, waits) = match self {
@@ -56,14 +56,14 @@ impl Task for Work {
                         // A pause now and then lets the buffer run empty.
                         tokio::time::sleep(Duration::from_millis(20)).await;
                     }
-                    waits += buffer.put(*item).await.map_err(|error| error.to_string())?;
+                    waits += buffer.put(*item).await?;
                 }
                 (format!("producer {number}: put"), items, waits)
             }
             Self::Consume(number, buffer) => {
                 let (mut items, mut waits) = (Vec::new(), 0);
                 for _ in 0..ITEMS_EACH {
-                    let (item, waited) = buffer.take().await.map_err(|error| error.to_string())?;
+                    let (item, waited) = buffer.take().await?;
                     items.push(item);
                     waits += waited;
                     // Simulates the work on an item.

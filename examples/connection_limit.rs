@@ -42,17 +42,13 @@ struct Ask {
 
 impl Task for Ask {
     const NAME: &'static str = "ask";
-    type Output = Result<usize, String>;
+    type Output = Result<usize, CallError>;
 
     async fn run(self) -> Self::Output {
         let mut answers = 0;
         for _ in 0..CALLS {
-            let permit = self
-                .connections
-                .acquire()
-                .await
-                .map_err(|error| error.to_string())?;
-            answers += self.call().map_err(|error| error.to_string())?;
+            let permit = self.connections.acquire().await?;
+            answers += self.call().expect("the server answers");
             drop(permit);
         }
         println!("worker {} had {answers} answers", self.worker);

@@ -118,11 +118,14 @@ impl Serve<Take> for Rack {
 
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
-        if let Ok(grant) = call.verify(grant) {
-            call.record_end(grant);
-            self.take_back(|taker| taker == grant);
+        match call.verify(grant) {
+            Ok(grant) => {
+                call.record_end(grant);
+                self.take_back(|taker| taker == grant);
+                call.reply(());
+            }
+            Err(refusal) => call.refuse(refusal),
         }
-        call.reply(());
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
 /// | --- | --- |
 /// | `jobs` | a name in this user's own folder: `/tmp/lockkeeper-<uid>/jobs.sock`, in every environment |
 /// | `/run/build/jobs.sock`, `./jobs.sock` | a path: any text with a slash |
-/// | `unix:PATH` | a path |
+/// | `unix:PATH` | a path, also without a slash |
 /// | `unix:PATH#uid:1000` | a path where a client accepts the manager of that user too |
 /// | `memory:NAME` | a name within this process |
 /// | `tls://HOST:PORT`, `tls://[::1]:PORT` | an endpoint of a manager on any machine, with the feature `net` |
@@ -42,8 +42,8 @@ use crate::{
 /// the client](crate::builders::ManagerBuilder::allow_uid), the address names that user. Otherwise any user who
 /// may write to the folder could pretend to be the manager. Tokens contain the user too.
 ///
-/// A path has at most 100 bytes. A network address without encryption, such as `127.0.0.1:7000` or `tcp://..`, is
-/// refused. The fingerprint is the SHA-256 of the public key (its `SubjectPublicKeyInfo`) in 64 hexadecimal digits.
+/// A path has at most 100 bytes. A name does not end with `.sock`, and `~` is not expanded. A network address without encryption, such as `127.0.0.1:7000`, `tcp://..` or
+/// `http://..`, is refused. The fingerprint is the SHA-256 of the public key (its `SubjectPublicKeyInfo`) in 64 hexadecimal digits.
 /// A client that knows it is safe even from others that have the key of the manager.
 ///
 /// ```
@@ -257,13 +257,16 @@ impl FromStr for Address {
             Some((UNIX, "")) => return refuse(AddressErrorKind::Empty),
             Some((UNIX, pinned)) => {
                 let (path, owner) = split_owner(pinned);
+                if path.starts_with('~') {
+                    return refuse(AddressErrorKind::Tilde);
+                }
                 if owner.is_none() && has_owner(pinned) {
                     return refuse(AddressErrorKind::NotAUser);
                 }
                 return Self::of_path(text, path, owner);
             }
             Some((TLS, place)) => return network(place).or_else(refuse),
-            Some(("tcp", place)) if place.starts_with("//") => {
+            Some(("tcp" | "http" | "https" | "ws" | "wss", place)) if place.starts_with("//") => {
                 return refuse(AddressErrorKind::Unprotected);
             }
             Some((scheme, place)) if is_scheme(scheme) => {
@@ -274,6 +277,9 @@ impl FromStr for Address {
                 return refuse(AddressErrorKind::MissingScheme);
             }
             Some(_) | None => {}
+        }
+        if text.starts_with('~') {
+            return refuse(AddressErrorKind::Tilde);
         }
         if !text.contains('/') && has_owner(text) {
             return refuse(AddressErrorKind::UserOfAName);
@@ -286,6 +292,9 @@ impl FromStr for Address {
         }
         if matches!(text, "." | "..") {
             return refuse(AddressErrorKind::IsADirectory);
+        }
+        if text.ends_with(".sock") {
+            return refuse(AddressErrorKind::NameOrPath);
         }
         let address = Self::of_name(text);
         if address.0.len() > MOST_PATH_BYTES {
@@ -555,7 +564,6 @@ mod tests {
             "db-1.example.com:7000",
             ":7000",
             "Host:80/locks",
-            "http://localhost:80/",
         ] {
             assert_eq!(reason(text), AddressErrorKind::MissingScheme, "{text}");
         }
@@ -563,9 +571,32 @@ mod tests {
         let message = message.to_string();
         assert!(message.contains("\"localhost:7000\""), "{message}");
         assert!(message.contains("tls://host:port"), "{message}");
-        for text in ["tcp://127.0.0.1:7000", "tcp://host", "tcp://"] {
+        for text in [
+            "tcp://127.0.0.1:7000",
+            "tcp://host",
+            "tcp://",
+            "http://localhost:80/",
+            "https://host",
+        ] {
             assert_eq!(reason(text), AddressErrorKind::Unprotected, "{text}");
         }
+        for text in [
+            "~",
+            "~/locks.sock",
+            "~ada/locks.sock",
+            "unix:~/locks.sock",
+            "~jobs",
+        ] {
+            assert_eq!(reason(text), AddressErrorKind::Tilde, "{text}");
+        }
+        for text in ["locks.sock", ".sock", "a.b.sock"] {
+            assert_eq!(reason(text), AddressErrorKind::NameOrPath, "{text}");
+        }
+        assert!(
+            parsed("unix:locks.sock")
+                .path()
+                .is_some_and(Path::is_absolute)
+        );
         // A program's own transport may have places that look like network addresses.
         add_scheme("ports");
         assert_eq!(parsed("ports:7000").parts(), ("ports", "7000"));

@@ -45,6 +45,10 @@ pub enum AddressErrorKind {
     ControlCharacter,
     /// It is not UTF-8, or it is relative and the path of the current folder is not UTF-8.
     NotText,
+    /// It ends with `.sock` and has no slash, so it is not clear whether it is a name or a path.
+    NameOrPath,
+    /// It begins with a `~`, which only a shell expands.
+    Tilde,
     /// It is the path of a directory.
     IsADirectory,
     /// Its path is too long for a socket.
@@ -128,6 +132,13 @@ impl fmt::Display for AddressErrorKind {
             Self::ControlCharacter => f.write_str("it has a control character: leave it out"),
             Self::NotText => f.write_str(
                 "it is not UTF-8, or relative to a folder whose path is not: use a path that is",
+            ),
+            Self::NameOrPath => f.write_str(
+                "it has no slash, so it is a name, and ends as a path does: write ./ before it if it is a path, or leave \
+                 .sock out if it is a name",
+            ),
+            Self::Tilde => f.write_str(
+                "~ is expanded by a shell only: write the whole path, which begins with a slash",
             ),
             Self::IsADirectory => f.write_str("it names a folder: give the path of a socket in it"),
             Self::TooLong { bytes, most } => write!(

@@ -2,7 +2,9 @@
 
 use std::{fmt, io, path::PathBuf};
 
-use lockkeeper_protocol::{Deadlock, Fault, Printable, PrintableText, Refusal, operations::Key};
+use lockkeeper_protocol::{
+    Abandoned, Deadlock, Fault, Printable, PrintableText, Refusal, operations::Key,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -46,6 +48,9 @@ pub enum CallError {
     Refused(Refusal, Subject),
     /// The object was removed, or its code panicked.
     Gone(Subject),
+    /// An earlier holder died with the object held, and the guard was [strict](crate::LockGuard::strict). It was
+    /// dropped, and the next guard is marked too.
+    Abandoned(Box<Abandoned>, Subject),
     /// The value or the reply that was received cannot be decoded.
     Undecoded(Box<Undecoded>),
     /// The call would have waited for ever. The report lists the calls that wait for each other.
@@ -141,10 +146,20 @@ impl CallError {
     /// Adds the key that the call was about to an error that names the object.
     #[must_use]
     pub(crate) fn of_key(mut self, key: &Key) -> Self {
-        if let Self::TimedOut(about) | Self::Refused(_, about) | Self::Gone(about) = &mut self {
+        if let Self::TimedOut(about)
+        | Self::Refused(_, about)
+        | Self::Gone(about)
+        | Self::Abandoned(_, about) = &mut self
+        {
             about.set_key(key);
         }
         self
+    }
+
+    /// Adds the function of this library that the error is about, such as `deadlocks`, which no object serves.
+    #[must_use]
+    pub(crate) fn of_function(self, name: &'static str) -> Self {
+        self.about(|| Subject::function(name))
     }
 
     /// Adds the object that the error is about, unless the error already has one or concerns no
@@ -152,7 +167,10 @@ impl CallError {
     #[must_use]
     pub(crate) fn about(mut self, subject: impl FnOnce() -> Subject) -> Self {
         match &mut self {
-            Self::TimedOut(about) | Self::Refused(_, about) | Self::Gone(about) => {
+            Self::TimedOut(about)
+            | Self::Refused(_, about)
+            | Self::Gone(about)
+            | Self::Abandoned(_, about) => {
                 if about.kind().is_none() {
                     *about = subject();
                 }
@@ -179,6 +197,11 @@ impl fmt::Display for CallError {
             Self::TimedOut(subject) => subject.fmt_timeout(f),
             Self::Refused(refusal, subject) => subject.fmt_refusal(refusal, f),
             Self::Gone(subject) => subject.fmt_gone(f),
+            Self::Abandoned(mark, subject) => write!(
+                f,
+                "{subject} was {mark}: repair what it protects with the guard in the error of strict(), and call \
+                 mark_consistent()"
+            ),
             Self::Undecoded(undecoded) => undecoded.fmt(f),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
             Self::Fault(fault) => fault.fmt(f),
@@ -195,11 +218,15 @@ impl fmt::Display for CallError {
                 write!(f, ": {}", PrintableText(advice))
             }
             Self::Disconnected { address, why } => {
+                let advice = if why.ends_with(BY_THIS_PROGRAM) {
+                    "keep the `Manager` that `start()` returned for as long as its objects are used"
+                } else {
+                    "connect and open the objects again"
+                };
                 let why = PrintableText(why);
                 write!(
                     f,
-                    "disconnected from the manager at {address} ({why}): \
-                     what was held is lost; connect and open the objects again"
+                    "disconnected from the manager at {address} ({why}): what was held is lost; {advice}"
                 )
             }
             Self::NoObject { name, address } => write!(
@@ -262,6 +289,9 @@ impl From<Refusal> for CallError {
     }
 }
 
+/// The end of the reason of [`CallError::Disconnected`] in the process that has ended the manager.
+pub(crate) const BY_THIS_PROGRAM: &str = ", by this program";
+
 /// Returns the text of a system error, and which limit to raise if the system lacks a resource.
 pub(crate) fn lack(error: &io::Error) -> String {
     match remedy(error) {
@@ -318,11 +348,11 @@ pub enum StartError {
     System(String),
     /// The program does not call [`program`](crate::program) at the beginning of main, so a child
     /// process would run the program again instead of a worker or a manager.
-    NotAProgram,
+    ProgramNotCalled,
     /// The child process ended or failed before it was ready.
-    Child(String),
+    ChildFailed(String),
     /// The request is not possible. The text says what is.
-    Unusable(String),
+    InvalidSettings(String),
     /// The manager started, but cannot be reached.
     Call(CallError),
 }
@@ -366,17 +396,17 @@ impl fmt::Display for StartError {
             Self::System(why) => {
                 write!(f, "the system could not start it: {}", PrintableText(why))
             }
-            Self::NotAProgram => f.write_str(
+            Self::ProgramNotCalled => f.write_str(
                 "no child process can be started: call lockkeeper::program() first thing in main",
             ),
-            Self::Child(why) => {
+            Self::ChildFailed(why) => {
                 write!(
                     f,
                     "the child process did not get ready: {}",
                     PrintableText(why)
                 )
             }
-            Self::Unusable(why) => PrintableText(why).fmt(f),
+            Self::InvalidSettings(why) => PrintableText(why).fmt(f),
             Self::Call(error) => error.fmt(f),
         }
     }

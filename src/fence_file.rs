@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileId};
 
-/// A file with the highest fence (fencing token) that a resource has seen, for all processes that write to
+/// A file with the highest fence that a resource has seen, for all processes that write to
 /// the resource.
 ///
 /// A holder that was paused, and lost its lock meanwhile, does not notice this when it resumes. Its
@@ -97,7 +97,7 @@ pub enum FenceError {
     /// A higher fence was seen: another holder had the lock in the meantime.
     Stale {
         /// The refused fence.
-        token: Fence,
+        fence: Fence,
         /// The highest fence that was seen.
         highest: Fence,
     },
@@ -120,18 +120,23 @@ pub enum FenceError {
 impl fmt::Display for FenceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stale { token, highest } => write!(
+            Self::Stale { fence, highest } => write!(
                 f,
-                "stale: the fence {token} is lower than {highest}, the highest that was seen: \
+                "stale: the fence {fence} is lower than {highest}, the highest that was seen: \
                  acquire the lock again"
             ),
-            Self::Corrupt { path, why } => write!(
-                f,
-                "corrupt: {} is not the mark of a fence ({}): repair it with the fence of a new grant, \
-                 or remove it if it is another program's",
-                Printable(&path.to_string_lossy()),
-                PrintableText(why)
-            ),
+            Self::Corrupt { path, why } => {
+                let remedy = match why.as_str() {
+                    FOREIGN => "use another path, or remove it if no program needs it",
+                    _ => "repair it with the fence of a new grant",
+                };
+                write!(
+                    f,
+                    "corrupt: {} is not the mark of a fence ({}): {remedy}",
+                    Printable(&path.to_string_lossy()),
+                    PrintableText(why)
+                )
+            }
             Self::System { path, why } => write!(
                 f,
                 "cannot use {}: {}",
@@ -152,6 +157,9 @@ impl Error for FenceError {}
 
 /// The beginning of a mark: the format and its version.
 const HEADING: &str = "lockkeeper fence 1 ";
+
+/// The damage of a file that does not begin like a mark, which `repair` leaves alone.
+const FOREIGN: &str = "it does not begin as one";
 
 /// The mode of new files, before the process's umask is applied.
 const NEW_FILE_MODE: u32 = 0o666;
@@ -191,7 +199,11 @@ impl FenceFile {
         let Some(bytes) = self.read()? else {
             return Ok(None);
         };
-        parse(&bytes).map(Some).map_err(|why| FenceError::Corrupt {
+        let parsed = match is_mark(&bytes) {
+            true => parse(&bytes),
+            false => Err(FOREIGN),
+        };
+        parsed.map(Some).map_err(|why| FenceError::Corrupt {
             path: self.path.clone(),
             why: why.to_owned(),
         })
@@ -293,18 +305,18 @@ impl FenceFile {
     /// Accepts a fence that is not lower than the highest, and ensures that the mark is on the
     /// disk. This includes a mark that another process raised: it may have died before it synced
     /// the mark.
-    fn raise(&self, token: Fence, highest: Option<Fence>) -> Result<(), FenceError> {
-        let is_new = highest != Some(token);
+    fn raise(&self, fence: Fence, highest: Option<Fence>) -> Result<(), FenceError> {
+        let is_new = highest != Some(fence);
         match highest {
-            Some(highest) if token < highest => return Err(FenceError::Stale { token, highest }),
+            Some(highest) if fence < highest => return Err(FenceError::Stale { fence, highest }),
             Some(_) if !is_new => {}
-            Some(_) | None => self.put(token)?,
+            Some(_) | None => self.put(fence)?,
         }
         // A mark that was removed is written again, even for a fence that was settled before.
-        if is_new || self.settled().is_none_or(|settled| *settled != Some(token)) {
+        if is_new || self.settled().is_none_or(|settled| *settled != Some(fence)) {
             self.sync_folder()?;
             if let Some(mut settled) = self.settled() {
-                *settled = Some(token);
+                *settled = Some(fence);
             }
         }
         Ok(())
@@ -321,12 +333,12 @@ impl FenceFile {
     }
 
     /// Replaces the mark.
-    fn put(&self, token: Fence) -> Result<(), FenceError> {
+    fn put(&self, fence: Fence) -> Result<(), FenceError> {
         let new = with_suffix(&self.path, ".new");
         let written = remove_left(&new)
             .and_then(|()| files::create(&new, NEW_FILE_MODE))
             .and_then(|file| {
-                files::write_all(&file, line(token).as_bytes())?;
+                files::write_all(&file, line(fence).as_bytes())?;
                 file.sync_all()
             });
         written.map_err(|error| system(&new, &error))?;
@@ -384,8 +396,8 @@ fn system(path: &Path, error: &io::Error) -> FenceError {
 }
 
 /// Returns the mark of a fence. All marks have the same length, so a truncated one is noticed.
-fn line(token: Fence) -> String {
-    let number = format!("{:020}", token.number());
+fn line(fence: Fence) -> String {
+    let number = format!("{:020}", fence.number());
     let sum = checksum(number.as_bytes());
     format!("{HEADING}{number} {sum:08x}\n")
 }
@@ -396,13 +408,11 @@ fn parse(bytes: &[u8]) -> Result<Fence, &'static str> {
     if text.is_empty() {
         return Err("it is empty");
     }
-    let rest = text
-        .strip_prefix(HEADING)
-        .ok_or("it does not begin as one")?;
+    let rest = text.strip_prefix(HEADING).ok_or("it is cut off")?;
     let number = rest.split(' ').next().unwrap_or_default();
-    let token = Fence::new(number.parse().map_err(|_| "it has no number")?);
-    if text == line(token) {
-        Ok(token)
+    let fence = Fence::new(number.parse().map_err(|_| "it has no number")?);
+    if text == line(fence) {
+        Ok(fence)
     } else {
         Err("its checksum does not fit")
     }
@@ -439,7 +449,7 @@ mod tests {
 
     fn stale(token: u64, highest: u64) -> FenceError {
         FenceError::Stale {
-            token: fence(token),
+            fence: fence(token),
             highest: fence(highest),
         }
     }
@@ -633,6 +643,11 @@ mod tests {
         let mark = FenceFile::at(&other);
         for refused in [mark.check(fence(1)), mark.repair(fence(1))] {
             assert!(matches!(refused, Err(FenceError::Corrupt { .. })));
+            let words = refused.unwrap_err().to_string();
+            assert!(
+                words.contains("remove it if no program needs it") && !words.contains("repair"),
+                "{words}"
+            );
         }
         assert_eq!(fs::read(&other).unwrap(), b"precious");
     }
@@ -651,7 +666,7 @@ mod tests {
             corrupt,
             format!(
                 "corrupt: {path} is not the mark of a fence (it is empty): \
-                 repair it with the fence of a new grant, or remove it if it is another program's"
+                 repair it with the fence of a new grant"
             )
         );
     }

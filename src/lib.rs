@@ -233,19 +233,24 @@ pub mod errors {
     };
 }
 
-/// The trait of all guards, and the types of its methods.
+/// [`Guard`](guards::Guard), the type of all guards of locks, and the types of its methods.
 pub mod guards {
     pub use lockkeeper_protocol::{
         Abandoned,
-        operations::{BarrierWaitResult, Versioned, Wake},
+        operations::{BarrierWaitResult, Versioned},
     };
+
+    #[doc(hidden)]
+    pub use lockkeeper_protocol::operations::Wake;
 
     pub use crate::proxy::{
         guard::{Guard, Guarded, Ticketed},
-        keyed::held::HeldKey,
         rw_guard::{Reading, Upgradable, Writing},
         several::{Lockable, SomeGuards},
     };
+
+    #[doc(hidden)]
+    pub use crate::proxy::keyed::held::HeldKey;
 }
 
 /// The status of managers, objects and pools: see [`Manager::inspect`] and [`Proxy::status`].
@@ -296,16 +301,18 @@ pub mod net {
     pub use crate::keys::{KeyFileError, make_key_file};
 }
 
-/// The proxies by their release rule, and types that proxies and tasks share.
+/// The generic proxies: of locks by their kind, of semaphores by their bound, and of keyed kinds by their permits. The
+/// aliases at the root, such as [`Lock`], name all of them.
 pub mod proxies {
     pub use crate::proxy::{
-        condition::WaitSetName,
         keyed::keyed::{KeyedKind, KeyedOf},
         lock::LockOf,
         lock_kind::LockKind,
-        reentrant_lock::ActsFor,
         semaphore::SemaphoreOf,
     };
+
+    #[doc(hidden)]
+    pub use crate::proxy::{condition::WaitSetName, reentrant_lock::ActsFor};
 }
 
 /// What the code of a task learns from the process that submitted it, and the output of a process.

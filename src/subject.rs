@@ -61,6 +61,11 @@ impl Subject {
         })))
     }
 
+    /// Makes the subject for a function of this library that no single object serves, such as `lock_all`.
+    pub(crate) fn function(name: &'static str) -> Self {
+        Self::of(name, None)
+    }
+
     /// Adds the key that the call was about. A text that is too long for a key is left out.
     pub(crate) fn set_key(&mut self, key: &Key) {
         if let Some(known) = &mut self.0
@@ -79,7 +84,7 @@ impl Subject {
         self
     }
 
-    /// Returns the kind of the object.
+    /// Returns the kind of the object, or the function if that has refused the call itself, such as `lock_all`.
     #[must_use]
     pub fn kind(&self) -> Option<&str> {
         self.0.as_ref().map(|known| &*known.kind)
@@ -310,8 +315,11 @@ impl fmt::Display for Object<'_> {
                 ..
             }) => write!(f, "{} {name:?}", Printable(kind)),
             Some(Known {
-                kind, name: None, ..
+                kind,
+                asked: Asked::Open,
+                ..
             }) => write!(f, "a new {}", Printable(kind)),
+            Some(Known { kind, .. }) => Printable(kind).fmt(f),
             None => f.write_str("the object"),
         }
     }

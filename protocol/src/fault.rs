@@ -43,7 +43,7 @@ pub enum Fault {
     /// The arguments do not fit the operation, the spec does not fit the kind, or a part of the request does
     /// not conform to the protocol.
     BadArguments(String),
-    /// The primitive refused the spec.
+    /// The kind refused the spec of a new object, or the object refused the call.
     Refused(Refusal),
     /// The reply could not be encoded.
     Unencodable(String),
@@ -202,16 +202,40 @@ impl fmt::Display for Fault {
                 f,
                 "the code of kind {kind:?} dropped the call without an answer: let it end each call by reply or fail"
             ),
-            Self::Limit { what, most } => write!(
-                f,
-                "limit reached: at most {most} {}, as the limits of the manager say: ask for less at a time, or raise \
-                 it with Manager::builder().limits(..)",
-                PrintableText(what)
-            ),
+            Self::Limit { what, most } => {
+                write!(f, "limit reached: at most {most} {}: ", PrintableText(what))?;
+                f.write_str(remedy(what))
+            }
             Self::NotAllowed(what) => write!(f, "not allowed {}", PrintableText(what)),
             Self::ShuttingDown => f.write_str("the manager was shut down"),
             Self::Deadlock(deadlock) => deadlock.fmt(f),
         }
+    }
+}
+
+/// What to do about a [`Fault::Limit`] of a quantity, with the setting that raises it.
+fn remedy(what: &str) -> &'static str {
+    match what {
+        Fault::STORED => {
+            "take or remove something first, or raise `stored_bytes` of Manager::builder().limits(..)"
+        }
+        "calls in flight" => {
+            "await some of them first, or raise `calls_in_flight` of Manager::builder().limits(..)"
+        }
+        "hosted objects" => {
+            "remove some first, or raise `objects` of Manager::builder().limits(..)"
+        }
+        "keys at a time" => "release some first",
+        "bytes of a task of this pool" => {
+            "send less at a time, such as the path of a file, or raise `PoolBuilder::stored_bytes`"
+        }
+        what if what.starts_with("calls in flight for the key") => {
+            "await some of them first, or raise `calls` in the manager's key file"
+        }
+        what if what.starts_with("bytes") => {
+            "send less at a time, such as the path of a file, or raise `frame_bytes` of Manager::builder().limits(..)"
+        }
+        _ => "ask for less at a time",
     }
 }
 
@@ -231,7 +255,8 @@ impl fmt::Debug for Fault {
 
 impl std::error::Error for Fault {}
 
-/// The reason why a built-in primitive refused a call. Its state is unchanged.
+/// The reason why an object refused a call, or a kind the spec of a new object. The object is unchanged. A kind of
+/// one's own refuses with [`Self::Invalid`] and a text, or with another reason that fits.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -370,11 +395,29 @@ mod tests {
 
     #[test]
     fn limit_says_how_to_raise_it() {
-        let words = Fault::limit("calls in flight", 2).to_string();
-        assert_eq!(
-            words,
-            "limit reached: at most 2 calls in flight, as the limits of the manager say: ask for less at a time, or \
-             raise it with Manager::builder().limits(..)"
-        );
+        for (what, setting) in [
+            (Fault::STORED, "`stored_bytes` of Manager::builder()"),
+            ("calls in flight", "`calls_in_flight` of Manager::builder()"),
+            (
+                "calls in flight for the key \"ci\"",
+                "`calls` in the manager's key file",
+            ),
+            ("hosted objects", "`objects` of Manager::builder()"),
+            (
+                "bytes of arguments",
+                "the path of a file, or raise `frame_bytes` of Manager::builder()",
+            ),
+            (
+                "bytes of a task of this pool",
+                "`PoolBuilder::stored_bytes`",
+            ),
+        ] {
+            let words = Fault::limit(what, 2).to_string();
+            let begin = format!("limit reached: at most 2 {what}: ");
+            assert!(
+                words.starts_with(&begin) && words.contains(setting),
+                "{words}"
+            );
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 
 /// The objects of a manager at one instant, with their holders and waiters.
 ///
-/// Its `Display` is a table for people, with a line for each object and lines for its holders and waiters below:
+/// Its `Display` is a table for people, without a newline at its end, with a line for each object and lines for its holders and waiters below:
 ///
 /// | column | contents |
 /// | --- | --- |
@@ -186,6 +186,7 @@ fn table<'a>(
     });
     line(f, &HEAD, &widths)?;
     for (object, row) in objects.zip(&rows) {
+        writeln!(f)?;
         line(f, &row.each_ref().map(String::as_str), &widths)?;
         for part in &object.parts {
             part.tell(f, &object.kind)?;
@@ -199,7 +200,7 @@ fn line(f: &mut fmt::Formatter<'_>, cells: &[&str; 7], widths: &[usize; 7]) -> f
     let line: Vec<String> = cells
         .map(|(cell, width)| format!("{cell:<width$}"))
         .collect();
-    writeln!(f, "{}", line.join("  ").trim_end())
+    f.write_str(line.join("  ").trim_end())
 }
 
 impl PartInfo {
@@ -216,14 +217,13 @@ impl PartInfo {
                 Role::Waiter => "waits",
             };
             for call in calls.iter().take(MOST_TOLD) {
-                write!(f, "    {verb}{key} ")?;
+                write!(f, "\n    {verb}{key} ")?;
                 call.tell(f, words(kind, role, &call.mode))?;
-                writeln!(f)?;
             }
             let told = calls.len().min(MOST_TOLD);
             let untold = count.saturating_sub(told.try_into().unwrap_or(u64::MAX));
             if untold > 0 {
-                writeln!(f, "    {verb}{key} {untold} more")?;
+                write!(f, "\n    {verb}{key} {untold} more")?;
             }
         }
         Ok(())
@@ -406,7 +406,7 @@ mod tests {
             "    holds [\"k\"] process 4711 (demo) for 1.5s, fence 12\n",
             &waits.repeat(5),
             "    waits [\"k\"] 3 more\n",
-            "\u{e9}t\u{e9}   event  not set, generation 0  0     0        -       -\n",
+            "\u{e9}t\u{e9}   event  not set, generation 0  0     0        -       -",
         ];
         assert_eq!(snapshot.to_string(), expected.concat());
         let alone = snapshot.objects[1].to_string();

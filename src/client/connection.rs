@@ -35,7 +35,7 @@ use crate::{
         state::{News, Session, lock},
         wakers::Reader,
     },
-    error::CallError,
+    error::{BY_THIS_PROGRAM, CallError},
     telemetry::client,
     transport::stream::Stream,
 };
@@ -360,9 +360,13 @@ impl Connection {
 
     /// The error of a call on a connection that has ended.
     pub(super) fn disconnected(&self, why: &str) -> CallError {
+        let by = match self.ends_here.load(Ordering::Relaxed) {
+            true => BY_THIS_PROGRAM,
+            false => "",
+        };
         CallError::Disconnected {
             address: self.address.clone(),
-            why: why.to_owned(),
+            why: format!("{why}{by}"),
         }
     }
 }

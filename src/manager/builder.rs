@@ -103,7 +103,7 @@ impl ManagerBuilder {
     /// returns [`Fault::NotAllowed`](crate::errors::Fault::NotAllowed). Root and the manager's own user may
     /// do everything. The user needs search permission for the folder of the path; a folder that the manager
     /// creates grants it. The client names the manager's user in its [`Address`], unless that user is root. A
-    /// manager with another kind of address, such as a name, does not start: [`StartError::Unusable`].
+    /// manager with another kind of address, such as a name, does not start: [`StartError::InvalidSettings`].
     ///
     /// ```no_run
     /// # async fn serve() -> Result<(), lockkeeper::StartError> {
@@ -258,7 +258,7 @@ impl ManagerBuilder {
     /// Returns [`StartError::Address`] for a text that is not an address, [`StartError::AddressInUse`] when a
     /// live manager is at the address, [`StartError::BadAddress`] when no socket can be bound there or this
     /// program has no transport of that scheme, and [`StartError::System`] when the system cannot create a
-    /// thread. Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a
+    /// thread. Returns [`StartError::InvalidSettings`] for an invalid number of shards, for several shards with a
     /// deadlock search, and for a manager that is open to other users and not at a path. Returns
     /// [`StartError::StateInUse`] when another manager uses the state folder, and [`StartError::BadState`] when
     /// the folder cannot be used.
@@ -289,7 +289,7 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`Self::start`] and [`Manager::spawn`], and [`StartError::Unusable`] when this
+    /// Returns the errors of [`Self::start`] and [`Manager::spawn`], and [`StartError::InvalidSettings`] when this
     /// builder has kinds or a deadlock callback, or when the address is one within a process.
     ///
     /// # Cancel safety
@@ -298,7 +298,7 @@ impl ManagerBuilder {
     pub async fn spawn(self) -> Result<Manager, StartError> {
         let shards = self.checked_shards()?;
         if !self.kinds.is_empty() {
-            return Err(StartError::Unusable(
+            return Err(StartError::InvalidSettings(
                 "kinds registered here cannot go to another process: \
                  register them with program().register::<K>()"
                     .to_owned(),
@@ -306,7 +306,7 @@ impl ManagerBuilder {
         }
         let deadlocks = self.deadlocks.as_ref().map(|deadlocks| {
             deadlocks.portable().ok_or_else(|| {
-                StartError::Unusable(
+                StartError::InvalidSettings(
                     "a function that deadlocks are reported to cannot go to another process: \
                      have them printed, or ask with manager.deadlocks()"
                         .to_owned(),
@@ -315,7 +315,7 @@ impl ManagerBuilder {
         });
         let address = self.checked_address(Address::unused)?;
         if is_in_process(&address) {
-            return Err(StartError::Unusable(format!(
+            return Err(StartError::InvalidSettings(format!(
                 "{address} is reachable only within one process, and the manager is to be another: \
                  use start() in place of spawn(), or another address"
             )));
@@ -387,7 +387,7 @@ impl ManagerBuilder {
         #[cfg(feature = "net")]
         refuse_endpoint(&address)?;
         if !self.access.is_private() && (address.path().is_none() || address.is_name()) {
-            return Err(StartError::Unusable(format!(
+            return Err(StartError::InvalidSettings(format!(
                 "a manager that is open to other users is at a path, and {address} is not one that they can \
                  reach: give it .address(\"/a/path/that/they/can/reach.sock\"), or leave out allow_uid and \
                  allow_group"
@@ -401,13 +401,13 @@ impl ManagerBuilder {
         let lease = self.lease.length;
         if !LEASES.contains(&lease) {
             let (least, most) = LEASES.into_inner();
-            return Err(StartError::Unusable(format!(
+            return Err(StartError::InvalidSettings(format!(
                 "a lease is {least:?} to {most:?} long, not {lease:?}"
             )));
         }
         let asked = self.shards;
         if asked > 1 && self.deadlocks.is_some() {
-            return Err(StartError::Unusable(format!(
+            return Err(StartError::InvalidSettings(format!(
                 "deadlocks may go over the objects of several shards, and each knows its own: \
                  have one shard in place of {asked}, or no .deadlocks(..)"
             )));
@@ -416,7 +416,7 @@ impl ManagerBuilder {
         let shards = shards.filter(|shards| (1..=MAX_SHARDS).contains(shards));
         shards.ok_or_else(|| {
             let most = MAX_SHARDS;
-            StartError::Unusable(format!("a manager has 1 to {most} shards, not {asked}"))
+            StartError::InvalidSettings(format!("a manager has 1 to {most} shards, not {asked}"))
         })
     }
 }

@@ -99,7 +99,7 @@ impl Inside {
         });
         if let Some(lease) = lease {
             let Some(state) = &self.state else {
-                return Err(StartError::Unusable(format!(
+                return Err(StartError::InvalidSettings(format!(
                     "{address} is one of a network, where leases of clients that are cut off stay valid for a while, \
                      also after a restart of the manager: give it a state_folder, which records the leases"
                 )));
@@ -296,7 +296,7 @@ pub(crate) fn work(mut role: Role) {
                 };
                 let silence = inside.silence();
                 if !silence.is_zero() && !role.lifeline.wait(silence) {
-                    return Err(StartError::Child("its parent has ended".to_owned()));
+                    return Err(StartError::ChildFailed("its parent has ended".to_owned()));
                 }
                 inside.bind(&config.address, config.shards)
             });

@@ -58,7 +58,7 @@ impl ManagerBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Unusable`] for an invalid number of shards, for several shards with a deadlock
+    /// Returns [`StartError::InvalidSettings`] for an invalid number of shards, for several shards with a deadlock
     /// search, for an address that is not within this process, as `memory:NAME` is, with a state folder, and in a
     /// runtime without timers. Returns
     /// [`StartError::AddressInUse`] when a live manager of this process has the name.
@@ -74,21 +74,21 @@ impl ManagerBuilder {
         let shards = self.checked_shards()?;
         let address = self.checked_address(Address::unused_in_memory)?;
         if !is_in_process(&address) {
-            return Err(StartError::Unusable(format!(
+            return Err(StartError::InvalidSettings(format!(
                 "{address} is reachable for other processes, for which start() is: \
                  use memory:NAME, or no address"
             )));
         }
         // tokio has no function that says whether a runtime has timers, and panics without them.
         if caught(|| drop(tokio::time::sleep(Duration::ZERO))).is_err() {
-            return Err(StartError::Unusable(
+            return Err(StartError::InvalidSettings(
                 "a manager in memory measures deadlines by the tokio runtime of this task, which has no timers: \
                  build it with enable_all(), or with enable_time()"
                     .to_owned(),
             ));
         }
         if let Some(state) = &self.state {
-            return Err(StartError::Unusable(format!(
+            return Err(StartError::InvalidSettings(format!(
                 "a manager in memory has no files, and would not use the state folder {}: use start(), or \
                  leave out state_folder",
                 state.display()

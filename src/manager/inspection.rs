@@ -61,7 +61,8 @@ impl Manager {
     ///
     /// See [`Self::inspect`].
     pub async fn deadlocks(&self) -> Result<Vec<Deadlock>, CallError> {
-        self.reach.first().ask(Question::Deadlocks).await
+        let asked = self.reach.first().ask(Question::Deadlocks).await;
+        asked.map_err(|error: CallError| error.of_function("deadlocks"))
     }
 
     async fn look(&self, question: fn(u64) -> Question) -> Result<Snapshot, CallError> {

@@ -1,6 +1,6 @@
 //! `Manager`: the handle of a manager that this process has started, spawned or connected to.
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 use lockkeeper_sys::Private;
 
@@ -40,7 +40,7 @@ use crate::{
 /// ```
 #[doc(alias = "SyncManager")]
 #[doc(alias = "BaseManager")]
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Manager {
     pub(super) reach: Arc<Reach>,
     /// Empty if this handle has connected to the manager.
@@ -119,6 +119,12 @@ impl Manager {
         if let Some(owned) = self.owned {
             owned.shutdown().await;
         }
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Manager({})", self.address())
     }
 }
 

@@ -58,7 +58,7 @@ impl NetworkSettings {
     /// Returns which setting is wrong or missing.
     pub(super) fn checked(self, has_state: bool) -> Result<Option<Network>, StartError> {
         let endpoints: Vec<_> = self.endpoints.into_iter().collect::<Result<_, _>>()?;
-        let unusable = |why: String| Err(StartError::Unusable(why));
+        let unusable = |why: String| Err(StartError::InvalidSettings(why));
         let Some(first) = endpoints.first() else {
             return match self.key_file {
                 Some(file) => unusable(format!(
@@ -96,7 +96,8 @@ impl NetworkSettings {
         };
         // A manager in another process may have another current folder.
         let file = path::absolute(&file).unwrap_or(file);
-        let ring = KeyRing::open(&file).map_err(|error| StartError::Unusable(error.to_string()))?;
+        let ring =
+            KeyRing::open(&file).map_err(|error| StartError::InvalidSettings(error.to_string()))?;
         Ok(Some(Network {
             endpoints,
             keys: ring.handed(),
@@ -107,7 +108,7 @@ impl NetworkSettings {
     pub(super) fn refuse_in_memory(&self) -> Result<(), StartError> {
         match self.endpoints.is_empty() && self.key_file.is_none() {
             true => Ok(()),
-            false => Err(StartError::Unusable(
+            false => Err(StartError::InvalidSettings(
                 "a manager in memory is reachable only within its process: use start(), or leave out listen and \
                  key_file"
                     .to_owned(),
@@ -120,7 +121,7 @@ impl NetworkSettings {
 pub(super) fn refuse_endpoint(address: &Address) -> Result<(), StartError> {
     match address.network() {
         None => Ok(()),
-        Some(_) => Err(StartError::Unusable(format!(
+        Some(_) => Err(StartError::InvalidSettings(format!(
             "{address} is an endpoint for other machines, and a manager has an address on its own machine beside it: \
              give the endpoint to .listen(..) in place of .address(..)"
         ))),
@@ -142,7 +143,7 @@ impl Network {
     ) -> Result<Vec<Server>, StartError> {
         let Some(state) = state else {
             let why = "a manager at a network endpoint needs a state folder".to_owned();
-            return Err(StartError::Unusable(why));
+            return Err(StartError::InvalidSettings(why));
         };
         let keys = KeyRing::from(self.keys);
         let bound = Endpoints::bind(&self.endpoints, keys, state, shards, frees_on_close)?;

@@ -85,7 +85,7 @@ impl Manager {
         self.anonymous().event().await
     }
 
-    /// Creates a semaphore of `permits` permits; zero is allowed. Python: `manager.Semaphore(n)`.
+    /// Creates a semaphore of `permits` permits. With zero it is a signal: calls wait until `add_permits`. Python: `manager.Semaphore(n)`.
     ///
     /// # Errors
     ///
@@ -98,7 +98,8 @@ impl Manager {
         self.anonymous().semaphore(permits).await
     }
 
-    /// Creates a semaphore that never has more than `permits` permits. Python: `manager.BoundedSemaphore(n)`.
+    /// Creates a semaphore that never has more than `permits` permits: at least one, because no call is ever granted a
+    /// permit of zero. Python: `manager.BoundedSemaphore(n)`.
     ///
     /// # Errors
     ///
@@ -188,6 +189,9 @@ impl Manager {
     }
 
     /// Creates a value. Python: `manager.Value(typecode, value)`.
+    ///
+    /// Its fields are owned, such as `String`: with `&str` the compiler says that the implementation of `Deserialize` is
+    /// not general enough.
     ///
     /// # Errors
     ///

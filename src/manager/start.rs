@@ -24,8 +24,8 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::NotAProgram`] unless [`program`](crate::program) was called at the start of
-    /// main, and [`StartError::Child`] when the process does not get ready.
+    /// Returns [`StartError::ProgramNotCalled`] unless [`program`](crate::program) was called at the start of
+    /// main, and [`StartError::ChildFailed`] when the process does not get ready.
     ///
     /// # Cancel safety
     ///

@@ -123,7 +123,7 @@ impl PoolBuilder {
     /// does not start.
     #[must_use]
     pub fn initializer<T: Task<Output: InitializerOutput>>(mut self, task: T) -> Self {
-        let unusable = |fault| StartError::Unusable(format!("the initializer: {fault}"));
+        let unusable = |fault| StartError::InvalidSettings(format!("the initializer: {fault}"));
         self.initializer = Initializer::new(task).map(Some).map_err(unusable);
         self
     }
@@ -132,8 +132,8 @@ impl PoolBuilder {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Unusable`] for a pool without workers, [`StartError::NotAProgram`] unless
-    /// [`program`](crate::program) was called at the start of main, and [`StartError::Child`] when a worker
+    /// Returns [`StartError::InvalidSettings`] for a pool without workers, [`StartError::ProgramNotCalled`] unless
+    /// [`program`](crate::program) was called at the start of main, and [`StartError::ChildFailed`] when a worker
     /// does not get ready, with the error of an initializer that fails.
     ///
     /// # Cancel safety
@@ -146,7 +146,7 @@ impl PoolBuilder {
 
     async fn start_here(self) -> Result<Pool, StartError> {
         if self.workers == 0 {
-            return Err(StartError::Unusable(
+            return Err(StartError::InvalidSettings(
                 "a pool has at least one worker, not 0".to_owned(),
             ));
         }
@@ -197,7 +197,7 @@ impl PoolBuilder {
     fn rule(&self) -> Result<Option<TaskRule>, StartError> {
         let limit = self.time_limit.map(checked_limit).transpose();
         let rule = TaskRule {
-            limit: limit.map_err(StartError::Unusable)?,
+            limit: limit.map_err(StartError::InvalidSettings)?,
             retry: self.retry.map(|Retry(rule)| rule),
         };
         Ok((rule != TaskRule::default()).then_some(rule))

@@ -82,7 +82,7 @@ pub(super) fn refusal(initializer: &Chunk) -> String {
 
 /// Adds the text of the initializer's error to the reason of a worker that did not get ready.
 pub(super) fn explain(mut not_ready: NotReady, read_error: ReadError) -> NotReady {
-    if let NotReady::Cannot(StartError::Child(why), Some(output)) = &mut not_ready {
+    if let NotReady::Cannot(StartError::ChildFailed(why), Some(output)) = &mut not_ready {
         why.push_str(&match read_error(&output.0) {
             Ok(text) => format!(": {text}"),
             Err(error) => format!(", whose text cannot be read: {error}"),
@@ -152,7 +152,7 @@ mod tests {
         let output = codec::encode(&Ok::<_, TaskFault>(Err::<(), _>(variant))).unwrap();
         assert!(is_error(&Blob::from(output.clone())));
         let cannot = NotReady::Cannot(
-            StartError::Child("it".to_owned()),
+            StartError::ChildFailed("it".to_owned()),
             Some(Box::new(output.into())),
         );
         StartError::from(explain(cannot, read::<Odd>)).to_string()

@@ -299,7 +299,7 @@ impl<T: Fn(News)> Drop for Watch<T> {
                 exit: None,
                 status: why.to_owned(),
             }),
-            false => News::NotReady(NotReady::NotNow(StartError::Child(why.to_owned()))),
+            false => News::NotReady(NotReady::NotNow(StartError::ChildFailed(why.to_owned()))),
         });
     }
 }
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn supervision_reports_one_end() {
-        let not_ready = || NotReady::NotNow(StartError::Child("late".to_owned()));
+        let not_ready = || NotReady::NotNow(StartError::ChildFailed("late".to_owned()));
         let told = reports(|watch| watch.end(News::NotReady(not_ready())));
         assert!(
             matches!(&told[..], [News::NotReady(why)] if *why == not_ready()),

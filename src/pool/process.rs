@@ -156,9 +156,9 @@ impl<T: Task> ProcessBuilder<T> {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::Unusable`] for a task that is not registered or cannot be encoded,
-    /// [`StartError::NotAProgram`] unless [`program`](crate::program) was called at the start of main,
-    /// [`StartError::System`] when the system lacks the resources, and [`StartError::Child`] when the process ends
+    /// Returns [`StartError::InvalidSettings`] for a task that is not registered or cannot be encoded,
+    /// [`StartError::ProgramNotCalled`] unless [`program`](crate::program) was called at the start of main,
+    /// [`StartError::System`] when the system lacks the resources, and [`StartError::ChildFailed`] when the process ends
     /// before it begins the task.
     ///
     /// # Cancel safety
@@ -171,7 +171,7 @@ impl<T: Task> ProcessBuilder<T> {
 
     async fn spawn_here(self) -> Result<Process<T::Output>, StartError> {
         let Self { task, surroundings } = self;
-        let unusable = |fault: TaskFault| StartError::Unusable(fault.to_string());
+        let unusable = |fault: TaskFault| StartError::InvalidSettings(fault.to_string());
         if !tasks::tasks().has(T::NAME) {
             return Err(unusable(TaskFault::NotRegistered(T::NAME.to_owned())));
         }

@@ -131,7 +131,7 @@ impl Handler<Start> for PoolSupervisor {
         self.queue = Some(setup.config.queue);
         Box::pin(async move {
             told.await
-                .unwrap_or_else(|_| Err(StartError::Child("the pool has ended".to_owned())))
+                .unwrap_or_else(|_| Err(StartError::ChildFailed("the pool has ended".to_owned())))
         })
     }
 }

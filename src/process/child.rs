@@ -138,14 +138,14 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::NotAProgram`] when the program would not take the role, and
+    /// Returns [`StartError::ProgramNotCalled`] when the program would not take the role, and
     /// [`StartError::System`] when no process can be started.
     pub(crate) fn start<C: Serialize>(
         role: &str,
         config: &C,
         handed: &[BorrowedFd<'_>],
     ) -> Result<Self, StartError> {
-        let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
+        let launch = LAUNCH.get().ok_or(StartError::ProgramNotCalled)?;
         let surroundings = Surroundings::default();
         Self::start_in(&surroundings, launch, role, config, handed)
     }
@@ -174,7 +174,7 @@ impl Child {
         config: &C,
         handed: &[BorrowedFd<'_>],
     ) -> Result<Self, StartError> {
-        let launch = LAUNCH.get().ok_or(StartError::NotAProgram)?;
+        let launch = LAUNCH.get().ok_or(StartError::ProgramNotCalled)?;
         let mut signalled = 0;
         loop {
             let mut child = Self::start_in(surroundings, launch, role, config, handed)?;
@@ -280,7 +280,7 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Returns a [`StartError::Child`] when it reports a failure, ends, or
+    /// Returns a [`StartError::ChildFailed`] when it reports a failure, ends, or
     /// takes longer than a minute, beyond the waits that it reports.
     pub(crate) async fn ready(&mut self) -> Result<(), NotReady> {
         let mut step = None;
@@ -305,7 +305,7 @@ impl Child {
                 Ok(())
             }
             Ok(Some(ChildReport::Failed(why, detail))) => Err(NotReady::Cannot(
-                StartError::Child(why),
+                StartError::ChildFailed(why),
                 detail.map(Box::new),
             )),
             Ok(Some(ChildReport::Lacking(why))) => Err(NotReady::not_now(why)),

@@ -20,14 +20,15 @@ pub(crate) enum NotReady {
 
 impl NotReady {
     pub(super) const fn not_now(why: String) -> Self {
-        Self::NotNow(StartError::Child(why))
+        Self::NotNow(StartError::ChildFailed(why))
     }
 
     /// Returns the reason for a child that ended by itself.
     pub(super) fn of_ended(status: io::Result<ExitStatus>, advice: &str) -> Self {
         let signal = status.as_ref().ok().and_then(ExitStatus::signal);
         let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        let why = StartError::Child(format!("it ended before it was ready ({status}): {advice}"));
+        let why =
+            StartError::ChildFailed(format!("it ended before it was ready ({status}): {advice}"));
         match signal.and_then(Signal::from_named_raw) {
             Some(Signal::INT | Signal::TERM) => Self::Signalled(why),
             Some(_) | None => Self::NotNow(why),

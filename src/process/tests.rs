@@ -136,13 +136,16 @@ fn start_does_not_wait_for_a_child_that_does_not_read() {
 fn child_is_told_more_than_its_socket_takes_at_once() {
     let told = block_on(start("attentive_child").ready());
     let why = format!("{MANY_BYTES} bytes");
-    assert_eq!(told, Err(NotReady::Cannot(StartError::Child(why), None)));
+    assert_eq!(
+        told,
+        Err(NotReady::Cannot(StartError::ChildFailed(why), None))
+    );
 }
 
 #[test]
 fn child_is_heard_before_it_has_read_what_it_is_told() {
     let told = block_on(start("hasty_child").ready());
-    let why = StartError::Child("in haste".to_owned());
+    let why = StartError::ChildFailed("in haste".to_owned());
     assert_eq!(told, Err(NotReady::Cannot(why, None)));
 }
 
@@ -163,7 +166,7 @@ fn child_of_another_build_takes_no_role_and_says_why() {
         Build { image: None, ..own },
     ] {
         match block_on(start_of_build("obedient_child", &build).ready()) {
-            Err(NotReady::Cannot(StartError::Child(why), None)) => {
+            Err(NotReady::Cannot(StartError::ChildFailed(why), None)) => {
                 assert!(why.contains("another build"), "{why}");
             }
             other => panic!("{other:?}"),
@@ -249,12 +252,12 @@ fn told_at_once(test: &str) -> NotReady {
 #[test]
 fn end_of_a_child_whose_lifeline_is_held_open_is_noticed() {
     match told_at_once("bequeathing_child") {
-        NotReady::NotNow(StartError::Child(why)) => {
+        NotReady::NotNow(StartError::ChildFailed(why)) => {
             assert!(why.contains("exit status: 3"), "{why}")
         }
         other => panic!("{other:?}"),
     }
-    let why = StartError::Child("no luck".to_owned());
+    let why = StartError::ChildFailed("no luck".to_owned());
     assert_eq!(
         told_at_once("bequeathing_child_that_fails"),
         NotReady::Cannot(why, None)
@@ -264,7 +267,7 @@ fn end_of_a_child_whose_lifeline_is_held_open_is_noticed() {
 #[test]
 fn child_that_a_signal_has_ended_is_told_of_with_advice() {
     match block_on(start("killed_child").ready()) {
-        Err(NotReady::NotNow(StartError::Child(why))) => {
+        Err(NotReady::NotNow(StartError::ChildFailed(why))) => {
             assert!(why.contains("signal: 9") && why.contains("dmesg"), "{why}");
         }
         other => panic!("{other:?}"),
@@ -274,7 +277,7 @@ fn child_that_a_signal_has_ended_is_told_of_with_advice() {
 #[test]
 fn child_that_ends_before_it_reads_is_no_failure_to_write() {
     match block_on(start("no_such_child").ready()) {
-        Err(NotReady::NotNow(StartError::Child(why))) => {
+        Err(NotReady::NotNow(StartError::ChildFailed(why))) => {
             assert!(why.contains("ended before it was ready"), "{why}");
         }
         other => panic!("{other:?}"),

@@ -44,7 +44,7 @@ use crate::{
 #[doc(alias = "CyclicBarrier")]
 #[doc(alias = "broken")]
 #[doc(alias = "parties")]
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Barrier(Proxy<sync::Barrier>);
 
@@ -167,6 +167,12 @@ impl Barrier {
                 is_over: false,
             }),
         })
+    }
+}
+
+impl fmt::Debug for Barrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.token().fmt_proxy(f)
     }
 }
 

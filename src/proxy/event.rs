@@ -1,6 +1,6 @@
 //! The proxy of a hosted event.
 
-use std::ops::Deref;
+use std::{fmt, ops::Deref};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::operations::{Clear, GetEventStatus, Set, WaitSet};
@@ -29,7 +29,7 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 /// ```
 #[doc(alias = "Notify")]
 #[doc(alias = "ManualResetEvent")]
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Event(Proxy<sync::Event>);
 
@@ -96,6 +96,12 @@ impl Event {
         self.0.attempt(WaitSet {
             since: since.map(i128::from),
         })
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.token().fmt_proxy(f)
     }
 }
 

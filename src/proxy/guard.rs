@@ -128,7 +128,7 @@ impl<P: Guarded> Guard<P> {
         &self.held.hold
     }
 
-    /// Returns the fence (fencing token) of this hold, which is higher than those of all earlier holds. Further
+    /// Returns the fence of this hold, which is higher than those of all earlier holds. Further
     /// entries into a reentrant lock have the fence of the first, and a downgraded writer keeps its fence.
     #[must_use]
     pub const fn fence(&self) -> Fence {
@@ -162,10 +162,11 @@ impl<P: Guarded> Guard<P> {
     ///
     /// # Errors
     ///
-    /// Returns the guard, which still holds the lock, and the mark of the dead holder.
+    /// Returns the guard, which still holds the lock, and the mark of the dead holder. `?` converts it to a
+    /// [`CallError::Abandoned`], which releases the lock; the next guard is marked too.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
-        let mark = self.held.abandoned.clone();
-        AbandonedGuard::sort(self, mark)
+        let (mark, subject) = (self.held.abandoned.clone(), self.hold().bound().subject());
+        AbandonedGuard::sort(self, mark, subject)
     }
 
     /// Declares that the data protected by the lock is consistent: later guards have no mark.

@@ -1,6 +1,6 @@
 //! The proxy of a hosted latch.
 
-use std::ops::Deref;
+use std::{fmt, ops::Deref};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::operations::{ArriveAndWait, CountDown, WaitOpen};
@@ -32,7 +32,7 @@ use crate::proxy::{proxy::Proxy, token::Token, wait::Wait};
 /// ```
 #[doc(alias = "CountDownLatch")]
 #[doc(alias = "WaitGroup")]
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Latch(Proxy<sync::Latch>);
 
@@ -66,6 +66,12 @@ impl Latch {
     /// [`Self::wait`] continues the wait.
     pub fn arrive_and_wait(&self, by: u32) -> Wait<()> {
         self.0.attempt(ArriveAndWait { by: by.into() })
+    }
+}
+
+impl fmt::Debug for Latch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.token().fmt_proxy(f)
     }
 }
 

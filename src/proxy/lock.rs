@@ -174,9 +174,6 @@ impl<P: LockKind> From<Token<P>> for LockOf<P> {
 
 impl<P: LockKind> fmt::Debug for LockOf<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LockOf")
-            .field(self.token())
-            .field(&self.state)
-            .finish()
+        self.token().fmt_proxy(f)
     }
 }

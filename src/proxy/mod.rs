@@ -3,6 +3,9 @@
 //! They may import `client`, the modules below it, and kinds as type parameters. Invariant: a proxy
 //! does not depend on sockets or the server.
 
+// The first block of a type on its page is that of its first module.
+pub(crate) mod lock;
+
 pub(crate) mod abandoned;
 pub(crate) mod ask;
 pub(crate) mod barrier;
@@ -16,7 +19,6 @@ pub(crate) mod held_item;
 pub(crate) mod hold;
 pub(crate) mod keyed;
 pub(crate) mod latch;
-pub(crate) mod lock;
 pub(crate) mod lock_kind;
 pub(crate) mod permit;
 pub(crate) mod proxy;

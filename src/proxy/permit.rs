@@ -2,7 +2,7 @@
 //!
 //! Invariant: dropping or releasing a permit returns exactly the permits that it counts.
 
-use std::{future::Future, mem, time::Duration};
+use std::{fmt, future::Future, mem, time::Duration};
 
 use futures::{FutureExt, future};
 use lockkeeper_protocol::{
@@ -17,6 +17,7 @@ use crate::{
         hold::{DropToken, Hold},
         wait::Wait,
     },
+    subject::Subject,
 };
 
 /// Held permits of a semaphore. Dropping them releases them: the drop sends a one-way message, and never
@@ -40,7 +41,6 @@ use crate::{
 /// ```
 #[doc(alias = "SemaphorePermit")]
 #[doc(alias = "OwnedSemaphorePermit")]
-#[derive(Debug)]
 #[must_use = "a dropped permit is returned"]
 pub struct Permit {
     /// One part for each grant, ordered by grant. Dropping a part releases its permits. It is never empty:
@@ -66,11 +66,13 @@ impl Permit {
     /// Returns the number of permits.
     #[doc(alias = "num_permits")]
     #[must_use]
-    pub fn permits(&self) -> u64 {
-        self.parts.iter().map(|part| u64::from(part.permits)).sum()
+    pub fn permits(&self) -> u32 {
+        // A semaphore has no more permits than fit.
+        let permits = self.parts.iter().map(|part| part.permits);
+        permits.fold(0, u32::saturating_add)
     }
 
-    /// Returns the fence (fencing token), which is higher than those of all earlier grants. After a merge it is
+    /// Returns the fence, which is higher than those of all earlier grants. After a merge it is
     /// the lowest one of the parts.
     #[must_use]
     pub const fn fence(&self) -> Fence {
@@ -91,8 +93,8 @@ impl Permit {
     ///
     /// Returns the permit, which is still held, and the mark of the dead holder.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
-        let mark = self.abandoned.clone();
-        AbandonedGuard::sort(self, mark)
+        let (mark, subject) = (self.abandoned.clone(), self.subject());
+        AbandonedGuard::sort(self, mark, subject)
     }
 
     /// Declares that the data protected by the semaphore is consistent: later permits have no mark.
@@ -174,7 +176,7 @@ impl Permit {
     /// Splits off `permits` permits, or returns `None` if there are fewer.
     #[must_use = "a dropped permit is returned"]
     pub fn split(&mut self, permits: u32) -> Option<Self> {
-        if u64::from(permits) > self.permits() {
+        if permits > self.permits() {
             return None;
         }
         let mut parts = Vec::new();
@@ -240,6 +242,12 @@ impl Permit {
         }
     }
 
+    /// Returns the semaphore, for errors.
+    fn subject(&self) -> Subject {
+        let part = self.parts.first();
+        part.map_or(Subject::UNKNOWN, |part| part.hold.bound().subject())
+    }
+
     /// Drops the parts without permits, but keeps at least one part.
     fn drop_empty_parts(&mut self) {
         if self.permits() == 0 {
@@ -250,8 +258,17 @@ impl Permit {
     }
 }
 
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("semaphore", &self.subject().name().unwrap_or_default())
+            .field("permits", &self.permits())
+            .field("fence", &self.fence)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Permits of one grant.
-#[derive(Debug)]
 struct GrantPermits {
     hold: Hold,
     permits: u32,

@@ -29,7 +29,7 @@ const ITEM: &str = "bytes of an item";
 /// A queue that processes share, with items of one type.
 ///
 /// A taken item belongs to its taker until it is [`done`](Taken::done). If the taker dies or drops
-/// it, the item returns to the front, and another process can take it. Counterpart of Python's
+/// it, the item returns to its place, and another process can take it. Counterpart of Python's
 /// `manager.Queue()` and `manager.JoinableQueue()`, where the item of a killed taker is lost and
 /// `join` waits for ever.
 ///
@@ -106,7 +106,8 @@ impl<T: Serialize + DeserializeOwned + 'static> Queue<T> {
     ///
     /// Returns [`CallError::Refused`] with `Closed` once the queue was closed and all items are done. While items
     /// are taken the call waits, because one may return. Returns [`GetError::Undecoded`] for an item that cannot
-    /// be decoded; the error owns the item, which can be discarded or put back.
+    /// be decoded; the error owns the item, which can be discarded or put back. A program that reacts to another
+    /// error matches `Err(GetError::Call(CallError::Disconnected { .. }))` and the like.
     ///
     /// # Cancel safety
     ///
@@ -220,7 +221,7 @@ impl<T> Clone for Queue<T> {
 
 impl<T> fmt::Debug for Queue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Queue").field(self.token()).finish()
+        self.token().fmt_proxy(f)
     }
 }
 

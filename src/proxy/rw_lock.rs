@@ -1,6 +1,6 @@
 //! The proxy of a hosted readers-writer lock.
 
-use std::{future::Future, ops::Deref, time::Duration};
+use std::{fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::sync;
 use lockkeeper_protocol::operations::AcquireFor;
@@ -52,7 +52,7 @@ use crate::{
 /// ```
 #[doc(alias = "ReadWriteLock")]
 #[doc(alias = "shared_mutex")]
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RwLock(Proxy<sync::RwLock>);
 
@@ -104,6 +104,12 @@ impl RwLock {
             let granted = bound.accepted(reply)?;
             Ok(Guard::new(Hold::new(bound, grant), granted, ()))
         })
+    }
+}
+
+impl fmt::Debug for RwLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.token().fmt_proxy(f)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The proxies of hosted semaphores, bounded or not.
 
-use std::{future::Future, ops::Deref, time::Duration};
+use std::{fmt, future::Future, ops::Deref, time::Duration};
 
 use lockkeeper_actors::{
     Primitive,
@@ -60,11 +60,17 @@ pub type BoundedSemaphore = SemaphoreOf<Bounded>;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(transparent, bound = "")]
 pub struct SemaphoreOf<B>(Proxy<Counting<B>>)
 where
     Counting<B>: Primitive;
+
+impl<B: Bound> fmt::Debug for SemaphoreOf<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.token().fmt_proxy(f)
+    }
+}
 
 impl<B: Bound> Deref for SemaphoreOf<B> {
     type Target = Proxy<Counting<B>>;

@@ -89,6 +89,9 @@ impl HasStatus for data::Value {
 impl<P: HasStatus> Proxy<P> {
     /// Returns the object's status, which may have changed when the answer arrives. Python:
     /// `queue.qsize()`, `barrier.n_waiting` and the like.
+    #[doc(alias = "available_permits")]
+    #[doc(alias = "is_empty")]
+    #[doc(alias = "len")]
     #[doc(alias = "locked")]
     #[doc(alias = "qsize")]
     #[doc(alias = "n_waiting")]

@@ -45,7 +45,7 @@ use crate::{
 /// Returns [`CallError::Refused`] with `Invalid` for a lock that is named twice, and the errors of
 /// acquiring a lock. After an error nothing is held.
 pub fn lock_all<L: Lockable>(locks: impl IntoIterator<Item = L>) -> Wait<Vec<L::Guard>> {
-    let several = Several::new(locks);
+    let several = Several::new("lock_all", locks);
     Wait::new(|timeout| async move { several?.all(timeout).await })
 }
 
@@ -57,7 +57,7 @@ pub fn lock_all<L: Lockable>(locks: impl IntoIterator<Item = L>) -> Wait<Vec<L::
 pub fn try_lock_all<L: Lockable>(
     locks: impl IntoIterator<Item = L>,
 ) -> Wait<Option<Vec<L::Guard>>> {
-    let several = Several::new(locks);
+    let several = Several::new("try_lock_all", locks);
     Wait::trying(|timeout| async move { several?.all(timeout).await })
 }
 
@@ -92,7 +92,7 @@ pub fn lock_some<L: Lockable>(
     number: usize,
     locks: impl IntoIterator<Item = L>,
 ) -> Wait<SomeGuards<L::Guard>> {
-    let several = Several::new(locks);
+    let several = Several::new("lock_some", locks);
     Wait::new(move |timeout| async move { several?.some(number, timeout).await })
 }
 
@@ -105,7 +105,7 @@ pub fn try_lock_some<L: Lockable>(
     number: usize,
     locks: impl IntoIterator<Item = L>,
 ) -> Wait<Option<SomeGuards<L::Guard>>> {
-    let several = Several::new(locks);
+    let several = Several::new("try_lock_some", locks);
     Wait::trying(move |timeout| async move { several?.some(number, timeout).await })
 }
 
@@ -114,6 +114,12 @@ pub type SomeGuards<G> = Vec<(usize, G)>;
 
 /// A lock that can be acquired together with others: every [`LockOf`], a reference to it, and a key as a pair
 /// of a keyed lock and the key.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a lock that can be acquired together with others",
+    label = "not a lock",
+    note = "`lock_all` and `lock_some` take locks, reentrant locks, conditions, and keys of keyed locks as pairs \
+            `(&locks, \"key\")`, all of one type"
+)]
 pub trait Lockable {
     /// The guard of the lock.
     type Guard: Send + 'static;
@@ -215,10 +221,15 @@ impl fmt::Display for LockOrder {
 struct Several<G> {
     /// In the global order, each with its index in the arguments.
     locks: Vec<(usize, Target<G>)>,
+    /// The function that was called, for errors.
+    function: &'static str,
 }
 
 impl<G: Send> Several<G> {
-    fn new<L: Lockable<Guard = G>>(locks: impl IntoIterator<Item = L>) -> Result<Self, Refusal> {
+    fn new<L: Lockable<Guard = G>>(
+        function: &'static str,
+        locks: impl IntoIterator<Item = L>,
+    ) -> Result<Self, CallError> {
         let mut locks: Vec<_> = locks.into_iter().map(L::target).enumerate().collect();
         locks.sort_by(|(_, one), (_, other)| one.place.cmp(&other.place));
         let mut twice = locks.windows(2).filter_map(|pair| match pair {
@@ -227,10 +238,10 @@ impl<G: Send> Several<G> {
         });
         if let Some(place) = twice.next() {
             let why = format!("the {place} is named twice: name each lock once");
-            return Err(Refusal::Invalid(why));
+            return Err(invalid(function, why));
         }
         drop(twice);
-        Ok(Self { locks })
+        Ok(Self { locks, function })
     }
 
     async fn all(&self, timeout: Option<Duration>) -> Result<Vec<G>, CallError> {
@@ -246,15 +257,19 @@ impl<G: Send> Several<G> {
         self.walk(self.check(number)?, timeout).await
     }
 
-    fn check(&self, number: usize) -> Result<usize, Refusal> {
+    fn check(&self, number: usize) -> Result<usize, CallError> {
         let most = self.locks.len();
         if (1..=most).contains(&number) {
             return Ok(number);
         }
-        Err(Refusal::Invalid(match most {
-            0 => "of no locks none can be had: name some".to_owned(),
-            most => format!("of {most} locks 1 to {most} can be had, not {number}"),
-        }))
+        let why = match (number, most) {
+            (_, 0) => "no locks were given: name some".to_owned(),
+            (_, 1) => format!("{number} locks were asked for, and 1 was given: ask for 1"),
+            _ => {
+                format!("{number} locks were asked for, and {most} were given: ask for 1 to {most}")
+            }
+        };
+        Err(invalid(self.function, why))
     }
 
     /// Alternates between trying and waiting until enough locks are held.
@@ -285,6 +300,11 @@ impl<G: Send> Several<G> {
         guards.sort_by_key(|(named, _)| *named);
         Ok(guards)
     }
+}
+
+/// The refusal of a function of this module.
+fn invalid(function: &'static str, why: String) -> CallError {
+    CallError::Refused(Refusal::Invalid(why), Subject::function(function))
 }
 
 /// The progress of a caller in the order of the locks.

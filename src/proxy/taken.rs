@@ -107,7 +107,7 @@ impl<T> Taken<T> {
         self.held.attempts
     }
 
-    /// Returns the fence (fencing token) of this delivery, which is higher than those of all earlier
+    /// Returns the fence of this delivery, which is higher than those of all earlier
     /// deliveries.
     #[must_use]
     pub const fn fence(&self) -> Fence {
@@ -127,8 +127,11 @@ impl<T> Taken<T> {
     ///
     /// Returns the item, which still belongs to this process, and the mark of the dead process.
     pub fn strict(self) -> Result<Self, AbandonedGuard<Self>> {
-        let mark = self.held.abandoned.clone();
-        AbandonedGuard::sort(self, mark)
+        let (mark, subject) = (
+            self.held.abandoned.clone(),
+            self.held.hold.bound().subject(),
+        );
+        AbandonedGuard::sort(self, mark, subject)
     }
 
     /// Returns whether the item still belongs to this process, as far as it knows: its session

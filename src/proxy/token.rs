@@ -51,6 +51,17 @@ impl<P> Token<P> {
     }
 }
 
+impl<P: Primitive> Token<P> {
+    /// Writes the proxy of the object for `Debug`: the type, the name and the address.
+    pub(super) fn fmt_proxy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for word in P::KIND.split('_') {
+            let (first, rest) = word.split_at_checked(1).unwrap_or((word, ""));
+            write!(f, "{}{rest}", first.to_ascii_uppercase())?;
+        }
+        write!(f, "({:?} at {})", self.name, self.address)
+    }
+}
+
 impl<P> Clone for Token<P> {
     fn clone(&self) -> Self {
         Self {

@@ -327,7 +327,7 @@ impl<T> Clone for Value<T> {
 
 impl<T> fmt::Debug for Value<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Value").field(self.token()).finish()
+        self.token().fmt_proxy(f)
     }
 }
 

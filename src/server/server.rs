@@ -363,7 +363,9 @@ async fn accept_clients(
                     continue;
                 };
                 if sessions.len() >= most {
-                    let reason = format!("limit reached: at most {most} sessions");
+                    let reason = format!(
+                        "limit reached: at most {most} sessions: raise `sessions` of Manager::builder().limits(..)"
+                    );
                     refuse(&*stream, reason, context.limits);
                 } else {
                     let Some(id) = ids.next().filter(|id| reserve.covers(*id)) else {

@@ -79,7 +79,7 @@ async fn enter<B: Bound>(
     mut permit: Permit,
     highest: u64,
 ) -> (Permit, Entry) {
-    let entry = hold_record.enter(permit.permits(), permit.fence(), highest);
+    let entry = hold_record.enter(permit.permits().into(), permit.fence(), highest);
     if !permit.is_valid() {
         runner
             .notes

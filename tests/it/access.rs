@@ -225,7 +225,9 @@ fn manager_without_a_path_cannot_allow_other_users() {
         ] {
             let refused = builder.start().await.map(drop);
             match refused {
-                Err(StartError::Unusable(why)) => assert!(why.contains("at a path"), "{why}"),
+                Err(StartError::InvalidSettings(why)) => {
+                    assert!(why.contains("at a path"), "{why}")
+                }
                 other => panic!("{other:?}"),
             }
         }

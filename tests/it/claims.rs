@@ -296,7 +296,10 @@ fn path_has_one_manager_even_if_its_files_are_removed() {
                 let refused = start_at(path).await.map(drop);
                 assert_eq!(refused, Err(in_use(path)), "without {gone:?}");
                 let spawned = Manager::builder().address(path).spawn().await.map(drop);
-                assert!(matches!(spawned, Err(StartError::Child(_))), "{spawned:?}");
+                assert!(
+                    matches!(spawned, Err(StartError::ChildFailed(_))),
+                    "{spawned:?}"
+                );
             }
         }
         assert!(guard.is_valid());

@@ -648,7 +648,7 @@ fn callback_for_deadlocks_cannot_be_sent_to_another_process() {
     run(async {
         let deadlocks = DeadlockPolicy::new().on_deadlock(drop);
         let spawned = Manager::builder().deadlocks(deadlocks).spawn().await;
-        let Err(StartError::Unusable(why)) = spawned else {
+        let Err(StartError::InvalidSettings(why)) = spawned else {
             panic!("a function was sent to another process");
         };
         assert!(why.contains("manager.deadlocks()"), "{why}");

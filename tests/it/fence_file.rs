@@ -43,7 +43,7 @@ async fn write_at_random((page, seed): (PathBuf, u64)) {
         match mark.write(token, write) {
             Ok(()) => written += 1,
             Err(FenceError::Stale {
-                token: refused_token,
+                fence: refused_token,
                 highest,
             }) => {
                 assert!(refused_token == token && highest > token);
@@ -161,7 +161,7 @@ fn paused_holder_is_refused_by_the_file() {
         go.set().await.unwrap();
         signal(paused.pid(), Signal::CONT);
         let refusal = FenceError::Stale {
-            token: late,
+            fence: late,
             highest: guard.fence(),
         };
         assert_eq!(paused.next_report(), refusal.to_string());

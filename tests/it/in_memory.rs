@@ -428,6 +428,9 @@ async fn shutdown_and_the_drop_of_the_last_handle_end_the_manager_within_the_tes
             guard.lost().await;
             let shown = waiting.await.unwrap().unwrap_err().to_string();
             assert!(shown.contains("it was shut down"), "{shown}");
+            assert!(shown.ends_with(
+                "keep the `Manager` that `start()` returned for as long as its objects are used"
+            ));
             assert_gone(address).await;
         })
         .await
@@ -547,7 +550,7 @@ fn worker_of_a_pool_cannot_reach_it_and_the_error_says_why() {
 fn address_that_does_not_fit_the_kind_of_manager_is_refused() {
     run(async {
         let unusable = |error: StartError| match error {
-            StartError::Unusable(why) => why,
+            StartError::InvalidSettings(why) => why,
             other => panic!("{other:?}"),
         };
         let builder = |address: &str| Manager::builder().address(address);

@@ -236,12 +236,16 @@ fn network_without_a_state_folder_and_leases_out_of_range_are_refused() {
         let port = free_ports(1);
         let refused = Manager::builder().address(address(port)).start().await;
         let refused = refused.map(drop).unwrap_err();
-        assert!(matches!(&refused, StartError::Unusable(why) if why.contains("state_folder")));
+        assert!(
+            matches!(&refused, StartError::InvalidSettings(why) if why.contains("state_folder"))
+        );
         let folder = tempfile::tempdir().unwrap();
         for lease in [Duration::ZERO, SHORT / 2, 2 * LONG, Duration::MAX] {
             let refused = at(port, lease, folder.path()).start().await;
             let refused = refused.map(drop).unwrap_err();
-            assert!(matches!(&refused, StartError::Unusable(why) if why.contains("2s to 300s")));
+            assert!(
+                matches!(&refused, StartError::InvalidSettings(why) if why.contains("2s to 300s"))
+            );
         }
     });
 }

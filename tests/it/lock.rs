@@ -195,6 +195,16 @@ fn strict_guard_of_an_abandoned_lock_is_an_error_that_holds_it() {
         assert!(guard.is_valid() && lock.status().await.unwrap().is_held);
         drop(guard.strict().unwrap_err());
         assert!(is_free(&lock).await);
+        let again = lock.acquire().await.unwrap();
+        let told = CallError::from(again.strict().unwrap_err());
+        assert!(matches!(&told, CallError::Abandoned(mark, _) if mark.holder.pid == dead));
+        let told = told.to_string();
+        let named = format!(
+            "lock {:?} was abandoned by process {dead} ",
+            lock.token().name
+        );
+        assert!(told.starts_with(&named), "{told}");
+        assert!(is_free(&lock).await);
 
         let timeout = Duration::from_secs(9);
         guard = marked(

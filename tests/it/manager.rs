@@ -196,7 +196,7 @@ fn address_of_a_live_manager_is_never_taken() {
         };
         assert_eq!(builder().start().await.map(drop), Err(in_use));
         match builder().spawn().await.map(drop) {
-            Err(StartError::Child(why)) => assert!(why.contains("a live manager"), "{why}"),
+            Err(StartError::ChildFailed(why)) => assert!(why.contains("a live manager"), "{why}"),
             other => panic!("{other:?}"),
         }
         assert!(lock.try_acquire().await.unwrap().is_none());
@@ -284,7 +284,10 @@ fn impossible_address_is_refused() {
             }
             let builder = Manager::builder().address(address.clone());
             let spawned = builder.spawn().await.map(drop);
-            assert!(matches!(spawned, Err(StartError::Child(_))), "{spawned:?}");
+            assert!(
+                matches!(spawned, Err(StartError::ChildFailed(_))),
+                "{spawned:?}"
+            );
         }
     });
 }

@@ -76,9 +76,9 @@ fn program_without_the_call_starts_no_process() {
     in_own_process(|| {
         run(async {
             let spawned = Manager::spawn().await.map(drop);
-            assert_eq!(spawned, Err(StartError::NotAProgram));
+            assert_eq!(spawned, Err(StartError::ProgramNotCalled));
             let pool = Pool::new(3).await.map(drop);
-            assert_eq!(pool, Err(StartError::NotAProgram));
+            assert_eq!(pool, Err(StartError::ProgramNotCalled));
             // A manager on a thread needs no child process.
             let manager = Manager::start().await.unwrap();
             drop(manager.lock().await.unwrap().acquire().await.unwrap());

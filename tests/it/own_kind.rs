@@ -104,11 +104,14 @@ impl Serve<Take> for Rack {
 
 impl Serve<GiveBack> for Rack {
     fn serve(&mut self, GiveBack(grant): GiveBack, call: Call<()>) {
-        if let Ok(grant) = call.verify(grant) {
-            call.record_end(grant);
-            self.take_back(|taker| taker == grant);
+        match call.verify(grant) {
+            Ok(grant) => {
+                call.record_end(grant);
+                self.take_back(|taker| taker == grant);
+                call.reply(());
+            }
+            Err(refusal) => call.refuse(refusal),
         }
-        call.reply(());
     }
 }
 
@@ -229,6 +232,22 @@ fn another_process_returns_a_device_with_a_ticket_and_not_with_a_call_number() {
             assert_eq!(device.grant.is_valid(), !is_ticket);
         }
         device.grant.lost().await;
+    });
+}
+
+#[test]
+fn refusal_of_a_kind_is_an_error_that_names_the_object() {
+    run(async {
+        let manager = Manager::start().await.unwrap();
+        let rack = manager.named("hall").open::<Rack>(1).await.unwrap();
+        let other = Manager::start().await.unwrap();
+        let theirs = Devices(other.open(1).await.unwrap());
+        let foreign = theirs.take(LONG).await.unwrap().grant.signed_proof();
+        let refused = rack.call(GiveBack(foreign)).await.unwrap_err();
+        assert!(matches!(refused, CallError::Refused(Refusal::NotHeld, _)));
+        let words = refused.to_string();
+        let named = format!("{} \"hall\" refused the call: not held: ", Rack::KIND);
+        assert!(words.starts_with(&named), "{words}");
     });
 }
 

@@ -186,8 +186,8 @@ fn errors_are_one_line_each() {
             why: why(),
         },
         StartError::System(why()),
-        StartError::Child(why()),
-        StartError::Unusable(why()),
+        StartError::ChildFailed(why()),
+        StartError::InvalidSettings(why()),
     ] {
         is_one_line("an error", &error.to_string());
     }

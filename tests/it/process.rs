@@ -485,7 +485,7 @@ fn large_arguments_and_outputs_reach_the_other_side() {
         process.wait().await.unwrap();
         assert_eq!(process.join().await.map(|output| output == text), Ok(true));
         let too_large = Process::spawn(Echo("x".repeat(65 << 20))).await;
-        let Err(StartError::Unusable(why)) = too_large else {
+        let Err(StartError::InvalidSettings(why)) = too_large else {
             panic!("{too_large:?}");
         };
         assert!(why.contains("process::echo"), "{why}");
@@ -496,7 +496,7 @@ fn large_arguments_and_outputs_reach_the_other_side() {
 fn unregistered_task_starts_no_process() {
     run(async {
         let refused = Process::spawn(Unregistered).await;
-        let Err(StartError::Unusable(why)) = refused else {
+        let Err(StartError::InvalidSettings(why)) = refused else {
             panic!("{refused:?}");
         };
         assert!(why.contains("process::unregistered"), "{why}");

@@ -78,7 +78,7 @@ fn setting_that_is_missing_or_too_much_is_named() {
         let in_memory = site.builder().listen(endpoint);
         let in_memory = in_memory.in_memory(async |_| ()).await;
         assert!(
-            matches!(in_memory, Err(StartError::Unusable(_))),
+            matches!(in_memory, Err(StartError::InvalidSettings(_))),
             "{in_memory:?}"
         );
         let spawned = plain().key_file(site.key()).listen(endpoint).spawn().await;

@@ -39,7 +39,7 @@ struct Shared {
     /// The sessions whose objects are not all told, served in turn.
     rest: RefCell<VecDeque<Rest>>,
     /// The waker of the task that notifies the objects.
-    teller: RefCell<Option<Waker>>,
+    waker: RefCell<Option<Waker>>,
 }
 
 /// A session that has ended.
@@ -59,7 +59,7 @@ struct Rest {
 
 impl Rest {
     /// Tells the objects of one slice, and returns their number.
-    fn tell(&mut self, now: Duration) -> usize {
+    fn send_slice(&mut self, now: Duration) -> usize {
         let slice = self.mailboxes.by_ref().take(SLICE);
         let told = slice.map(|mailbox| {
             let hang_up = Input::HangUp(self.session, Arc::clone(&self.peer));
@@ -83,15 +83,15 @@ impl Endings {
             peer,
             mailboxes,
         };
-        if rest.tell(at) < SLICE {
+        if rest.send_slice(at) < SLICE {
             return;
         }
         let peer = Arc::clone(&rest.peer);
         let ended = Ended { at, peer };
         self.0.ended.borrow_mut().insert(session, ended);
         self.0.rest.borrow_mut().push_back(rest);
-        if let Some(teller) = self.0.teller.take() {
-            teller.wake();
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
         }
     }
 
@@ -100,10 +100,10 @@ impl Endings {
         future::poll_fn(|task| {
             let next = self.0.rest.borrow_mut().pop_front();
             let Some(mut rest) = next else {
-                self.0.teller.replace(Some(task.waker().clone()));
+                self.0.waker.replace(Some(task.waker().clone()));
                 return Poll::Pending;
             };
-            if rest.tell(now()) > 0 {
+            if rest.send_slice(now()) > 0 {
                 // Sessions take turns, so that one with few objects does not wait for one with many.
                 self.0.rest.borrow_mut().push_back(rest);
             } else {

@@ -42,10 +42,9 @@ pub struct Call<R> {
 impl<R: Serialize + 'static> Call<R> {
     /// Answers the caller.
     ///
-    /// A short reply is encoded at once. A reply of more than 256 bytes is stored until the caller's session
-    /// has room for it, so large data in a reply should be shared, as in a
-    /// [`Blob`](lockkeeper_protocol::codec::Blob). See [`Self::reply_sharing`] for data that the object
-    /// counts.
+    /// A short reply is encoded at once. A reply of more than 256 bytes is stored until the caller's session has room
+    /// for it, so large data in a reply should be shared, as in a [`Blob`](lockkeeper_protocol::codec::Blob). See
+    /// [`Self::reply_sharing`] for data that the object counts.
     pub fn reply(mut self, reply: R) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
@@ -102,6 +101,11 @@ impl<R> Call<R> {
         if grant.session() != self.id.session() {
             self.outbox().revoke(grant);
         }
+    }
+
+    /// Refuses the call by an error that names the object. A reply that is a `Result<_, Refusal>` has the refusal itself.
+    pub fn refuse(self, refusal: Refusal) {
+        self.fail(Fault::Refused(refusal));
     }
 
     /// Answers the caller with a fault.

@@ -18,6 +18,12 @@ use crate::kind::{
 };
 
 /// A kind of hosted object: its state, and how it handles calls.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a kind of objects",
+    label = "not a kind",
+    note = "implement `lockkeeper::kind::Primitive` for it; data of other types is the value of a `Value`, or an item of \
+            a `Queue`"
+)]
 pub trait Primitive: Sized + Unpin + 'static {
     /// The name on the wire, stable and unique within a manager.
     const KIND: &'static str;

@@ -150,6 +150,11 @@ fn id_in<T: Parked>(entries: &Slots<T>) -> impl Fn(u32) -> Option<CallId> {
 }
 
 /// The value that a kind stores for a call, such as what a waiting call wants.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot wait in a `WaitQueue`",
+    label = "has no id of a call",
+    note = "implement `Parked` for it: its `id` returns `Call::id` of the call that it keeps"
+)]
 pub trait Parked {
     /// Returns the id of the call. It stays the same while the value is stored.
     fn id(&self) -> CallId;

@@ -6,12 +6,12 @@
 //! | --- | --- |
 //! | `call_index` | the slot of each call, in about five bytes a call |
 //! | `call_table` | a value per call, found by slot, call or session; the trait [`Parked`] |
-//! | `lines` | any number of FIFO lines in one store |
-//! | `wait_queue` | [`WaitQueue`]: one FIFO line, which most kinds need |
+//! | `queue_store` | the parked calls of any number of FIFO queues |
+//! | `wait_queue` | [`WaitQueue`]: one FIFO queue, which most kinds need |
 
 pub(crate) mod call_index;
 pub(crate) mod call_table;
-pub(crate) mod lines;
+pub(crate) mod queue_store;
 pub(crate) mod wait_queue;
 
 pub use call_table::Parked;

@@ -1,7 +1,7 @@
 //! `WaitQueue`: one FIFO line of parked calls, which removes any call, or all calls of a session,
 //! without a scan of many.
 //!
-//! It is one line of [`Lines`] with its own table. Push, pop and remove take O(log n) at most.
+//! It is one line of [`QueueStore`] with its own table. Push, pop and remove take O(log n) at most.
 
 use lockkeeper_protocol::{CallId, SessionId};
 
@@ -9,22 +9,22 @@ use crate::{
     kind::hang_up::{HangUp, SLICE},
     waiting::{
         call_table::Parked,
-        lines::{Line, Lines},
+        queue_store::{QueueEnds, QueueStore},
     },
 };
 
 /// Parked calls in order of arrival, each with the value that its kind stores.
 #[derive(Debug)]
 pub struct WaitQueue<T> {
-    calls: Lines<T>,
-    line: Line,
+    calls: QueueStore<T>,
+    line: QueueEnds,
 }
 
 impl<T> Default for WaitQueue<T> {
     fn default() -> Self {
         Self {
-            calls: Lines::default(),
-            line: Line::default(),
+            calls: QueueStore::default(),
+            line: QueueEnds::default(),
         }
     }
 }

@@ -302,6 +302,6 @@ impl<F: KeyedVariant> From<Token<Keyed<F>>> for KeyedOf<F> {
 
 impl<F: KeyedVariant> fmt::Debug for KeyedOf<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("KeyedOf").field(self.token()).finish()
+        self.token().fmt_proxy(f)
     }
 }

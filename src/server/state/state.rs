@@ -395,8 +395,8 @@ fn explain(error: &FenceError) -> String {
         FenceError::Corrupt { path, why } => {
             format!("{} is damaged ({why}): {REPAIR}", path.display())
         }
-        FenceError::Stale { token, highest } => format!(
-            "another manager has written {highest} into its file, which is higher than {token}"
+        FenceError::Stale { fence, highest } => format!(
+            "another manager has written {highest} into its file, which is higher than {fence}"
         ),
     }
 }

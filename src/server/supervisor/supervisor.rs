@@ -335,7 +335,9 @@ pub(crate) fn check_shard(shard: Shard, name: &str) -> Result<(), Fault> {
 
 /// The refusal of a name that is empty or too long.
 pub(crate) fn long_name(most: usize, length: usize) -> Fault {
-    Fault::BadName(format!("a name has 1 to {most} bytes, not {length}"))
+    Fault::BadName(format!(
+        "a name has 1 to {most} bytes, not {length}: `name_bytes` of Manager::builder().limits(..) raises the limit"
+    ))
 }
 
 /// The spec of an object, shared if it equals that of the last object of its kind.

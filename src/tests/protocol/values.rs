@@ -8,14 +8,14 @@ use lockkeeper_protocol::{
     codec::{self, Blob, Form},
     operations::{
         Access, Acquire, AcquireAs, AcquireFor, AcquireKey, AcquireKeyMany, AcquireMany, AdoptAs,
-        AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, BarrierWaitResult, CheckType, Chunk,
-        Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Due, Ended, EventStatus,
-        Exchange, Exchanged, Feed, Finish, Finished, Granted, HandBack, Job, JobOutcome, Key,
-        KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, LimitSeries, ListKeys, LockStatus,
-        Next, Notify, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Release, ReleaseBy,
-        ReleaseOutcomes, ReleasePermits, Row, RwLockStatus, SemaphoreSpec, SemaphoreStatus, Sleep,
-        Store, Submit, Swap, TaskFault, Tended, Upgrade, ValueSpec, ValueStatus, Versioned,
-        WaitChange, WaitSet, Wake, Woken,
+        AdoptedKey, Arrival, Arrive, ArriveAndWait, BarrierSpec, BarrierStatus, BarrierWaitResult,
+        CheckType, Chunk, Collect, CountDown, CountSleepers, Delivery, Done, Downgrade, Due, Ended,
+        EventStatus, Exchange, Exchanged, Feed, Finish, Finished, Granted, HandBack, Job,
+        JobOutcome, Key, KeyPage, KeyStatus, KeyedStatus, LatchSpec, LatchStatus, LimitSeries,
+        ListKeys, LockStatus, Next, Notify, OnlyIf, Put, PutBack, QueueSpec, QueueStatus, Release,
+        ReleaseBy, ReleaseOutcomes, ReleasePermits, Row, RwLockStatus, SemaphoreSpec,
+        SemaphoreStatus, Sleep, Store, Submit, Swap, TaskFault, Tended, Upgrade, ValueSpec,
+        ValueStatus, Versioned, WaitChange, WaitSet, Wake, Woken,
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -332,7 +332,7 @@ fn client_that_proves_nothing_is_told_why() {
         [&[0, 0, 0, 41], message.as_slice()].concat()
     };
     for (first, why) in [
-        (hello, "has to prove that it has a key"),
+        (hello, "has to prove its key"),
         (begin(0, 0), "version 0 of the handshake meets version 1"),
         (begin(2, 0), "version 2 of the handshake meets version 1"),
         (begin(77, 0), "version 77 of the handshake meets version 1"),

@@ -132,11 +132,32 @@ fn impossible_numbers_are_refused_with_the_allowed_range() {
         let manager = Manager::start().await.unwrap();
         let locks = locks(&manager, 3).await;
         let shown = why(lock_some(0, &locks).await);
-        assert_eq!(shown, "of 3 locks 1 to 3 can be had, not 0");
+        assert_eq!(
+            shown,
+            "0 locks were asked for, and 3 were given: ask for 1 to 3"
+        );
         let shown = why(lock_some(4, &locks).await);
-        assert_eq!(shown, "of 3 locks 1 to 3 can be had, not 4");
+        assert_eq!(
+            shown,
+            "4 locks were asked for, and 3 were given: ask for 1 to 3"
+        );
+        let shown = why(lock_some(3, &locks[..1]).await);
+        assert_eq!(shown, "3 locks were asked for, and 1 was given: ask for 1");
         let shown = why(lock_some(1, &[] as &[Lock]).await);
-        assert_eq!(shown, "of no locks none can be had: name some");
+        assert_eq!(shown, "no locks were given: name some");
+        let refused = lock_some(4, &locks).await.unwrap_err().to_string();
+        assert!(
+            refused.starts_with("lock_some refused the call: invalid: "),
+            "{refused}"
+        );
+        let refused = lock_all([&locks[0], &locks[0]])
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.starts_with("lock_all refused the call: invalid: the lock "),
+            "{refused}"
+        );
         assert!(held(&locks).await.is_empty());
     });
 }

@@ -381,7 +381,7 @@ fn kinds_of_the_builder_cannot_be_used_in_another_process() {
         let builder = Manager::builder().register::<Bytes>();
         let refused = builder.spawn().await.map(drop);
         assert!(
-            matches!(refused, Err(StartError::Unusable(_))),
+            matches!(refused, Err(StartError::InvalidSettings(_))),
             "{refused:?}"
         );
     });

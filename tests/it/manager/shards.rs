@@ -572,7 +572,7 @@ fn builder_options_that_need_one_shard_are_refused() {
         for shards in [0, 65, usize::MAX] {
             let builder = || Manager::builder().shards(shards);
             for refused in [builder().start().await, builder().spawn().await] {
-                let Err(StartError::Unusable(why)) = refused else {
+                let Err(StartError::InvalidSettings(why)) = refused else {
                     panic!("it is there: {refused:?}");
                 };
                 let shown = format!("a manager has 1 to 64 shards, not {shards}");
@@ -585,7 +585,7 @@ fn builder_options_that_need_one_shard_are_refused() {
                 .deadlocks(DeadlockPolicy::new())
         };
         for refused in [builder().start().await, builder().spawn().await] {
-            let Err(StartError::Unusable(why)) = refused else {
+            let Err(StartError::InvalidSettings(why)) = refused else {
                 panic!("it is there: {refused:?}");
             };
             assert!(why.contains("have one shard in place of 2"), "{why}");

@@ -319,7 +319,7 @@ fn limit_ends_a_task_that_nobody_waits_for() {
         let pool = Pool::builder(1).time_limit(LIMIT).start().await.unwrap();
         let handle = pool.spawn(Endless::Holds(lock.clone()));
         until("the lock is held", || async {
-            lock.status().await.unwrap().held
+            lock.status().await.unwrap().is_held
         })
         .await;
         handle.cancel();
@@ -333,7 +333,10 @@ fn limit_of_zero_is_refused_with_what_is_allowed() {
     run(async {
         let refused = Pool::builder(1).time_limit(Duration::ZERO).start().await;
         let text = "the time limit of a task is at least one microsecond, not 0ns";
-        assert_eq!(refused.unwrap_err(), StartError::Unusable(text.to_owned()));
+        assert_eq!(
+            refused.unwrap_err(),
+            StartError::InvalidSettings(text.to_owned())
+        );
         let pool = Pool::new(1).await.unwrap();
         let zero = nap(Duration::ZERO, Some(Duration::ZERO));
         let cause = TaskCause::Call(CallError::Fault(Fault::BadArguments(text.to_owned())));
@@ -358,7 +361,7 @@ fn killed_task_ends_with_its_worker_and_no_other() {
         let waiting = pool.spawn(Who);
         until("both tasks run", || async {
             let lines = fs::read_to_string(&started).unwrap_or_default();
-            lines.contains("end") && lock.status().await.unwrap().held
+            lines.contains("end") && lock.status().await.unwrap().is_held
         })
         .await;
         waiting.kill();

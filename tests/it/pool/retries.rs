@@ -304,7 +304,7 @@ fn error_of_any_type_arrives_with_its_sources() {
                 .starts_with("No such file")
         );
         let builder = Pool::builder(1).initializer(NeedsNumber(file.clone()));
-        let StartError::Child(why) = builder.start().await.unwrap_err() else {
+        let StartError::ChildFailed(why) = builder.start().await.unwrap_err() else {
             panic!("it is the initializer's error");
         };
         assert!(

@@ -168,14 +168,14 @@ fn pool_does_not_start_if_the_initializer_fails() {
     run(async {
         let started = Pool::builder(3).initializer(SetUp(String::new())).start();
         match started.await {
-            Err(StartError::Child(why)) => {
+            Err(StartError::ChildFailed(why)) => {
                 assert!(why.contains("no text to set up with"), "{why}");
             }
             other => panic!("{other:?}"),
         }
         let started = Pool::builder(3).initializer(Unregistered).start().await;
         match started {
-            Err(StartError::Child(why)) => assert!(why.contains("stranger"), "{why}"),
+            Err(StartError::ChildFailed(why)) => assert!(why.contains("stranger"), "{why}"),
             other => panic!("{other:?}"),
         }
     });
@@ -185,7 +185,7 @@ fn pool_does_not_start_if_the_initializer_fails() {
 fn error_that_an_initializer_returns_keeps_the_pool_from_starting() {
     run(async {
         let start = async |unfit| match Pool::builder(2).initializer(unfit).start().await {
-            Err(StartError::Child(why)) => why,
+            Err(StartError::ChildFailed(why)) => why,
             other => panic!("{other:?}"),
         };
         let why = start(Unfit::Error("no such table".to_owned())).await;
@@ -211,7 +211,7 @@ fn error_of_an_initializer_without_a_text_keeps_the_pool_from_starting() {
             (Mute::Fails, "its Display returned an error"),
         ] {
             match Pool::builder(2).initializer(mute).start().await {
-                Err(StartError::Child(why)) => assert_eq!(
+                Err(StartError::ChildFailed(why)) => assert_eq!(
                     why,
                     format!(
                         "the initializer \"mute\" returned an error, whose text cannot be read: {expected}"
@@ -227,7 +227,10 @@ fn error_of_an_initializer_without_a_text_keeps_the_pool_from_starting() {
 fn pool_of_zero_workers_is_refused() {
     run(async {
         let refused = Pool::new(0).await.map(drop).unwrap_err();
-        assert!(matches!(refused, StartError::Unusable(_)), "{refused:?}");
+        assert!(
+            matches!(refused, StartError::InvalidSettings(_)),
+            "{refused:?}"
+        );
         assert!(refused.to_string().contains("at least one"), "{refused}");
     });
 }

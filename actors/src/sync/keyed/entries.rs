@@ -20,7 +20,7 @@ use crate::{
         slots::{NONE, Slots},
         table::Table,
     },
-    waiting::lines::Line,
+    waiting::queue_store::QueueEnds,
 };
 
 /// The state of a key.
@@ -32,9 +32,9 @@ pub(super) struct Entry {
     /// The number of permits that are held.
     pub(super) taken: u32,
     /// The holds of the permits that are taken.
-    pub(super) holders: Line,
+    pub(super) holders: QueueEnds,
     /// The calls that wait for permits.
-    pub(super) line: Line,
+    pub(super) line: QueueEnds,
     /// The number of waiting calls.
     pub(super) waiting: u32,
     /// The index of the mark of a dead holder; `NONE` without a mark.
@@ -206,8 +206,8 @@ impl Entries {
             key,
             hash,
             taken: 0,
-            holders: Line::default(),
-            line: Line::default(),
+            holders: QueueEnds::default(),
+            line: QueueEnds::default(),
             waiting: 0,
             mark: NONE,
         });

@@ -33,7 +33,7 @@ use crate::{
         entries::{Entries, Entry, KeyLimits, Left, TooManyKeys},
     },
     tables::slots::NONE,
-    waiting::lines::Lines,
+    waiting::queue_store::QueueStore,
 };
 
 /// Any number of keys, each with permits that are granted in the order of arrival.
@@ -44,8 +44,8 @@ pub struct Keyed<F> {
     release_by: ReleaseBy,
     pub(super) entries: Entries,
     /// All holds. The list of a key begins with its oldest hold.
-    pub(super) holds: Lines<Hold>,
-    pub(super) waits: Lines<Wait>,
+    pub(super) holds: QueueStore<Hold>,
+    pub(super) waits: QueueStore<Wait>,
     /// The keys whose queues a hang-up has shortened. They are settled once all waiting calls of the session
     /// are removed.
     unsettled: Vec<u32>,
@@ -216,8 +216,8 @@ impl<F: KeyedVariant> Primitive for Keyed<F> {
             most: permits.get(),
             release_by,
             entries: Entries::new(KeyLimits::DEFAULT),
-            holds: Lines::default(),
-            waits: Lines::default(),
+            holds: QueueStore::default(),
+            waits: QueueStore::default(),
             unsettled: Vec::new(),
             outbox: None,
             stored: None,

@@ -1,6 +1,6 @@
-//! `Lines`: any number of FIFO lines of parked calls in one store.
+//! `QueueStore`: the parked calls of any number of FIFO queues, whose ends its user keeps.
 //!
-//! A line is two numbers and owns no memory. All parked values are in one table and are linked in the order
+//! A line, which is one of the queues, is two numbers and owns no memory. All parked values are in one table and are linked in the order
 //! of their line. A call is found without its line, but its removal needs the line, because the caller stores
 //! the lines.
 
@@ -13,11 +13,11 @@ use crate::{
 
 /// The parked calls of all lines.
 #[derive(Debug)]
-pub(crate) struct Lines<T>(CallTable<Node<T>>);
+pub(crate) struct QueueStore<T>(CallTable<Node<T>>);
 
-/// A line: its two ends in [`Lines`]. Invariant: either both are set or neither.
+/// A line: its two ends in [`QueueStore`]. Invariant: either both are set or neither.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct QueueEnds {
     front: u32,
     back: u32,
 }
@@ -36,7 +36,7 @@ impl<T: Parked> Parked for Node<T> {
     }
 }
 
-impl Default for Line {
+impl Default for QueueEnds {
     fn default() -> Self {
         Self {
             front: NONE,
@@ -45,19 +45,19 @@ impl Default for Line {
     }
 }
 
-impl Line {
+impl QueueEnds {
     pub(crate) const fn is_empty(&self) -> bool {
         self.front == NONE
     }
 }
 
-impl<T> Default for Lines<T> {
+impl<T> Default for QueueStore<T> {
     fn default() -> Self {
         Self(CallTable::default())
     }
 }
 
-impl<T> Lines<T> {
+impl<T> QueueStore<T> {
     /// The number of parked calls in all lines.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
@@ -73,25 +73,25 @@ impl<T> Lines<T> {
     }
 }
 
-impl<T: Parked> Lines<T> {
+impl<T: Parked> QueueStore<T> {
     /// Parks a call that is not parked yet at the end of a line, and returns its slot. A call beyond four
     /// billion is dropped.
-    pub(crate) fn push(&mut self, line: &mut Line, parked: T) -> Option<u32> {
+    pub(crate) fn push(&mut self, line: &mut QueueEnds, parked: T) -> Option<u32> {
         self.insert(line, parked, line.back, NONE)
     }
 
     /// Parks a call at the front of a line.
-    pub(crate) fn push_front(&mut self, line: &mut Line, parked: T) {
+    pub(crate) fn push_front(&mut self, line: &mut QueueEnds, parked: T) {
         let _ = self.insert(line, parked, NONE, line.front);
     }
 
     /// The call that has waited longest in a line.
-    pub(crate) fn front(&self, line: &Line) -> Option<&T> {
+    pub(crate) fn front(&self, line: &QueueEnds) -> Option<&T> {
         self.at(line.front)
     }
 
     /// The last call of a line.
-    pub(crate) fn back(&self, line: &Line) -> Option<&T> {
+    pub(crate) fn back(&self, line: &QueueEnds) -> Option<&T> {
         self.at(line.back)
     }
 
@@ -112,13 +112,13 @@ impl<T: Parked> Lines<T> {
     }
 
     /// Takes the call that has waited longest in a line.
-    pub(crate) fn pop_front(&mut self, line: &mut Line) -> Option<T> {
+    pub(crate) fn pop_front(&mut self, line: &mut QueueEnds) -> Option<T> {
         let node = self.0.remove_at(line.front)?;
         Some(self.close_gap(line, node))
     }
 
     /// Removes a call from its line.
-    pub(crate) fn remove(&mut self, line: &mut Line, id: CallId) -> Option<T> {
+    pub(crate) fn remove(&mut self, line: &mut QueueEnds, id: CallId) -> Option<T> {
         let place = self.strike(id)?;
         self.unlink(line, place)
     }
@@ -141,13 +141,13 @@ impl<T: Parked> Lines<T> {
     }
 
     /// Removes a call that was struck from its line.
-    pub(crate) fn unlink(&mut self, line: &mut Line, place: u32) -> Option<T> {
+    pub(crate) fn unlink(&mut self, line: &mut QueueEnds, place: u32) -> Option<T> {
         let node = self.0.take(place)?;
         Some(self.close_gap(line, node))
     }
 
     /// Links the neighbours of a removed call, and returns what was parked.
-    fn close_gap(&mut self, line: &mut Line, node: Node<T>) -> T {
+    fn close_gap(&mut self, line: &mut QueueEnds, node: Node<T>) -> T {
         match self.0.at_mut(node.before) {
             Some(before) => before.behind = node.behind,
             None => line.front = node.behind,
@@ -160,7 +160,7 @@ impl<T: Parked> Lines<T> {
     }
 
     /// The calls of a line in order.
-    pub(crate) fn iter(&self, line: &Line) -> impl Iterator<Item = (CallId, &T)> {
+    pub(crate) fn iter(&self, line: &QueueEnds) -> impl Iterator<Item = (CallId, &T)> {
         let mut place = line.front;
         std::iter::from_fn(move || {
             let node = self.0.at(place)?;
@@ -170,7 +170,7 @@ impl<T: Parked> Lines<T> {
     }
 
     /// The calls of a line in order. The other calls are dropped.
-    pub(crate) fn into_line(self, line: &Line) -> impl Iterator<Item = T> + use<T> {
+    pub(crate) fn into_line(self, line: &QueueEnds) -> impl Iterator<Item = T> + use<T> {
         let mut nodes = self.0.into_entries();
         let mut place = line.front;
         std::iter::from_fn(move || {
@@ -185,7 +185,7 @@ impl<T: Parked> Lines<T> {
         self.0.iter().map(|node| &node.parked)
     }
 
-    fn insert(&mut self, line: &mut Line, parked: T, before: u32, behind: u32) -> Option<u32> {
+    fn insert(&mut self, line: &mut QueueEnds, parked: T, before: u32, behind: u32) -> Option<u32> {
         let node = Node {
             before,
             behind,
