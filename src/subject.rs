@@ -37,8 +37,10 @@ pub(crate) enum Asked {
     Call(String),
     /// To serve this operation at once or not at all.
     Try(String),
-    /// To be held while a future runs.
+    /// To stay held while the guard exists.
     Hold,
+    /// To be released, by the drop of the guard.
+    Release,
 }
 
 impl Subject {
@@ -112,7 +114,9 @@ impl Subject {
             Some((kind, Asked::Call(operation) | Asked::Try(operation))) => {
                 Lack::of(kind, operation)
             }
-            Some((_, Asked::Other | Asked::Open | Asked::Hold)) | None => &Lack::OTHER,
+            Some((_, Asked::Other | Asked::Open | Asked::Hold | Asked::Release)) | None => {
+                &Lack::OTHER
+            }
         };
         let Lack { what, remedy, .. } = lack;
         match asked {
@@ -120,7 +124,11 @@ impl Subject {
                 f,
                 "{self} {what}, and the call did not wait: wait, or {remedy}"
             ),
-            Some((_, Asked::Other | Asked::Open | Asked::Call(_) | Asked::Hold)) | None => {
+            Some((
+                _,
+                Asked::Other | Asked::Open | Asked::Call(_) | Asked::Hold | Asked::Release,
+            ))
+            | None => {
                 write!(
                     f,
                     "timed out: {self} {what} in time: wait longer, or {remedy}"
@@ -160,6 +168,10 @@ impl Subject {
                 "{self}: the hold ended while it was used: it was taken away by force_unlock(), \
                  release_any() or its ticket: acquire it again"
             ),
+            Some(Asked::Release) if *refusal == Refusal::NotHeld => write!(
+                f,
+                "{self}: this process has released the hold: acquire it again"
+            ),
             Some(Asked::Call(operation))
                 if *refusal == Refusal::NotHeld && operation == ReleaseAny::NAME =>
             {
@@ -168,7 +180,14 @@ impl Subject {
                     "{self} refused the call: nothing is held, so nothing was released"
                 )
             }
-            Some(Asked::Other | Asked::Open | Asked::Call(_) | Asked::Try(_) | Asked::Hold)
+            Some(
+                Asked::Other
+                | Asked::Open
+                | Asked::Call(_)
+                | Asked::Try(_)
+                | Asked::Hold
+                | Asked::Release,
+            )
             | None => write!(f, "{self} refused the call: {refusal}"),
         }
     }

@@ -295,10 +295,10 @@ impl Hold {
         self.hold.is_valid()
     }
 
-    /// Waits until it is no longer held: until the session is lost, the object is removed, another process
-    /// ends the hold, or this is dropped. The future borrows nothing, so that work can be raced against
-    /// it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Waits until it is no longer held, and returns the reason, as [`LockGuard::lost`](crate::LockGuard::lost) does: the
+    /// session is lost, the object is removed, another process has ended the hold, or this is dropped. The future borrows
+    /// nothing, so that work can be raced against it.
+    pub fn lost(&self) -> impl Future<Output = CallError> + Send + use<> {
         self.hold.lost()
     }
 

@@ -45,20 +45,21 @@ impl Connection {
         }
     }
 
-    /// Waits until a grant is no longer valid.
-    pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) {
+    /// Waits until a grant is no longer valid, and returns why.
+    pub(crate) async fn lost(self: &Arc<Self>, object: u32, grant: CallId) -> CallError {
         // In a forked child the grant is lost, and the drop of the future must not wait for the parent's list
         // of waiters.
-        OnlyHere::future(self.lost_here(object, grant)).await;
+        let lost = OnlyHere::future(self.lost_here(object, grant)).await;
+        lost.unwrap_or_else(|| self.forked())
     }
 
-    async fn lost_here(self: &Arc<Self>, object: u32, grant: CallId) {
+    async fn lost_here(self: &Arc<Self>, object: u32, grant: CallId) -> CallError {
         let _waiter = WaiterCount::watcher(&self.waiters);
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
             if !self.is_valid(object, grant) {
-                return;
+                return self.loss(object);
             }
             let watch = poll_fn(|task| {
                 // The driver of the polling runtime reads for this future.

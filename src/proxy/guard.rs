@@ -11,7 +11,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     client::owner::Owner,
     error::CallError,
-    proxy::{abandoned::AbandonedGuard, hold::Hold, lock_kind::LockKind, wait::Wait},
+    proxy::{
+        abandoned::AbandonedGuard,
+        hold::{Hold, run},
+        lock_kind::LockKind,
+        wait::Wait,
+    },
 };
 
 /// A guard of a lock. Dropping the guard releases the lock: the drop sends a one-way message, and never
@@ -186,9 +191,31 @@ impl<P: Guarded> Guard<P> {
         self.hold().is_valid()
     }
 
-    /// Waits until the lock is no longer held: until the session is lost, another process ends the hold, or
-    /// the guard is dropped. The future borrows nothing, so that work can be raced against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
+    /// Waits until the lock is no longer held, and returns the reason. The future borrows nothing, so that work can be
+    /// raced against it.
+    ///
+    /// - [`CallError::Disconnected`]: the session is lost. The text says how: the manager ended, the connection failed,
+    ///   or the lease of the session is over.
+    /// - [`CallError::Gone`]: the object was removed, or its code panicked.
+    /// - [`CallError::Refused`] with `NotHeld`: another process has ended the hold by `force_unlock`, `release_any` or
+    ///   the ticket, or this process has dropped or released the guard. The text says which of the two.
+    /// - [`CallError::Forked`]: this process is a forked child of the one that holds the lock.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use lockkeeper::{CallError, errors::Refusal};
+    ///
+    /// # let manager = lockkeeper::Manager::start().await?;
+    /// let lock = manager.lock().await?;
+    /// let guard = lock.acquire().await?;
+    /// lock.force_unlock().await?;
+    /// let why = guard.lost().await;
+    /// assert!(matches!(why, CallError::Refused(Refusal::NotHeld, _)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn lost(&self) -> impl Future<Output = CallError> + Send + use<P> {
         self.hold().lost()
     }
 
@@ -207,15 +234,13 @@ impl<P: Guarded> Guard<P> {
     ///
     /// # Errors
     ///
-    /// Returns the reason for the loss when the hold was lost before the future ended:
-    /// [`CallError::Disconnected`] without the session, [`CallError::Gone`] without the object, and
-    /// [`CallError::Refused`] with `NotHeld` when another process has ended the hold.
+    /// Returns the [reason for the loss](Self::lost) when the hold was lost before the future ended.
     ///
     /// # Cancel safety
     ///
     /// If the call is dropped at any point, the future is dropped, and the lock is still held.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
-        self.hold().run(self.lost(), future).await
+        run(self.lost(), future).await
     }
 
     /// Releases the lock and waits until the manager has done so.

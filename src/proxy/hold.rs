@@ -62,18 +62,28 @@ impl fmt::Debug for Shares {
 pub(crate) struct DropToken(PerProcess<CancellationToken>);
 
 impl DropToken {
-    /// Waits for a loss, or until this is dropped, without borrowing it.
-    pub(crate) fn lost<F>(&self, lost: F) -> impl Future<Output = ()> + Send + use<F>
+    /// Waits for a loss of a grant of `bound`, or until this is dropped, without borrowing it. Returns why the grant is
+    /// not held any more.
+    pub(crate) fn lost<F>(
+        &self,
+        lost: F,
+        bound: &Arc<Bound>,
+    ) -> impl Future<Output = CallError> + Send + use<F>
     where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = CallError> + Send,
     {
         let dropped = self.0.get_or_init(CancellationToken::new).clone();
         // A forked child that drops it must not wait for the parent's lists of waiters.
         let lost = OnlyHere::future(async move {
-            future::select(pin!(lost), pin!(dropped.cancelled())).await;
+            match future::select(pin!(lost), pin!(dropped.cancelled())).await {
+                Either::Left((why, _)) => Some(why),
+                Either::Right(((), _)) => None,
+            }
         });
+        let bound = Arc::clone(bound);
         async move {
-            lost.await;
+            let why = lost.await.flatten();
+            why.unwrap_or_else(|| loss(&bound, Asked::Release))
         }
     }
 }
@@ -140,15 +150,18 @@ impl Hold {
             .is_valid(self.bound.object.number, self.grant())
     }
 
-    /// Waits until the grant is no longer valid, or this is dropped, without borrowing it.
-    pub(crate) fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.token.lost(self.taken())
+    /// Waits until the grant is no longer valid, or this is dropped, without borrowing it. Returns why.
+    pub(crate) fn lost(&self) -> impl Future<Output = CallError> + Send + use<> {
+        self.token.lost(self.taken(), &self.bound)
     }
 
-    /// Waits until the grant is no longer valid, without borrowing this.
-    pub(crate) fn taken(&self) -> impl Future<Output = ()> + Send + use<> {
+    /// Waits until the grant is no longer valid, without borrowing this. Returns why.
+    pub(crate) fn taken(&self) -> impl Future<Output = CallError> + Send + use<> {
         let (bound, grant) = (Arc::clone(&self.bound), self.grant());
-        async move { bound.connection.lost(bound.object.number, grant).await }
+        async move {
+            let lost = bound.connection.lost(bound.object.number, grant).await;
+            about(lost, &bound, Asked::Hold)
+        }
     }
 
     /// Calls the object over the session of the hold.
@@ -162,24 +175,6 @@ impl Hold {
     {
         let (_, reply) = self.bound.call(operation, deadline).await?;
         self.bound.accepted(reply)
-    }
-
-    /// Runs a future until it ends or `lost` does, which is an error.
-    pub(crate) async fn run<F: Future>(
-        &self,
-        lost: impl Future<Output = ()>,
-        future: F,
-    ) -> Result<F::Output, CallError> {
-        match future::select(pin!(lost), pin!(future)).await {
-            Either::Left(((), _)) => Err(self.loss()),
-            Either::Right((output, _)) => Ok(output),
-        }
-    }
-
-    /// Returns the reason why the grant is no longer valid.
-    fn loss(&self) -> CallError {
-        let loss = self.bound.connection.loss(self.bound.object.number);
-        loss.about(|| self.bound.subject().asked(Asked::Hold))
     }
 
     /// Calls the object for a new grant, and returns the new hold and the answer.
@@ -200,6 +195,27 @@ impl Hold {
     pub(crate) fn cast<O: Operation>(&self, operation: &O) {
         self.bound.cast(operation);
     }
+}
+
+/// Runs a future until it ends or `lost` does, which is an error.
+pub(crate) async fn run<F: Future>(
+    lost: impl Future<Output = CallError>,
+    future: F,
+) -> Result<F::Output, CallError> {
+    match future::select(pin!(lost), pin!(future)).await {
+        Either::Left((why, _)) => Err(why),
+        Either::Right((output, _)) => Ok(output),
+    }
+}
+
+/// Returns why a grant of the object is no longer valid. `asked` is what ended it if the object and the session are still
+/// there.
+fn loss(bound: &Bound, asked: Asked) -> CallError {
+    about(bound.connection.loss(bound.object.number), bound, asked)
+}
+
+fn about(loss: CallError, bound: &Bound, asked: Asked) -> CallError {
+    loss.about(|| bound.subject().asked(asked))
 }
 
 impl Drop for Hold {
@@ -249,9 +265,9 @@ impl<P: Primitive> Grant<P> {
         self.hold.is_valid()
     }
 
-    /// Waits until it is no longer held. The future borrows nothing, so that work can be raced
-    /// against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<P> {
+    /// Waits until it is no longer held, and returns why, as [`LockGuard::lost`](crate::LockGuard::lost) does. The future
+    /// borrows nothing, so that work can be raced against it.
+    pub fn lost(&self) -> impl Future<Output = CallError> + Send + use<P> {
         self.hold.lost()
     }
 

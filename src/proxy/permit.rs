@@ -6,7 +6,7 @@ use std::{fmt, future::Future, mem, time::Duration};
 
 use futures::{FutureExt, future};
 use lockkeeper_protocol::{
-    Abandoned, Fence, Operation,
+    Abandoned, Fence, Operation, Refusal,
     operations::{Forget, Granted, MarkConsistent, ReleasePermits},
 };
 
@@ -14,7 +14,7 @@ use crate::{
     error::CallError,
     proxy::{
         abandoned::AbandonedGuard,
-        hold::{DropToken, Hold},
+        hold::{DropToken, Hold, run},
         wait::Wait,
     },
     subject::Subject,
@@ -113,13 +113,25 @@ impl Permit {
         self.parts.iter().all(|part| part.hold.is_valid())
     }
 
-    /// Waits until some of the permits are no longer held: until the session is lost, the semaphore is
-    /// removed, another process releases them by [`release_any`](crate::Proxy::release_any), or the permit is
-    /// dropped. The future borrows nothing, so that work can be raced against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<> {
-        // Each grant may be lost separately if any process may release it. There is always a part.
+    /// Waits until some of the permits are no longer held, and returns the reason, as
+    /// [`LockGuard::lost`](crate::LockGuard::lost) does: the session is lost, the semaphore is removed, another process
+    /// has released them by [`release_any`](crate::Proxy::release_any), or the permit is dropped. The future borrows
+    /// nothing, so that work can be raced against it.
+    pub fn lost(&self) -> impl Future<Output = CallError> + Send + use<> {
+        // Each grant may be lost separately if any process may release it.
         let taken = self.parts.iter().map(|part| Box::pin(part.hold.taken()));
-        self.token.lost(future::select_all(taken).map(drop))
+        let taken = taken.collect::<Vec<_>>();
+        let lost = self.parts.first().map(|part| {
+            let taken = future::select_all(taken).map(|(why, ..)| why);
+            self.token.lost(taken, part.hold.bound())
+        });
+        async move {
+            match lost {
+                Some(lost) => lost.await,
+                // There always is a part.
+                None => CallError::refused(Refusal::NotHeld),
+            }
+        }
     }
 
     /// Runs a future for as long as all of the permits are held: when some are [lost](Self::lost), the future is
@@ -127,19 +139,13 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// Returns the reason for the loss when permits were lost before the future ended:
-    /// [`CallError::Disconnected`] without the session, [`CallError::Gone`] without the semaphore, and
-    /// [`CallError::Refused`] with `NotHeld` when another process has released one of the grants.
+    /// Returns the [reason for the loss](Self::lost) when permits were lost before the future ended.
     ///
     /// # Cancel safety
     ///
     /// If the call is dropped at any point, the future is dropped, and the permits are still held.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, CallError> {
-        match self.parts.first() {
-            Some(part) => part.hold.run(self.lost(), future).await,
-            // There always is a part.
-            None => Ok(future.await),
-        }
+        run(self.lost(), future).await
     }
 
     /// Returns the permits and waits until the manager has them.

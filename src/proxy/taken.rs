@@ -141,9 +141,10 @@ impl<T> Taken<T> {
         self.held.hold.is_valid()
     }
 
-    /// Waits until the item no longer belongs to this process: until the session is lost, the queue is removed,
-    /// or this value is dropped. The future borrows nothing, so a `select!` can race work against it.
-    pub fn lost(&self) -> impl Future<Output = ()> + Send + use<T> {
+    /// Waits until the item no longer belongs to this process, and returns the reason, as
+    /// [`LockGuard::lost`](crate::LockGuard::lost) does: the session is lost, the queue is removed, or this value is
+    /// dropped. The future borrows nothing, so a `select!` can race work against it.
+    pub fn lost(&self) -> impl Future<Output = CallError> + Send + use<T> {
         self.held.hold.lost()
     }
 }

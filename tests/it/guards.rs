@@ -94,15 +94,19 @@ impl Guards {
         ]
     }
 
-    async fn are_lost(&self) {
+    /// Waits until all are lost, and returns why.
+    async fn are_lost(&self) -> [CallError; 4] {
         let lost = async {
-            self.lock.lost().await;
-            self.reentrant.lost().await;
-            self.condition.lost().await;
-            self.permit.lost().await;
+            [
+                self.lock.lost().await,
+                self.reentrant.lost().await,
+                self.condition.lost().await,
+                self.permit.lost().await,
+            ]
         };
-        timeout(PATIENCE, lost).await.expect("all guards are lost");
+        let lost = timeout(PATIENCE, lost).await.expect("all guards are lost");
         assert_eq!(self.are_valid(), [false; 4]);
+        lost
     }
 
     /// Releases each guard, and returns the errors.
@@ -187,9 +191,50 @@ fn drop_of_a_guard_completes_its_loss_future() {
             guards.permit.lost().boxed(),
         ]);
         drop(guards);
-        timeout(PATIENCE, lost)
-            .await
-            .expect("the dropped guard is lost");
+        let reasons = timeout(PATIENCE, lost).await;
+        for why in reasons.expect("the dropped guard is lost") {
+            assert_eq!(why, CallError::refused(Refusal::NotHeld));
+            let why = why.to_string();
+            assert!(why.contains("this process has released the hold"), "{why}");
+        }
+    });
+}
+
+#[test]
+fn loss_future_of_each_guard_returns_why_the_hold_was_lost() {
+    run(async {
+        let manager = Manager::spawn().await.unwrap();
+        let lock = manager.named("the hut").lock().await.unwrap();
+        let guard = lock.acquire().await.unwrap();
+        let waiting = tokio::spawn(guard.lost());
+        lock.force_unlock().await.unwrap();
+        for why in [waiting.await.unwrap(), guard.lost().await] {
+            assert_eq!(why, CallError::refused(Refusal::NotHeld));
+            let words = "lock \"the hut\": the hold ended while it was used: it was taken away";
+            assert!(why.to_string().starts_with(words), "{why}");
+        }
+
+        let guards = Guards::take(&manager).await;
+        for name in &guards.names {
+            manager.remove(name).await.unwrap();
+        }
+        for why in guards.are_lost().await {
+            assert_eq!(why, CallError::gone());
+        }
+
+        let guards = Guards::take(&manager).await;
+        let queue = manager.queue(1).await.unwrap();
+        queue.put(7).await.unwrap();
+        let taken = queue.get().await.unwrap();
+        kill(pid_of(&manager).await);
+        let mut reasons = guards.are_lost().await.to_vec();
+        reasons.push(taken.lost().await);
+        for why in reasons {
+            let CallError::Disconnected { address, .. } = why else {
+                panic!("{why}");
+            };
+            assert_eq!(&address, manager.address());
+        }
     });
 }
 

@@ -50,13 +50,15 @@ fn client_that_is_cut_off_gives_up_before_another_is_granted() {
             let guard = scene.far.acquire().await.unwrap();
             let lost = guard.lost();
             let lost = tokio::spawn(async move {
-                lost.await;
-                Instant::now()
+                let why = lost.await;
+                (why.to_string(), Instant::now())
             });
             scene.relay.set(link);
             let next = scene.near.acquire().await.unwrap();
             let granted = Instant::now();
-            assert!(lost.await.unwrap() < granted, "{link:?}");
+            let (why, lost) = lost.await.unwrap();
+            assert!(lost < granted, "{link:?}");
+            assert!(why.contains("its lease is over"), "{link:?}: {why}");
             assert!(!guard.is_valid() && next.abandoned().is_some());
         }
     });

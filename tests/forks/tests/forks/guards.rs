@@ -46,7 +46,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// A guard of any kind.
 trait Held {
     fn is_valid(&self) -> bool;
-    fn lost(&self) -> Pin<Box<dyn Future<Output = ()>>>;
+    fn lost(&self) -> Pin<Box<dyn Future<Output = CallError>>>;
     fn release(self: Box<Self>) -> Result<(), CallError>;
 }
 
@@ -55,7 +55,7 @@ impl<P: Guarded + 'static> Held for Guard<P> {
         Self::is_valid(self)
     }
 
-    fn lost(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn lost(&self) -> Pin<Box<dyn Future<Output = CallError>>> {
         Box::pin(Self::lost(self))
     }
 
@@ -69,7 +69,7 @@ impl Held for Permit {
         Self::is_valid(self)
     }
 
-    fn lost(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn lost(&self) -> Pin<Box<dyn Future<Output = CallError>>> {
         Box::pin(Self::lost(self))
     }
 
@@ -83,7 +83,7 @@ impl Held for Taken<u32> {
         Self::is_valid(self)
     }
 
-    fn lost(&self) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn lost(&self) -> Pin<Box<dyn Future<Output = CallError>>> {
         Box::pin(Self::lost(self))
     }
 
@@ -173,7 +173,8 @@ fn what_is_the_parents_fails_in_a_child_at_once() {
     let fork = Fork::new(|| {
         for (kind, held) in held.take().into_iter().flatten() {
             assert!(!held.is_valid(), "{kind}");
-            block_on(held.lost());
+            let why = block_on(held.lost());
+            assert!(is_forked::<()>(&Err(why.clone())), "{kind}: {why}");
             let released = held.release();
             assert!(is_forked(&released), "{kind}: {released:?}");
         }
@@ -261,7 +262,7 @@ fn wait_of_the_parent() {
         assert!(poll!(&mut lost).is_pending());
         let Some(fork) = Fork::split() else {
             // This runs on the copy of the parent's runtime, which is still current on this thread.
-            lost.await;
+            assert!(is_forked::<()>(&Err(lost.await)));
             let abandoned = waits.pop();
             for wait in waits {
                 assert!(is_forked(&wait.await.map(drop)));
