@@ -99,7 +99,8 @@ pub(super) fn forget_former(address: &Address, former: FormerSession) {
     }
 }
 
-/// Sends a frame each fifth of the lease, reads the answers, and ends the connection when the lease is over.
+/// Sends a frame each fifth of the lease in which no answered call renews it, reads the answers, and ends the connection
+/// when the lease is over.
 ///
 /// It does not wait for an answer, so it keeps no connection alive that is not used any more.
 async fn keep_beating(connection: Weak<Connection>) {
@@ -118,14 +119,17 @@ async fn keep_beating(connection: Weak<Connection>) {
 }
 
 impl Connection {
-    /// Sends a frame that renews the lease, and returns the pause before the next one.
+    /// Sends a frame that renews the lease if one is due, and returns the pause before the next one.
     fn beat(self: &Arc<Self>) -> Option<Duration> {
         let (lease, stream) = (self.lease.as_ref()?, self.stream().ok()?);
         let mut shared = self.lock()?;
-        let (session, received) = (&mut shared.session, stream.received());
+        let (session, received, now) = (&mut shared.session, stream.received(), BootTime::now());
+        if let Some(pause) = session.beats.pause(now, received) {
+            return Some(pause.min(lease.left()));
+        }
         let has_sent_all = session.unsent() == 0;
         let seq = session.reserve(1);
-        let is_silent = session.beats.push(seq, BootTime::now(), received, lease);
+        let is_silent = session.beats.push(seq, now, received);
         // If it cannot be sent the connection ends, which the next turn finds.
         let _ = self.send(shared, &Request::Beat { seq, received });
         if is_silent && has_sent_all {

@@ -354,6 +354,9 @@ impl Connection {
                 Err(error) => return Err(CallError::Protocol(error.to_string())),
             };
         state.allow(frame_bytes);
+        if let Some(lease) = &lease {
+            state.beats.begin(lease);
+        }
         // The manager may have sent more frames with its welcome, such as the reason for a hang-up.
         state.take_in().map_err(lost)?;
         client::connected(&address, session);

@@ -1,7 +1,7 @@
 //! `Lease`: how long the holds of a client stay valid over a network without an answer of the manager.
 //!
-//! The client renews the lease with a frame every fifth of its length. It gives up what it holds once four fifths
-//! have passed since it *sent* the last frame that was answered, before the manager gives it away: the manager
+//! Each answer to a frame renews the lease, and an idle client sends a frame every fifth of its length. It gives up what
+//! it holds once four fifths have passed since it *sent* the last frame that was answered, before the manager gives it away: the manager
 //! counts the whole length from when it *received* a frame.
 //!
 //! Invariant: the lease is compared with the boot-time clock, which runs while the machine is suspended. A
@@ -45,7 +45,7 @@ impl BootTime {
 pub(super) struct Lease {
     /// How long the connection is valid from when an answered frame was sent.
     pub(super) length: Duration,
-    /// The interval of the frames that renew it.
+    /// The interval of the frames that renew it while no call does.
     pub(super) beat: Duration,
     /// The boot time until which the connection is valid.
     until: AtomicU64,
@@ -76,14 +76,26 @@ impl Lease {
     fn end(&self) -> BootTime {
         BootTime(self.until.load(Ordering::Relaxed))
     }
+
+    /// How long ago the last frame was sent that was answered.
+    fn idle(&self, now: BootTime) -> Duration {
+        self.length.saturating_sub(now.until(self.end()))
+    }
 }
 
-/// The frames that renew the lease and have no answer yet.
+/// The received bytes that a client acknowledges by a beat although its calls renew the lease: the manager keeps them until
+/// then, so that the session can be resumed.
+const MOST_UNACKNOWLEDGED: u64 = 1 << 16;
+
+/// The frames that only renew the lease and have no answer yet, and when the next one is due. Answered calls renew the
+/// lease too, so a client that calls sends few of them.
 #[derive(Debug, Default)]
 pub(super) struct Beats {
     sent: VecDeque<Beat>,
     /// The lease that an answer renews.
     lease: Option<Arc<Lease>>,
+    /// The number of received bytes in the last frame.
+    acknowledged: u64,
 }
 
 /// A frame that renews the lease.
@@ -96,21 +108,42 @@ struct Beat {
 }
 
 impl Beats {
+    /// Begins to renew a lease.
+    pub(super) fn begin(&mut self, lease: &Arc<Lease>) {
+        self.lease = Some(Arc::clone(lease));
+    }
+
+    /// Returns the moment at which a call is sent, for [`Self::answered`], if there is a lease.
+    pub(super) fn now(&self) -> Option<BootTime> {
+        self.lease.as_ref().map(|_| BootTime::now())
+    }
+
+    /// Renews the lease, because a call that was sent at that moment was answered.
+    pub(super) fn answered(&self, sent: Option<BootTime>) {
+        if let (Some(lease), Some(sent)) = (&self.lease, sent) {
+            lease.renew(sent);
+        }
+    }
+
+    /// Returns how long the next frame can wait, if that many bytes were received until now. `None` means that it is due.
+    pub(super) fn pause(&self, now: BootTime, received: u64) -> Option<Duration> {
+        let lease = self.lease.as_ref()?;
+        let left = lease.beat.saturating_sub(lease.idle(now));
+        let unacknowledged = received.saturating_sub(self.acknowledged);
+        (!left.is_zero() && unacknowledged < MOST_UNACKNOWLEDGED).then_some(left)
+    }
+
     /// Adds a frame. Returns whether nothing has arrived for most of the lease although frames are unanswered:
     /// the connection may be dead although it has not ended. A shorter silence proves nothing, because answers
     /// may be delayed.
-    pub(super) fn push(
-        &mut self,
-        seq: u64,
-        now: BootTime,
-        received: u64,
-        lease: &Arc<Lease>,
-    ) -> bool {
-        let is_silent = self
-            .sent
-            .iter()
-            .any(|beat| beat.received == received && beat.sent.until(now) > lease.length / 2);
-        self.lease.get_or_insert_with(|| Arc::clone(lease));
+    pub(super) fn push(&mut self, seq: u64, now: BootTime, received: u64) -> bool {
+        let patience = self.lease.as_ref().map(|lease| lease.length / 2);
+        let is_silent = patience.is_some_and(|patience| {
+            self.sent
+                .iter()
+                .any(|beat| beat.received == received && beat.sent.until(now) > patience)
+        });
+        self.acknowledged = received;
         self.sent.push_back(Beat {
             seq,
             sent: now,
@@ -151,21 +184,59 @@ mod tests {
         assert!(over.left().is_zero());
     }
 
+    fn at(seconds: u64) -> BootTime {
+        BootTime(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn answered_call_renews_the_lease_from_when_it_was_sent_and_puts_off_the_next_beat() {
+        let second = Duration::from_secs(1);
+        let lease = Arc::new(Lease::new(10 * second, at(0)));
+        let mut beats = Beats::default();
+        assert_eq!(beats.now(), None);
+        beats.begin(&lease);
+        assert!(beats.now().is_some());
+        assert_eq!(beats.pause(at(0), 0), Some(2 * second));
+        assert_eq!(beats.pause(at(1), 0), Some(second));
+        assert_eq!(beats.pause(at(2), 0), None);
+        // The answer comes later, which counts for nothing.
+        beats.answered(Some(at(1)));
+        assert_eq!(lease.end(), at(9));
+        assert_eq!(beats.pause(at(2), 0), Some(second));
+        // An answer to an old call changes nothing, and neither does a call that was sent without a lease.
+        beats.answered(Some(at(0)));
+        beats.answered(None);
+        assert_eq!(lease.end(), at(9));
+        assert_eq!(beats.pause(at(3), 0), None);
+    }
+
+    #[test]
+    fn many_received_bytes_are_acknowledged_by_a_beat_although_calls_renew_the_lease() {
+        let lease = Arc::new(Lease::new(Duration::from_secs(10), at(0)));
+        let mut beats = Beats::default();
+        beats.begin(&lease);
+        assert!(beats.pause(at(1), MOST_UNACKNOWLEDGED - 1).is_some());
+        assert_eq!(beats.pause(at(1), MOST_UNACKNOWLEDGED), None);
+        beats.push(1, at(1), MOST_UNACKNOWLEDGED + 5);
+        assert!(beats.pause(at(1), 2 * MOST_UNACKNOWLEDGED + 4).is_some());
+        assert_eq!(beats.pause(at(1), 2 * MOST_UNACKNOWLEDGED + 5), None);
+    }
+
     #[test]
     fn only_a_long_silence_shows_that_a_connection_may_be_dead() {
         let second = Duration::from_secs(1);
         let lease = Arc::new(Lease::new(10 * second, BootTime(0)));
         let mut beats = Beats::default();
-        let at = |seconds: u64| BootTime(seconds * 1_000_000_000);
-        assert!(!beats.push(1, at(0), 100, &lease));
-        assert!(!beats.push(2, at(4), 100, &lease));
-        assert!(beats.push(3, at(5), 100, &lease));
+        beats.begin(&lease);
+        assert!(!beats.push(1, at(0), 100));
+        assert!(!beats.push(2, at(4), 100));
+        assert!(beats.push(3, at(5), 100));
         // Something else arrives.
-        assert!(!beats.push(4, at(6), 101, &lease));
+        assert!(!beats.push(4, at(6), 101));
         assert!(beats.is_answered_by(2) && !beats.is_answered_by(1));
-        assert!(!beats.push(5, at(9), 101, &lease));
-        assert!(!beats.push(6, at(10), 101, &lease));
-        assert!(beats.push(7, at(11), 101, &lease));
+        assert!(!beats.push(5, at(9), 101));
+        assert!(!beats.push(6, at(10), 101));
+        assert!(beats.push(7, at(11), 101));
         assert_eq!(lease.end(), at(4).after(lease.length));
     }
 

@@ -18,7 +18,11 @@ use lockkeeper_protocol::{
 };
 use rustc_hash::FxHashMap;
 
-use crate::{client::lease::Beats, error::CallError, transport::stream::written_of};
+use crate::{
+    client::lease::{Beats, BootTime},
+    error::CallError,
+    transport::stream::written_of,
+};
 
 #[cfg(test)]
 thread_local! {
@@ -95,6 +99,8 @@ impl Object {
 #[derive(Default)]
 pub(super) struct InFlight {
     answer: Option<Answer>,
+    /// When it was sent, if its answer renews a lease.
+    sent: Option<BootTime>,
     /// The waker of the caller, unless the caller is about to look for the answer itself.
     waker: Option<Waker>,
 }
@@ -140,10 +146,17 @@ const KEPT_BYTES: usize = 1 << 16;
 
 /// Stores the answer of a request. If its caller was dropped, the call was withdrawn, and the answer is
 /// dropped.
-fn give(in_flight: &mut FxHashMap<u64, InFlight>, news: &mut News, seq: u64, answer: Answer) {
+fn give(
+    in_flight: &mut FxHashMap<u64, InFlight>,
+    beats: &Beats,
+    news: &mut News,
+    seq: u64,
+    answer: Answer,
+) {
     if let Some(request) = in_flight.get_mut(&seq)
         && request.answer.is_none()
     {
+        beats.answered(request.sent);
         request.answer = Some(answer);
         news.answered.extend(request.waker.take());
     }
@@ -291,7 +304,7 @@ impl Session {
                     let seq = seq.ok_or_else(|| format!("bad frame: {error}"))?;
                     // A later version of the protocol may have more faults.
                     let why = format!("a fault that is not known here: {error}");
-                    give(in_flight, news, seq, Err(CallError::Protocol(why)));
+                    give(in_flight, beats, news, seq, Err(CallError::Protocol(why)));
                     continue;
                 }
             };
@@ -328,7 +341,7 @@ impl Session {
                 Response::Bye { reason } => return Err(reason),
                 Response::Welcome { .. } => return Err("a second welcome".to_owned()),
             };
-            give(in_flight, news, seq, answer);
+            give(in_flight, beats, news, seq, answer);
         }
         Ok(())
     }
@@ -336,7 +349,11 @@ impl Session {
     /// Records a request as in flight, and returns its number.
     pub(super) fn enter(&mut self) -> u64 {
         let seq = self.reserve(1);
-        self.in_flight.insert(seq, InFlight::default());
+        let request = InFlight {
+            sent: self.beats.now(),
+            ..InFlight::default()
+        };
+        self.in_flight.insert(seq, request);
         seq
     }
 
@@ -364,7 +381,7 @@ impl Session {
             return Some(Err(CallError::Protocol(why)));
         };
         request.get().answer.as_ref()?;
-        let InFlight { answer, waker } = request.remove();
+        let InFlight { answer, waker, .. } = request.remove();
         self.news.replaced.extend(waker);
         answer
     }

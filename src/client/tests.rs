@@ -1,6 +1,7 @@
 //! Connections against a scripted manager that may send anything, or nothing. The suite runs over each
 //! transport: see `tests::raw`.
 
+mod beats;
 mod ends;
 mod greeting;
 mod stalls;
