@@ -271,7 +271,7 @@ impl ManagerBuilder {
         let address = self.checked_address(Address::unused)?;
         let inside = self.into_inside()?;
         wait(inside.silence()).await;
-        let servers = inside.bind(&address, shards)?;
+        let servers = inside.bind_elsewhere(&address, shards).await?;
         if !Endpoint::of(&address).is_ok_and(|endpoint| endpoint.is_network()) {
             let shards = Shards::start(servers, ServerRuntime::new()?)?;
             let owned = Owned::new(Owner::Threads(shards.run_on_thread()?), &address);

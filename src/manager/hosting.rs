@@ -15,8 +15,6 @@ use serde::{Deserialize, Serialize};
 use tokio::task;
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "net")]
-use crate::manager::network::Network;
 use crate::{
     access::Access,
     address::Address,
@@ -41,6 +39,8 @@ use crate::{
     },
     transport::{endpoint::Endpoint, handed::accept_first},
 };
+#[cfg(feature = "net")]
+use crate::{background::background, error::CallError, manager::network::Network};
 
 /// The configuration of a spawned manager.
 #[derive(Debug, Serialize, Deserialize)]
@@ -84,6 +84,31 @@ impl Inside {
         self.state
             .as_ref()
             .map_or(Duration::ZERO, State::begin_silence)
+    }
+
+    /// Does the same as [`Self::bind`], and on another thread if there are endpoints on the network: the names of their
+    /// hosts may take seconds to resolve, and the caller's runtime must run on meanwhile.
+    pub(super) async fn bind_elsewhere(
+        self,
+        address: &Address,
+        shards: u32,
+    ) -> Result<Vec<Server>, StartError> {
+        #[cfg(feature = "net")]
+        if self.network.is_some() {
+            let (inside, place) = (self, address.clone());
+            let bound = background().spawn_blocking(move || inside.bind(&place, shards));
+            // The thread is one of this process, so a forked child would wait for it for ever.
+            return match OnlyHere::future(bound).await {
+                Some(Ok(bound)) => bound,
+                Some(Err(error)) => Err(StartError::System(format!(
+                    "the thread that binds the endpoints of the manager has ended: {error}"
+                ))),
+                None => Err(StartError::Call(CallError::Forked {
+                    what: format!("the manager at {address}"),
+                })),
+            };
+        }
+        self.bind(address, shards)
     }
 
     /// Creates the servers of that many shards, bound at an address. They accept no client yet.

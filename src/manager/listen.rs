@@ -13,6 +13,9 @@ impl ManagerBuilder {
     /// user of a client, and a [state folder](Self::state_folder), which keeps the key pair of its endpoints. A
     /// client that has a key may do everything, unless the key file takes rights from that key.
     ///
+    /// The name of a host is resolved when the manager starts, within 5 seconds, and the runtime that awaits the start
+    /// runs on meanwhile.
+    ///
     /// Sessions over the network have a [lease](Self::lease).
     ///
     /// ```no_run

@@ -32,6 +32,29 @@ fn manager_listens_at_several_endpoints_beside_its_own_address() {
 }
 
 #[test]
+fn name_of_a_host_is_resolved_while_the_runtime_of_the_caller_runs_on() {
+    run(async {
+        // The other thread may be done before the first poll returns, which says nothing.
+        for _ in 0..100 {
+            let site = Site::new();
+            let builder = site.builder().listen("tls://no-such-host.invalid:0");
+            let mut start = std::pin::pin!(builder.start());
+            if futures::poll!(&mut start).is_ready() {
+                continue;
+            }
+            let refused = start.await.map(drop);
+            let shown = refused.unwrap_err().to_string();
+            assert!(
+                shown.contains("no-such-host.invalid is not resolved"),
+                "{shown}"
+            );
+            return;
+        }
+        panic!("the name was looked up within the first poll");
+    });
+}
+
+#[test]
 fn setting_that_is_missing_or_too_much_is_named() {
     run(async {
         let site = Site::new();
