@@ -70,6 +70,12 @@ pub(crate) fn keys_not_read(why: &impl Display) {
     tracing::warn!(target: target::MANAGER, %why, "keys not read again");
 }
 
+/// Records that the thread that checks keys has panicked, and continues.
+#[cfg(feature = "net")]
+pub(crate) fn gate_failed(why: &str) {
+    tracing::error!(target: target::MANAGER, why, "check of keys failed");
+}
+
 /// Records that the socket of a manager was removed and is bound again.
 pub(crate) fn address_restored(address: &Address) {
     tracing::warn!(target: target::MANAGER, %address, "socket recreated");

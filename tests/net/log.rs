@@ -10,7 +10,11 @@ use tracing_subscriber::{filter::LevelFilter, fmt};
 
 /// All events since the start. Its clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log {
+    text: Arc<Mutex<Vec<u8>>>,
+    /// The next event with these words panics.
+    panics_at: Arc<Mutex<Option<&'static str>>>,
+}
 
 impl Log {
     /// Begins to record the events of this process, down to the finest.
@@ -27,7 +31,12 @@ impl Log {
     }
 
     pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.text.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Makes the code panic that reports the next event with these words.
+    pub(crate) fn panic_at(&self, words: &'static str) {
+        *self.panics_at.lock().unwrap() = Some(words);
     }
 
     /// Waits until as many lines have all of the words.
@@ -44,7 +53,16 @@ impl Log {
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.text.lock().unwrap().extend_from_slice(bytes);
+        let text = String::from_utf8_lossy(bytes);
+        // The guard is dropped before the panic.
+        let panics = {
+            let mut panics = self.panics_at.lock().unwrap();
+            panics.take_if(|words| text.contains(*words))
+        };
+        if let Some(words) = panics {
+            panic!("injected at {words}");
+        }
         Ok(bytes.len())
     }
 

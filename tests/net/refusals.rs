@@ -294,6 +294,35 @@ fn caller_that_proves_no_key_is_told_to_the_manager_and_harms_nobody() {
 }
 
 #[test]
+fn panic_where_keys_are_checked_is_told_and_the_endpoint_stays_open() {
+    in_own_process(|| {
+        run(async {
+            let log = Log::start();
+            let site = Site::new();
+            let manager = site.start().await;
+            let endpoint = &manager.endpoints()[0];
+            let client = site.connect(endpoint).await.unwrap();
+            let connect = || TcpStream::connect(("127.0.0.1", port(endpoint))).unwrap();
+            // In the task of one caller.
+            log.panic_at("does not speak TLS");
+            connect().write_all(&[0; 100]).unwrap();
+            let failed = ["check of keys failed", "injected at does not speak TLS"];
+            log.wait_for(1, &failed).await;
+            // In the code that accepts all callers.
+            log.panic_at("more were closed");
+            let silent: Vec<_> = (0..66).map(|_| connect()).collect();
+            let failed = ["check of keys failed", "injected at", "more were closed"];
+            log.wait_for(1, &failed).await;
+            drop(silent);
+            client.lock().await.unwrap();
+            let again = Manager::client().key_file(site.key()).label("again");
+            again.connect(endpoint).await.unwrap();
+            manager.shutdown().await;
+        });
+    });
+}
+
+#[test]
 fn flood_of_callers_keeps_no_other_machine_waiting() {
     run(async {
         let site = Site::new();

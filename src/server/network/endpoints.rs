@@ -116,7 +116,7 @@ impl Acceptor for PassedAcceptor {
     fn poll_accept(&self, task: &mut Context<'_>) -> Poll<io::Result<Arc<dyn Stream>>> {
         match ready!(self.streams.borrow_mut().poll_recv(task)) {
             Some(stream) => Poll::Ready(Ok(stream)),
-            // The thread has ended. Other clients are still served.
+            // The manager ends, and with it the thread.
             None => Poll::Pending,
         }
     }

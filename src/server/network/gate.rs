@@ -1,7 +1,8 @@
 //! `Gate`: accepts the callers of a manager's endpoints, checks that they have a key, and passes them to their shards.
 //!
 //! Invariant: a caller that has proved nothing takes no time of a shard, and a bounded part of this process:
-//! one of [`MOST_CALLERS`] slots, a socket and a few kilobytes, for at most [`PATIENCE`] and [`PENALTY`].
+//! one of [`MOST_CALLERS`] slots, a socket and a few kilobytes, for at most [`PATIENCE`] and [`PENALTY`]. A panic closes
+//! no endpoint: it is an event, and callers are accepted again.
 
 use std::{
     convert::Infallible,
@@ -12,9 +13,10 @@ use std::{
 };
 
 use futures::future::join_all;
+use lockkeeper_protocol::{caught, panic_message};
 use tokio::{
     sync::{Semaphore, mpsc::UnboundedSender, oneshot},
-    task::JoinSet,
+    task::{JoinError, JoinSet},
     time,
 };
 
@@ -54,6 +56,9 @@ const PENALTY: Duration = Duration::from_secs(1);
 /// The pause before the next accept when the manager has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
+/// The pause after a panic, before callers are accepted again.
+const PANIC_PAUSE: Duration = Duration::from_millis(100);
+
 /// The longest wait for the end of the thread, which may be waiting for the disk that has the key file.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -90,11 +95,16 @@ impl Gate {
     }
 
     /// Accepts the callers of an endpoint, for ever.
-    async fn accept_all(self: &Arc<Self>, endpoint: TlsAcceptor) -> Infallible {
+    async fn accept_all(self: &Arc<Self>, endpoint: &TlsAcceptor) -> Infallible {
         let mut callers = JoinSet::new();
         loop {
             let caller = tokio::select! {
-                Some(_) = callers.join_next() => continue,
+                Some(ended) = callers.join_next() => {
+                    if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                        manager::gate_failed(&panic_message(panic));
+                    }
+                    continue;
+                }
                 caller = endpoint.accept() => match caller {
                     Ok(caller) => caller,
                     Err(error) => {
@@ -201,22 +211,29 @@ impl GateThread {
             let acceptors = endpoints.into_iter().map(TlsEndpoint::attach);
             acceptors.collect::<Result<Vec<_>, _>>().map_err(lacking)?
         };
-        let (stop, stopped) = oneshot::channel();
+        let (stop, mut stopped) = oneshot::channel();
         let (end, ended) = mpsc::channel::<()>();
         let gate = Arc::new(gate);
         let run = move || {
-            let accept = join_all(
-                acceptors
-                    .into_iter()
-                    .map(|endpoint| gate.accept_all(endpoint)),
-            );
-            let serve = async {
-                tokio::select! {
-                    _ = stopped => {}
-                    _ = accept => {}
+            loop {
+                let accept = acceptors.iter().map(|endpoint| gate.accept_all(endpoint));
+                let serve = async {
+                    tokio::select! {
+                        _ = &mut stopped => {}
+                        _ = join_all(accept) => {}
+                    }
+                };
+                let Err(panic) = caught(|| runtime.block_on(serve)) else {
+                    break;
+                };
+                // The endpoints are still bound, and their callers are accepted again. Those whose keys were being
+                // checked are closed.
+                manager::gate_failed(&panic);
+                let pause = async { time::timeout(PANIC_PAUSE, &mut stopped).await };
+                if !matches!(runtime.block_on(pause), Some(Err(_))) {
+                    break;
                 }
-            };
-            runtime.block_on(serve);
+            }
             drop(runtime);
             drop(end);
         };
