@@ -1,20 +1,16 @@
 //! Key files: the shared keys by which clients and managers authenticate each other over a network.
 //!
 //! A file has a key in each line, as a name and hexadecimal digits, and after them what a client with the key may
-//! do (`PeerRights`). A client proves that it has the first one; a manager accepts all of them, so that one can be
+//! do (`PeerRights`). A line may have the fingerprint of a client's certificate in place of a key. A client proves that it has the first one; a manager accepts all of them, so that one can be
 //! replaced while both serve. A child process gets the keys of its parent by the lifeline (`HandedKeys`).
 //!
 //! Invariant: no key is printed, and no error quotes a line of a file.
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
-    fs::{self, File, Metadata},
-    io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    env, fmt, fs, io,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::SystemTime,
 };
 
 use lockkeeper_protocol::{
@@ -22,19 +18,17 @@ use lockkeeper_protocol::{
     handshake::{Key, LEAST_KEY_BYTES, MOST_KEY_NAME_BYTES},
 };
 use lockkeeper_sys::Inherited;
-use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    files::{self, own_uid},
+    files,
+    given_file::{self, Stamp},
+    network_place::Fingerprint,
     peer_rights::PeerRights,
 };
 
 /// The variable with the path of the key file of clients that choose none.
 pub(crate) const KEY_FILE_VARIABLE: &str = "LOCKKEEPER_KEY_FILE";
-
-/// The most bytes of a key file.
-const MOST_FILE_BYTES: u64 = 1 << 16;
 
 /// The most bytes of a key.
 const MOST_KEY_BYTES: usize = 1024;
@@ -121,6 +115,8 @@ pub fn make_key_file(path: impl AsRef<Path>) -> Result<(), KeyFileError> {
 pub(crate) struct Keys {
     first: Line,
     others: Vec<Line>,
+    /// What clients may do whose certificate has a line of its own. The name is the fingerprint.
+    certificates: Vec<PeerRights>,
 }
 
 /// A key, and what a client that has it may do.
@@ -137,31 +133,30 @@ impl Keys {
             file: path.to_owned(),
             why,
         };
-        let opened = File::options()
-            .read(true)
-            .custom_flags((OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed())
-            .open(path);
-        let file = opened.map_err(|error| failed(error.to_string()))?;
-        let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
-        check_access(&metadata).map_err(failed)?;
-        let mut text = String::new();
-        let read = file.take(MOST_FILE_BYTES + 1).read_to_string(&mut text);
-        // The error of bytes that are not UTF-8 does not contain them.
-        read.map_err(|error| failed(error.to_string()))?;
-        if text.len() as u64 > MOST_FILE_BYTES {
-            return Err(failed(format!("it has more than {MOST_FILE_BYTES} bytes")));
-        }
+        let (text, stamp) = given_file::read(path, true).map_err(failed)?;
         let keys = Self::parse(&text).map_err(failed)?;
-        Ok((keys, Stamp::of(&metadata)))
+        Ok((keys, stamp))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
         let mut keys = Vec::<Line>::new();
+        let mut certificates = Vec::<PeerRights>::new();
         for (line, number) in text.lines().map(str::trim).zip(1..) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let line = parse_line(line).map_err(|why| format!("line {number} {why}"))?;
+            let wrong = |why| format!("line {number} {why}");
+            if line.starts_with(Fingerprint::SHA256) {
+                let rights = parse_certificate(line).map_err(wrong)?;
+                if certificates.iter().any(|it| it.name() == rights.name()) {
+                    return Err(format!(
+                        "line {number} has the fingerprint of an earlier line"
+                    ));
+                }
+                certificates.push(rights);
+                continue;
+            }
+            let line = parse_line(line).map_err(wrong)?;
             if keys.iter().any(|other| other.key.name() == line.key.name()) {
                 return Err(format!("line {number} has the name of an earlier key"));
             }
@@ -173,6 +168,7 @@ impl Keys {
         Ok(Self {
             first,
             others: keys.collect(),
+            certificates,
         })
     }
 
@@ -180,27 +176,6 @@ impl Keys {
         let mut all = std::iter::once(&self.first).chain(&self.others);
         all.find(|line| line.key.name() == name)
     }
-}
-
-/// Refuses a file that another user may have read or written.
-fn check_access(metadata: &Metadata) -> Result<(), String> {
-    let (own, uid) = (own_uid(), metadata.uid());
-    let what = files::describe(metadata);
-    if !metadata.is_file() {
-        return Err(format!("it is {what}, and no file"));
-    }
-    if uid != own && uid != 0 {
-        return Err(format!(
-            "it is {what}, whose owner is neither uid {own} nor root: have a copy made for uid {own}"
-        ));
-    }
-    if metadata.mode() & 0o077 != 0 {
-        return Err(format!(
-            "it is {what}, so other users may read or write it: chmod 600 it, and replace the key if others \
-             have seen it"
-        ));
-    }
-    Ok(())
 }
 
 /// Parses a line of a key file. The error does not quote it.
@@ -229,22 +204,13 @@ fn parse_line(line: &str) -> Result<Line, String> {
     Ok(Line { key, rights })
 }
 
-/// What changes when a file is replaced or written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    modified: Option<SystemTime>,
-}
-
-impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: metadata.modified().ok(),
-        }
-    }
+/// Parses a line about clients with a certificate. The error does not quote it.
+fn parse_certificate(line: &str) -> Result<PeerRights, String> {
+    let mut words = line.split_whitespace();
+    let fingerprint = Fingerprint::parse(words.next().unwrap_or_default());
+    let fingerprint = fingerprint
+        .map_err(|_| "has a fingerprint that is not sha256: and 64 hexadecimal digits")?;
+    PeerRights::parse(&fingerprint.to_string(), words)
 }
 
 /// The keys that a manager accepts: those of a file, which is read again when it has changed.
@@ -293,7 +259,7 @@ impl KeyRing {
     /// is returned once.
     pub(crate) fn refresh(&self) -> Option<KeyFileError> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = fs::metadata(&self.file).ok().map(|there| Stamp::of(&there));
+        let there = Stamp::of_file(&self.file);
         if there.is_some() && there == latest.stamp {
             return None;
         }
@@ -313,11 +279,19 @@ impl KeyRing {
         }
     }
 
-    /// Returns the key of that name, and what a client that has it may do.
-    pub(crate) fn find(&self, name: &str) -> Option<(Key, PeerRights)> {
+    /// Returns the key of that name, and what a client may do that has it and has shown a certificate with that
+    /// fingerprint. The line of a certificate counts before the one of the key.
+    pub(crate) fn find(
+        &self,
+        name: &str,
+        certificate: Option<Fingerprint>,
+    ) -> Option<(Key, PeerRights)> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let Line { key, rights } = latest.keys.find(name)?.clone();
-        Some((key, rights))
+        let certificate = certificate.map(|it| it.to_string());
+        let mut listed = latest.keys.certificates.iter();
+        let own = certificate.and_then(|name| listed.find(|it| it.name() == name));
+        Some((key, own.cloned().unwrap_or(rights)))
     }
 }
 
@@ -434,7 +408,10 @@ pub(crate) fn take_over(handed: HandedKeys) {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{MetadataExt, PermissionsExt},
+    };
 
     use super::*;
 
@@ -466,6 +443,37 @@ mod tests {
             missing.to_string().contains("there is no folder"),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn line_of_a_certificate_has_rights_and_is_no_key() {
+        let pin = "5A".repeat(32);
+        let text = format!("sha256:{pin} no-admin\nk1 {DIGITS} prefix=ci/\n");
+        let keys = Keys::parse(&text).unwrap();
+        assert_eq!(keys.first.key.name(), "k1");
+        let [rights] = &*keys.certificates else {
+            panic!("{:?}", keys.certificates);
+        };
+        assert_eq!(rights.name(), format!("sha256:{}", "5a".repeat(32)));
+        assert!(!rights.may_administer() && rights.prefix().is_empty());
+        for (bad, why) in [
+            (format!("sha256:{pin}"), "it has no key"),
+            (
+                format!("sha256:{pin}5 no-admin"),
+                "line 1 has a fingerprint that is not",
+            ),
+            (
+                format!("sha256:{pin} admin"),
+                "line 1 has a word after the key",
+            ),
+            (
+                format!("sha256:{pin}\nsha256:{}", pin.to_lowercase()),
+                "line 2 has the fingerprint of an earlier line",
+            ),
+        ] {
+            let error = Keys::parse(&bad).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
     }
 
     #[test]
@@ -589,24 +597,24 @@ mod tests {
         let later = KeyRing::from(handed.clone());
         assert!(later.refresh().is_none());
         assert!(
-            later.find("a").is_none() && later.find("c").is_some(),
+            later.find("a", None).is_none() && later.find("c", None).is_some(),
             "the file has changed before the ring was made"
         );
         write(&path, &format!("a {DIGITS}\n"));
         for ring in [KeyRing::from(handed), opened] {
             assert!(ring.refresh().is_none());
-            assert!(ring.find("a").is_some() && ring.find("b").is_none());
+            assert!(ring.find("a", None).is_some() && ring.find("b", None).is_none());
             write(&path, &format!("a {DIGITS}\nb {DIGITS}\n"));
             assert!(ring.refresh().is_none());
-            assert!(ring.find("a").is_some() && ring.find("b").is_some());
+            assert!(ring.find("a", None).is_some() && ring.find("b", None).is_some());
             fs::remove_file(&path).unwrap();
             let error = ring.refresh().expect("it is told").to_string();
             assert!(error.contains("No such file"), "{error}");
             assert!(ring.refresh().is_none(), "it is told once");
-            assert!(ring.find("a").is_some());
+            assert!(ring.find("a", None).is_some());
             write(&path, &format!("b {DIGITS}\n"));
             assert!(ring.refresh().is_none());
-            assert!(ring.find("a").is_none() && ring.find("b").is_some());
+            assert!(ring.find("a", None).is_none() && ring.find("b", None).is_some());
             write(&path, &format!("a {DIGITS}\n"));
         }
     }

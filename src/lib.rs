@@ -91,10 +91,14 @@ mod access;
 mod address;
 mod address_error;
 mod background;
+#[cfg(feature = "net")]
+mod certificate_files;
 mod client;
 mod error;
 mod fence_file;
 mod files;
+#[cfg(feature = "net")]
+mod given_file;
 #[cfg(feature = "net")]
 mod keys;
 mod limits;

@@ -24,9 +24,6 @@ pub(crate) struct NetworkPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint(pub(crate) [u8; 32]);
 
-/// The text before the digits of a fingerprint.
-const SHA256: &str = "sha256:";
-
 /// The most bytes of a host name.
 const MOST_HOST_BYTES: usize = 253;
 
@@ -101,9 +98,16 @@ fn is_host(text: &str) -> bool {
 }
 
 impl Fingerprint {
+    /// The text before the digits.
+    pub(crate) const SHA256: &str = "sha256:";
+
     /// Parses what follows the `#` of an address.
-    fn parse(pin: &str) -> Result<Self, AddressErrorKind> {
-        let bytes = pin.strip_prefix(SHA256).and_then(|digits| {
+    ///
+    /// # Errors
+    ///
+    /// Returns an error for any other text than that of [`Self::SHA256`] and 64 hexadecimal digits.
+    pub(crate) fn parse(pin: &str) -> Result<Self, AddressErrorKind> {
+        let bytes = pin.strip_prefix(Self::SHA256).and_then(|digits| {
             let mut bytes = [0; 32];
             let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
             if pairs.len() != bytes.len() || !rest.is_empty() {
@@ -142,7 +146,7 @@ impl fmt::Display for NetworkPlace {
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(SHA256)?;
+        f.write_str(Self::SHA256)?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }

@@ -1,11 +1,9 @@
 //! `ClientBuilder`: the settings of this process as a client of a manager, chosen when it connects.
 
 #[cfg(feature = "net")]
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{sync::Arc, time::Duration};
 
-#[cfg(feature = "net")]
-use crate::manager::network::choose_key;
 use crate::{
     address::Address,
     address_error::AddressError,
@@ -13,6 +11,8 @@ use crate::{
     error::CallError,
     manager::{manager::Manager, shards::Reach},
 };
+#[cfg(feature = "net")]
+use crate::{certificate_files::CertificateFiles, manager::network::choose_files};
 
 /// The settings of a connection to a manager; created by [`Manager::client`].
 ///
@@ -52,6 +52,8 @@ pub struct ClientBuilder {
     settings: Settings,
     #[cfg(feature = "net")]
     key_file: Option<PathBuf>,
+    #[cfg(feature = "net")]
+    certificates: CertificateFiles,
 }
 
 impl ClientBuilder {
@@ -107,6 +109,34 @@ impl ClientBuilder {
         self
     }
 
+    /// Sets the file with the authorities, in PEM, one of which has to have signed the certificate of the manager at
+    /// `tls://host:port`, for that host. By default it is the file that the variable `LOCKKEEPER_CA_FILE` names; without
+    /// one the client trusts the manager that proves the key. A fingerprint in the address is checked as well. The
+    /// manager needs a [`certificate`](crate::builders::ManagerBuilder::certificate).
+    ///
+    /// The file is read for each connection. Workers of a [`Pool`](crate::Pool) get what it has when they are started.
+    #[cfg(feature = "net")]
+    pub fn ca_file(mut self, path: impl AsRef<Path>) -> Self {
+        self.certificates.set_ca(path.as_ref());
+        self
+    }
+
+    /// Sets the files, in PEM, with the certificate that this process shows to a manager with a
+    /// [`client_ca`](crate::builders::ManagerBuilder::client_ca), and with its private key. The first certificate of
+    /// `chain_file` belongs to the key, and the authorities between it and that of the manager follow. Other users must
+    /// not be able to read `key_file`, whose key is not encrypted. The default is what the variables
+    /// `LOCKKEEPER_CERTIFICATE_FILE` and `LOCKKEEPER_CERTIFICATE_KEY_FILE` name. A manager that wants no certificate
+    /// sees none.
+    ///
+    /// The files are read for each connection. Workers of a [`Pool`](crate::Pool) get what they have when they are
+    /// started.
+    #[cfg(feature = "net")]
+    pub fn certificate(mut self, chain_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Self {
+        let (chain, key) = (chain_file.as_ref(), key_file.as_ref());
+        self.certificates.set_own(chain, key);
+        self
+    }
+
     /// Connects to the manager at an address. An existing connection of this process with the same settings
     /// is used again.
     ///
@@ -125,7 +155,7 @@ impl ClientBuilder {
     {
         let address = address.try_into().map_err(Into::into)?;
         #[cfg(feature = "net")]
-        choose_key(&address, self.key_file)?;
+        choose_files(&address, self.key_file, self.certificates)?;
         self.settings.choose(&address);
         Ok(Manager {
             reach: Arc::new(Reach::to(&address).await?),

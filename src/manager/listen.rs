@@ -1,6 +1,6 @@
 //! The methods of a builder that give a manager endpoints on the network, with the feature `net`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{address::Address, address_error::AddressError, manager::builder::ManagerBuilder};
 
@@ -61,6 +61,50 @@ impl ManagerBuilder {
     #[must_use]
     pub fn key_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.network.key_file = Some(path.into());
+        self
+    }
+
+    /// Sets the files, in PEM, with the certificate that the manager shows at its endpoints, and with its private key,
+    /// in place of one that it makes itself. The first certificate of `chain_file` belongs to the key, and the
+    /// authorities that have signed it follow. Clients check it by
+    /// [`ca_file`](crate::builders::ClientBuilder::ca_file); both sides need the [key file](Self::key_file) as well.
+    ///
+    /// Other users must not be able to read `key_file`, whose key is not encrypted. The manager reads both files again
+    /// when one has changed. [`Manager::endpoints`](crate::Manager::endpoints) then has no fingerprint, because the
+    /// next certificate may have another.
+    ///
+    /// ```no_run
+    /// # async fn serve() -> Result<(), lockkeeper::StartError> {
+    /// use lockkeeper::Manager;
+    ///
+    /// let manager = Manager::builder()
+    ///     .address("jobs")
+    ///     .listen("tls://locks.example:7000")
+    ///     .key_file("/etc/jobs/locks.key")
+    ///     .certificate("/etc/jobs/chain.pem", "/etc/jobs/private.pem")
+    ///     .client_ca("/etc/jobs/clients.pem")
+    ///     .state_folder("/var/lib/jobs/locks");
+    /// let manager = manager.start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn certificate(mut self, chain_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Self {
+        let (chain, key) = (chain_file.as_ref(), key_file.as_ref());
+        self.network.certificates.set_own(chain, key);
+        self
+    }
+
+    /// Makes the manager refuse clients at its endpoints that show no certificate of an authority in a file, in PEM.
+    /// Clients show it by [`certificate`](crate::builders::ClientBuilder::certificate), and need the
+    /// [key file](Self::key_file) as well. The manager reads the file again when it has changed.
+    ///
+    /// A line of the key file may have the fingerprint of a client's certificate in place of a key, and options:
+    /// `sha256:5a5a.. no-admin prefix=ci/`. A client that shows that certificate has the rights of this line, and not
+    /// those of its key.
+    #[must_use]
+    pub fn client_ca(mut self, file: impl AsRef<Path>) -> Self {
+        self.network.certificates.set_ca(file.as_ref());
         self
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     address::Address,
     address_error::AddressError,
+    certificate_files::{self, CertificateFiles},
     error::{CallError, StartError},
     keys::{self, HandedFile, KEY_FILE_VARIABLE, KeyRing},
     server::{network::endpoints::Endpoints, server::Server, state::state::State},
@@ -17,6 +18,7 @@ use crate::{
 pub(super) struct NetworkSettings {
     pub(super) endpoints: Vec<Result<Address, AddressError>>,
     pub(super) key_file: Option<PathBuf>,
+    pub(super) certificates: CertificateFiles,
 }
 
 /// The endpoints of a manager, and the keys of their clients.
@@ -24,29 +26,39 @@ pub(super) struct NetworkSettings {
 pub(super) struct Network {
     endpoints: Vec<Address>,
     keys: HandedFile,
+    certificates: CertificateFiles,
 }
 
-/// Chooses the key file of a client.
+/// Chooses the key file and the certificate files of a client.
 ///
 /// # Errors
 ///
-/// Returns an error for an address that needs no key: it would not be checked.
-pub(super) fn choose_key(address: &Address, file: Option<PathBuf>) -> Result<(), CallError> {
-    let Some(file) = file else {
+/// Returns an error for an address that needs none: they would not be checked.
+pub(super) fn choose_files(
+    address: &Address,
+    key_file: Option<PathBuf>,
+    certificates: CertificateFiles,
+) -> Result<(), CallError> {
+    if key_file.is_none() && certificates.is_empty() {
         return Ok(());
-    };
+    }
     let Some(place) = address.network() else {
         return Err(CallError::NoManager {
             address: address.clone(),
             why:
-                "a key file was given for it, and only a manager at tls://host:port asks for a key"
+                "a key file or a certificate was given for it, and only a manager at tls://host:port asks for one"
                     .to_owned(),
-            advice: "leave out key_file, or use the address of an endpoint".to_owned(),
+            advice: "leave out key_file, ca_file and certificate, or use the address of an endpoint".to_owned(),
         });
     };
-    // A relative path means the same after a change of the folder.
-    let file = path::absolute(&file).unwrap_or(file);
-    keys::choose(place.endpoint(), file);
+    if let Some(file) = key_file {
+        // A relative path means the same after a change of the folder.
+        let file = path::absolute(&file).unwrap_or(file);
+        keys::choose(place.endpoint(), file);
+    }
+    if !certificates.is_empty() {
+        certificate_files::choose(place.endpoint(), certificates);
+    }
     Ok(())
 }
 
@@ -66,6 +78,11 @@ impl NetworkSettings {
                      .listen(\"tls://host:port\"), or leave out key_file",
                     file.display()
                 )),
+                None if !self.certificates.is_empty() => unusable(
+                    "certificate and client_ca are for clients on other machines, and the manager listens nowhere for \
+                     them: add .listen(\"tls://host:port\"), or leave them out"
+                        .to_owned(),
+                ),
                 None => Ok(None),
             };
         };
@@ -101,16 +118,18 @@ impl NetworkSettings {
         Ok(Some(Network {
             endpoints,
             keys: ring.handed(),
+            certificates: self.certificates.read(),
         }))
     }
 
     /// Refuses endpoints of a manager in memory.
     pub(super) fn refuse_in_memory(&self) -> Result<(), StartError> {
-        match self.endpoints.is_empty() && self.key_file.is_none() {
+        let is_local = self.endpoints.is_empty() && self.key_file.is_none();
+        match is_local && self.certificates.is_empty() {
             true => Ok(()),
             false => Err(StartError::InvalidSettings(
-                "a manager in memory is reachable only within its process: use start(), or leave out listen and \
-                 key_file"
+                "a manager in memory is reachable only within its process: use start(), or leave out listen, \
+                 key_file, certificate and client_ca"
                     .to_owned(),
             )),
         }
@@ -146,7 +165,14 @@ impl Network {
             return Err(StartError::InvalidSettings(why));
         };
         let keys = KeyRing::from(self.keys);
-        let bound = Endpoints::bind(&self.endpoints, keys, state, shards, frees_on_close)?;
+        let bound = Endpoints::bind(
+            &self.endpoints,
+            keys,
+            self.certificates,
+            state,
+            shards,
+            frees_on_close,
+        )?;
         let add = |(server, listener)| Server {
             others: vec![listener],
             endpoints: bound.addresses.clone(),

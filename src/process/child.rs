@@ -200,6 +200,8 @@ impl Child {
             config,
             #[cfg(feature = "net")]
             keys: crate::keys::hand_over(),
+            #[cfg(feature = "net")]
+            certificates: crate::certificate_files::hand_over(),
         };
         let runtime = background::start()?.enter();
         // A process that another thread forks must inherit neither end, or this child would outlive its parent.

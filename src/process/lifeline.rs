@@ -30,7 +30,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "net")]
-use crate::keys::HandedKeys;
+use crate::{certificate_files::HandedCertificates, keys::HandedKeys};
 
 /// The most bytes of one message over a lifeline.
 pub(super) const MOST_BYTES: usize = 64 << 20;
@@ -44,6 +44,9 @@ pub(super) struct Assignment {
     /// The keys with which the parent reaches managers over a network.
     #[cfg(feature = "net")]
     pub(super) keys: HandedKeys,
+    /// The certificate files with which it does.
+    #[cfg(feature = "net")]
+    pub(super) certificates: HandedCertificates,
 }
 
 /// A message from the child.

@@ -61,7 +61,10 @@ impl Role {
         }
         let assignment: Assignment = codec::decode(&assignment).map_err(io::Error::other)?;
         #[cfg(feature = "net")]
-        crate::keys::take_over(assignment.keys);
+        {
+            crate::keys::take_over(assignment.keys);
+            crate::certificate_files::take_over(assignment.certificates);
+        }
         Ok(Some(Self {
             name: assignment.role,
             config: assignment.config,

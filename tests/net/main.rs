@@ -1,6 +1,7 @@
 //! Tests of managers at network addresses. They are a binary of their own, because only builds with the feature
 //! `net` have them.
 
+mod certificates;
 mod endpoints;
 mod leases;
 mod log;

@@ -17,7 +17,7 @@ pub(crate) fn register(program: Program) -> Program {
 
 /// A number that is drawn while at most two tasks are inside.
 #[derive(Debug, Serialize, Deserialize)]
-struct Draw {
+pub(crate) struct Draw {
     number: u64,
     permits: Semaphore,
     inside: Value<(u64, u64)>,
@@ -34,6 +34,15 @@ impl Task for Draw {
         self.inside.update(|(now, most)| (now - 1, most)).await?;
         Ok(self.number * self.number)
     }
+}
+
+pub(crate) fn draws(count: u64, permits: &Semaphore, inside: &Value<(u64, u64)>) -> Vec<Draw> {
+    let draw = |number| Draw {
+        number,
+        permits: permits.clone(),
+        inside: inside.clone(),
+    };
+    (0..count).map(draw).collect()
 }
 
 /// A task that takes one of few permits for good.
@@ -62,6 +71,10 @@ pub(crate) fn roles(roles: &mut Roles) {
             count.set(old + 1).await.unwrap();
         }
         report("done");
+    });
+    roles.add("net::stranger", async |endpoint: Address| {
+        let refused = Manager::connect(endpoint).await.map(drop);
+        report(&refused.unwrap_err().to_string());
     });
     roles.add("net::waiter", async |endpoint: Address| {
         let manager = Manager::connect(endpoint).await.unwrap();
@@ -116,12 +129,7 @@ fn workers_of_a_pool_share_a_semaphore() {
         let pool = Pool::new(4).await.unwrap();
         // The workers got the key of this process when they were started.
         std::fs::remove_file(site.key()).unwrap();
-        let draws = (0..40).map(|number| Draw {
-            number,
-            permits: permits.clone(),
-            inside: inside.clone(),
-        });
-        let squares = pool.try_map(draws).await.unwrap();
+        let squares = pool.try_map(draws(40, &permits, &inside)).await.unwrap();
         let squares: Vec<_> = squares.into_iter().map(Result::unwrap).collect();
         assert_eq!(squares, (0..40).map(|it| it * it).collect::<Vec<_>>());
         let (now, most) = inside.get().await.unwrap();

@@ -11,6 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::{
     address::Address,
+    certificate_files::CertificateFiles,
     error::{StartError, lack},
     keys::KeyRing,
     server::{
@@ -23,7 +24,7 @@ use crate::{
     transport::{
         listener::{Acceptor, Listener},
         stream::Stream,
-        tls::accept::TlsEndpoint,
+        tls::{accept::TlsEndpoint, identities::Identities},
     },
 };
 
@@ -41,16 +42,20 @@ impl Endpoints {
     ///
     /// # Errors
     ///
-    /// Returns [`StartError::BadAddress`] for an endpoint that cannot be bound, [`StartError::BadState`] when the
+    /// Returns [`StartError::InvalidSettings`] for a certificate file that cannot be used,
+    /// [`StartError::BadAddress`] for an endpoint that cannot be bound, [`StartError::BadState`] when the
     /// state folder cannot keep the key pair, and [`StartError::System`] when the system cannot create a thread.
     pub(crate) fn bind(
         addresses: &[Address],
         keys: KeyRing,
+        certificates: CertificateFiles,
         state: &State,
         shards: u32,
         frees_on_close: bool,
     ) -> Result<Self, StartError> {
-        let identity = identity_file::open(state.path())?;
+        let made = identity_file::open(state.path())?;
+        let identities =
+            Identities::open(made, certificates).map_err(StartError::InvalidSettings)?;
         let bound = addresses.iter().map(|address| {
             let bad = |error: io::Error| StartError::BadAddress {
                 address: address.clone(),
@@ -67,7 +72,7 @@ impl Endpoints {
             };
             let place = address.network();
             let place = place.ok_or_else(|| bad(io::ErrorKind::InvalidInput.into()))?;
-            TlsEndpoint::bind(&place, &identity).map_err(bad)
+            TlsEndpoint::bind(&place, &identities).map_err(bad)
         });
         let bound: Vec<_> = bound.collect::<Result<_, _>>()?;
         let addresses = bound

@@ -149,6 +149,9 @@ impl Gate {
         if let Some(error) = self.keys.refresh() {
             manager::keys_not_read(&error);
         }
+        if let Some(why) = caller.not_read() {
+            manager::keys_not_read(why);
+        }
         let shards = u32::try_from(self.shards.len()).unwrap_or(u32::MAX);
         let checked = time::timeout(PATIENCE, caller.authenticate(&self.keys, shards));
         let why = match checked.await {

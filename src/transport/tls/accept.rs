@@ -31,6 +31,7 @@ use crate::{
         stream::{AttachedStream, Stream},
         tls::{
             failure::{NOT_OURS, of_client},
+            identities::Identities,
             identity::Identity,
             resumable::{AtLoss, Resumable},
             sent::KeptBudget,
@@ -50,7 +51,7 @@ const REFUSAL_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct TlsEndpoint {
     listener: Private<TcpListener>,
-    identity: Identity,
+    identities: Identities,
     address: Address,
 }
 
@@ -60,7 +61,7 @@ impl TlsEndpoint {
     /// # Errors
     ///
     /// Returns an error when the place is not on this machine or in use.
-    pub(crate) fn bind(place: &NetworkPlace, identity: &Identity) -> io::Result<Self> {
+    pub(crate) fn bind(place: &NetworkPlace, identities: &Identities) -> io::Result<Self> {
         let found = resolve(&place.host, place.port, Deadline::after(RESOLVE_PATIENCE))?;
         let address = found.first().ok_or(io::ErrorKind::NotFound)?;
         let listener = bind(*address)?;
@@ -69,16 +70,17 @@ impl TlsEndpoint {
             host: place.host.clone(),
             port,
             shard: 0,
-            fingerprint: Some(identity.fingerprint()),
+            fingerprint: identities.fingerprint(),
         };
         Ok(Self {
             listener,
-            identity: identity.clone(),
+            identities: identities.clone(),
             address: Address::of_network(&place),
         })
     }
 
-    /// Returns the address, with the port that is bound and the fingerprint of the public key.
+    /// Returns the address, with the port that is bound and the fingerprint of the public key, if that does not
+    /// change.
     pub(crate) const fn address(&self) -> &Address {
         &self.address
     }
@@ -91,7 +93,7 @@ impl TlsEndpoint {
     pub(crate) fn attach(self) -> io::Result<TlsAcceptor> {
         Ok(TlsAcceptor {
             listener: register(self.listener, Interest::READABLE)?,
-            identity: self.identity,
+            identities: self.identities,
         })
     }
 }
@@ -100,7 +102,7 @@ impl TlsEndpoint {
 #[derive(Debug)]
 pub(crate) struct TlsAcceptor {
     listener: AsyncFd<Private<TcpListener>>,
-    identity: Identity,
+    identities: Identities,
 }
 
 impl TlsAcceptor {
@@ -127,12 +129,14 @@ impl TlsAcceptor {
                     _ => return Poll::Ready(Err(error)),
                 },
             };
-            let connection = self.identity.begin().map_err(io::Error::other)?;
+            let (identity, not_read) = self.identities.current();
+            let connection = identity.begin().map_err(io::Error::other)?;
             let stream = TlsStream::new(socket, connection, from.ip());
             return Poll::Ready(Ok(Caller {
                 stream: Arc::new(stream),
                 host: from.ip().to_canonical(),
-                identity: self.identity.clone(),
+                identity,
+                not_read,
             }));
         }
     }
@@ -144,6 +148,8 @@ pub(crate) struct Caller {
     stream: Arc<TlsStream>,
     host: IpAddr,
     identity: Identity,
+    /// Why the certificate files could not be read again.
+    not_read: Option<String>,
 }
 
 /// A client that has proved its key.
@@ -216,6 +222,11 @@ impl Caller {
         self.host
     }
 
+    /// Returns why the certificate files could not be read again, once for each change of them.
+    pub(crate) const fn not_read(&self) -> Option<&String> {
+        self.not_read.as_ref()
+    }
+
     /// Performs the handshake of a manager with `shards` shards. The caller limits the time.
     ///
     /// # Errors
@@ -240,7 +251,14 @@ impl Caller {
                     resume: shaken.resume,
                 })
             }
-            Err(Refusal::Silent(why)) => Err(why),
+            Err(Refusal::Silent(why)) => {
+                if self.identity.wants_certificates() {
+                    // A client without the right certificate has sent more already. If the socket were closed with
+                    // that, the system would discard the alert that says why.
+                    let _ = tokio::time::timeout(REFUSAL_PATIENCE, discard(&*attached)).await;
+                }
+                Err(why)
+            }
             Err(Refusal::Told(reason)) => {
                 // The client may have left.
                 let _ = tokio::time::timeout(REFUSAL_PATIENCE, refuse(&*attached, &reason)).await;
@@ -264,10 +282,12 @@ impl Caller {
         let begun = ManagerBegun::read(&message).map_err(|error| told("", error))?;
         let (shard, resumes) = (begun.shard(), begun.resumes());
         let name = begun.key().to_owned();
-        let (key, rights) = keys.find(&name).ok_or_else(|| {
-            let name = name.escape_default();
-            Refusal::Told(format!("the manager has no key of the name \"{name}\""))
-        })?;
+        let (key, rights) = keys
+            .find(&name, self.stream.peer_fingerprint())
+            .ok_or_else(|| {
+                let name = name.escape_default();
+                Refusal::Told(format!("the manager has no key of the name \"{name}\""))
+            })?;
         let mut nonce: Nonce = [0; size_of::<Nonce>()];
         getrandom::fill(&mut nonce).map_err(|error| Refusal::Silent(error.to_string()))?;
         let failed = |error| told(&name, error);
@@ -353,6 +373,23 @@ async fn send(attached: &dyn AttachedStream, message: &[u8]) -> Result<(), Refus
         rest = rest.get(written..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// The most reads after an alert. The client has sent one message after its certificate.
+const MOST_DISCARDED: usize = 8;
+
+/// Reads what a client has sent after a failure of TLS, until it has left.
+async fn discard(attached: &dyn AttachedStream) {
+    let mut buffer = [0; 1024];
+    for _ in 0..MOST_DISCARDED {
+        let read = future::poll_fn(|task| attached.poll_read(task, &mut buffer)).await;
+        match read {
+            // TLS repeats its failure for all that follows.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {}
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            Ok(_) | Err(_) => return,
+        }
+    }
 }
 
 /// Tells a client why it is refused, and waits until it has left: if a socket is closed with unread bytes, the system

@@ -18,6 +18,7 @@ use lockkeeper_protocol::handshake::{
 use rustix::event::PollFlags;
 
 use crate::{
+    certificate_files::{CertificateFiles, files_for},
     keys::key_for,
     network_place::NetworkPlace,
     transport::{
@@ -25,7 +26,7 @@ use crate::{
         stream::Stream,
         tls::{
             failure::{of_manager, of_tls},
-            identity::begin_client,
+            identity::{begin_client, credentials},
             resumable::{AtLoss, Resumable},
             sent::KeptBudget,
             socket::{Deadline, connect_to, wait},
@@ -62,10 +63,11 @@ impl Transport for Tls {
     /// fingerprint.
     fn connect(&self, _place: &str, patience: Duration) -> io::Result<Arc<dyn Stream>> {
         let deadline = Deadline::after(patience.min(PATIENCE));
-        let key = key_for(&self.place.endpoint());
-        let key = key.map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        let endpoint = self.place.endpoint();
+        let key = key_for(&endpoint).map_err(denied)?;
+        let files = files_for(&endpoint).map_err(denied)?;
         let connected = loop {
-            let connected = connect(&self.place, &key, false, deadline);
+            let connected = connect(&self.place, &key, &files, false, deadline);
             let is_closed = connected.as_ref().is_err_and(is_closed_early);
             if !is_closed || !deadline.allows(PATIENCE - CROWDED) {
                 break connected;
@@ -88,6 +90,7 @@ impl Transport for Tls {
         let origin = Arc::new(Origin {
             place: self.place.clone(),
             key,
+            files,
             secret,
         });
         let again = move |stream| {
@@ -125,6 +128,8 @@ fn is_closed_early(error: &io::Error) -> bool {
 struct Origin {
     place: NetworkPlace,
     key: Key,
+    /// They are read for each connection, so that short-lived certificates can be replaced.
+    files: CertificateFiles,
     /// The secret of the first connection.
     secret: ConnectionSecret,
 }
@@ -160,7 +165,7 @@ impl Origin {
     /// Connects again, and returns the number of bytes that the manager has read.
     fn connect(&self, received: u64) -> Result<(TlsStream, u64), Failure> {
         let deadline = Deadline::after(PATIENCE);
-        let (stream, _) = connect(&self.place, &self.key, true, deadline)?;
+        let (stream, _) = connect(&self.place, &self.key, &self.files, true, deadline)?;
         let resume = Resume {
             secret: self.secret,
             received,
@@ -195,10 +200,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+fn denied(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
+}
+
 /// Connects, and proves the key. Returns the secret of the connection too.
 pub(super) fn connect(
     place: &NetworkPlace,
     key: &Key,
+    files: &CertificateFiles,
     resumes: bool,
     deadline: Deadline,
 ) -> io::Result<(TlsStream, ConnectionSecret)> {
@@ -208,11 +218,19 @@ pub(super) fn connect(
             "port 0 is for listen() alone: ask the manager for its endpoints()",
         ));
     }
+    let credentials = credentials(files).map_err(denied)?;
     let socket = connect_to(&place.host, place.port, deadline)?;
     let host = socket.get()?.peer_addr()?.ip();
-    let connection = begin_client(place.fingerprint).map_err(|error| of_tls(&error))?;
+    let connection = begin_client(&place.host, place.fingerprint, credentials);
+    let connection = connection.map_err(|error| of_tls(&error))?;
     let stream = TlsStream::new(socket, connection, host);
-    let certificate = until_ready(&stream, deadline, PollFlags::IN, || stream.certificate())?;
+    let certificate = until_ready(&stream, deadline, PollFlags::IN, || stream.certificate());
+    let certificate = certificate.map_err(|error| match (&files.ca, error.kind()) {
+        (Some(ca), io::ErrorKind::PermissionDenied) => {
+            denied(format!("{error} (the CA file is {ca})"))
+        }
+        _ => error,
+    })?;
     let mut nonce: Nonce = [0; size_of::<Nonce>()];
     getrandom::fill(&mut nonce).map_err(|error| io::Error::other(error.to_string()))?;
     let failed = |error| of_manager(error, key.name());

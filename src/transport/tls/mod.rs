@@ -6,7 +6,7 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `socket` | TCP sockets with their options |
-//! | `identity` | the certificate of a manager, and the settings of TLS for both sides |
+//! | `identity`, `identities`, `credentials` | certificates, the files that have them, and the settings of TLS |
 //! | `stream` | TLS over a socket, as a `Stream` |
 //! | `failure` | the texts of its errors |
 //! | `resumable`, `sent` | a stream that outlives the connections below it |
@@ -15,7 +15,9 @@
 
 pub(crate) mod accept;
 pub(crate) mod connect;
+mod credentials;
 mod failure;
+pub(crate) mod identities;
 pub(crate) mod identity;
 pub(crate) mod resumable;
 pub(crate) mod sent;

@@ -20,13 +20,14 @@ use lockkeeper_sys::Private;
 use rustls::Connection;
 
 use crate::{
+    network_place::Fingerprint,
     peer_rights::PeerRights,
     transport::{
         registration::{self, Registrations, Socket},
         stream::{AttachedStream, Stream},
         tls::{
             failure::{NOT_OURS, of_tls},
-            identity::is_ours,
+            identity::{fingerprint, is_ours},
         },
     },
 };
@@ -106,6 +107,14 @@ impl TlsStream {
     /// Returns whether the other side has named lockkeeper's protocol. The handshake of TLS is over.
     pub(super) fn is_ours(&self) -> bool {
         self.lock().is_ok_and(|(_, tls)| is_ours(&tls.connection))
+    }
+
+    /// Returns the fingerprint of the certificate that the other side has shown, if it has. The handshake of TLS is
+    /// over.
+    pub(super) fn peer_fingerprint(&self) -> Option<Fingerprint> {
+        let (_, tls) = self.lock().ok()?;
+        let shown = tls.connection.peer_certificates()?.first()?;
+        fingerprint(shown).ok()
     }
 
     /// Records that the other side has proved that it has the key.

@@ -21,6 +21,7 @@ use rustls::{
 use tempfile::TempDir;
 
 use crate::{
+    certificate_files::CertificateFiles,
     keys::{self, KeyRing, make_key_file},
     network_place::NetworkPlace,
     transport::{
@@ -28,6 +29,8 @@ use crate::{
         tls::{
             accept::{Authenticated, TlsEndpoint},
             connect::{Tls, connect},
+            credentials::Credentials,
+            identities::Identities,
             identity::{Identity, begin_client},
             sent::KeptBudget,
             socket::Deadline,
@@ -71,12 +74,16 @@ fn identity() -> Identity {
     Identity::of(&Identity::make().unwrap()).unwrap()
 }
 
+fn identities(made: Identity) -> Identities {
+    Identities::open(made, CertificateFiles::default()).unwrap()
+}
+
 type Outcome = Result<Authenticated, String>;
 
 /// A manager of two shards that accepts one client, and what it made of it.
 fn manager(key: &Key) -> (u16, mpsc::Receiver<Outcome>) {
     let place = NetworkPlace::parse("//127.0.0.1:0").unwrap();
-    let endpoint = TlsEndpoint::bind(&place, &identity()).unwrap();
+    let endpoint = TlsEndpoint::bind(&place, &identities(identity())).unwrap();
     let port = endpoint.address().network().unwrap().port;
     let ring = key.ring();
     let (sender, outcome) = mpsc::channel();
@@ -106,7 +113,10 @@ impl Peer {
 
     fn client(port: u16) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        Self::new(begin_client(None).unwrap(), socket)
+        Self::new(
+            begin_client("localhost", None, Credentials::default()).unwrap(),
+            socket,
+        )
     }
 
     /// Reads a frame, with its length.
@@ -369,7 +379,7 @@ fn proof_that_was_seen_before_is_none() {
     key.connect(port).map(drop).unwrap_err();
     let (begin, auth) = recorded.join().unwrap();
     let place = NetworkPlace::parse("//127.0.0.1:0").unwrap();
-    let endpoint = TlsEndpoint::bind(&place, &Identity::of(&pair).unwrap()).unwrap();
+    let endpoint = TlsEndpoint::bind(&place, &identities(Identity::of(&pair).unwrap())).unwrap();
     let port = endpoint.address().network().unwrap().port;
     let replay = thread::spawn(move || {
         let mut client = Peer::client(port);
@@ -435,7 +445,14 @@ fn pair() -> (Arc<dyn Stream>, Arc<dyn Stream>) {
     let place = key.place(port);
     let secret = keys::key_for(&place.endpoint()).unwrap();
     let deadline = Deadline::after(PATIENCE);
-    let (client, secret) = connect(&place, &secret, false, deadline).unwrap();
+    let (client, secret) = connect(
+        &place,
+        &secret,
+        &CertificateFiles::default(),
+        false,
+        deadline,
+    )
+    .unwrap();
     let manager = outcome.recv_timeout(PATIENCE).unwrap().unwrap();
     assert_eq!(manager.secret, secret);
     fs::remove_dir_all(key.folder.path()).unwrap();
