@@ -31,8 +31,8 @@ use crate::kind::{
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
     id: CallId,
-    /// The arrival, in nanoseconds since the manager's start. A value without zero leaves the table of parked calls a
-    /// number for its empty places, which saves eight bytes a call.
+    /// The arrival, in nanoseconds since the manager's start. Zero is left for the empty places of the table of
+    /// parked calls, which saves eight bytes a call.
     since: NonZero<u64>,
     /// `None` once the call is answered.
     outbox: Option<Outbox>,
@@ -45,23 +45,23 @@ impl<R: Serialize + 'static> Call<R> {
     /// A short reply is encoded at once. A reply of more than 256 bytes is stored until the caller's session has room
     /// for it, so large data in a reply should be shared, as in a [`Blob`](lockkeeper_protocol::codec::Blob). See
     /// [`Self::reply_sharing`] for data that the object counts.
-    pub fn reply(mut self, reply: R) {
-        if let Some(outbox) = self.outbox.take() {
-            outbox.account().forget(CALL_BYTES);
-            outbox.note_end_of_wait(self.id, self.since.get(), None);
-            outbox.put_reply(self.id, reply, None);
-        }
+    pub fn reply(self, reply: R) {
+        self.answer(reply, None);
     }
 
     /// Answers the caller with a reply that shares bytes with the object, such as a stored value. The bytes
     /// count until the object has dropped them and no waiting reply shares them.
     ///
     /// A reply of [`Self::reply`] that has to wait counts all of its bytes itself.
-    pub fn reply_sharing(mut self, reply: R, stored: &Rc<StoredBytes>) {
+    pub fn reply_sharing(self, reply: R, stored: &Rc<StoredBytes>) {
+        self.answer(reply, Some(stored));
+    }
+
+    fn answer(mut self, reply: R, stored: Option<&Rc<StoredBytes>>) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
             outbox.note_end_of_wait(self.id, self.since.get(), None);
-            outbox.put_reply(self.id, reply, Some(stored));
+            outbox.put_reply(self.id, reply, stored);
         }
     }
 }
