@@ -5,9 +5,8 @@
 //!
 //! Invariant: every [`Call`] yields exactly one answer, at the latest when it is dropped.
 
-use std::{
-    cell::RefCell, fmt, marker::PhantomData, mem, num::NonZero, rc::Rc, sync::Arc, time::Duration,
-};
+use std::num::NonZero;
+use std::{cell::RefCell, fmt, marker::PhantomData, mem, rc::Rc, sync::Arc, time::Duration};
 
 use lockkeeper_protocol::{
     CallId, Fault, Fence, ManagerSecret, Proof, Refusal,
@@ -31,8 +30,7 @@ use crate::kind::{
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
     id: CallId,
-    /// The arrival, in nanoseconds since the manager's start. Zero is left for the empty places of the table of
-    /// parked calls, which saves eight bytes a call.
+    /// The arrival, in nanoseconds since the manager's start. Zero marks the empty places of a table of calls.
     since: NonZero<u64>,
     /// `None` once the call is answered.
     outbox: Option<Outbox>,
@@ -124,9 +122,8 @@ impl<R> Call<R> {
     /// Never panics: a call has its outbox until it is consumed.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
-        self.outbox
-            .as_ref()
-            .expect("only a consumed call has no outbox")
+        let outbox = self.outbox.as_ref();
+        outbox.expect("only a consumed call has no outbox")
     }
 }
 
