@@ -84,8 +84,8 @@ impl View<'_> {
     }
 
     fn claim(&self, units: u64, mode: &str, since: Duration) -> Claim {
-        let lasted = self.at.saturating_sub(since);
-        let mut claim = Claim::new(String::new(), String::new(), units, lasted);
+        let elapsed = self.at.saturating_sub(since);
+        let mut claim = Claim::new(String::new(), String::new(), units, elapsed);
         claim.key.clone_from(&self.part.key);
         mode.clone_into(&mut claim.mode);
         claim
