@@ -58,7 +58,8 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     /// Returns how long this task may run, in place of the pool's
     /// [time limit](crate::builders::PoolBuilder::time_limit); `None`, the default, leaves that.
     ///
-    /// The submitter calls it. See the pool's limit for what happens at the end of the time.
+    /// The submitter calls it. See the pool's limit for what happens at the end of the time. A
+    /// [`Process`](crate::Process) has no limit: its owner calls `kill`.
     fn time_limit(&self) -> Option<Duration> {
         None
     }
@@ -67,7 +68,7 @@ pub trait Task: Serialize + DeserializeOwned + Send + 'static {
     /// default none is.
     ///
     /// The worker calls it. Another attempt follows if the pool has [retries](crate::Retry) left for the task;
-    /// otherwise its submitter gets the output.
+    /// otherwise its submitter gets the output. A [`Process`](crate::Process) runs its task once.
     fn is_transient(_output: &Self::Output) -> bool {
         false
     }
