@@ -30,7 +30,7 @@ use crate::kind::{
 #[must_use = "a call that is dropped is answered with a fault"]
 pub struct Call<R> {
     id: CallId,
-    /// The arrival, in nanoseconds since the manager's start. Zero marks the empty places of a table of calls.
+    /// The arrival: one more than the nanoseconds since the manager's start. A table of calls uses the zero.
     since: NonZero<u64>,
     /// `None` once the call is answered.
     outbox: Option<Outbox>,
@@ -47,8 +47,8 @@ impl<R: Serialize + 'static> Call<R> {
         self.answer(reply, None);
     }
 
-    /// Answers the caller with a reply that shares bytes with the object, such as a stored value. The bytes
-    /// count until the object has dropped them and no waiting reply shares them.
+    /// Answers the caller with a reply that shares bytes with the object, such as a stored value. The bytes count until
+    /// the object has dropped them and no waiting reply shares them.
     ///
     /// A reply of [`Self::reply`] that has to wait counts all of its bytes itself.
     pub fn reply_sharing(self, reply: R, stored: &Rc<StoredBytes>) {
@@ -58,7 +58,7 @@ impl<R: Serialize + 'static> Call<R> {
     fn answer(mut self, reply: R, stored: Option<&Rc<StoredBytes>>) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
-            outbox.note_end_of_wait(self.id, self.since.get(), None);
+            outbox.note_end_of_wait(self.id, self.since, None);
             outbox.put_reply(self.id, reply, stored);
         }
     }
@@ -74,7 +74,7 @@ impl<R> Call<R> {
     /// Returns when the call arrived, as the time since the manager's start.
     #[must_use]
     pub const fn arrived(&self) -> Duration {
-        Duration::from_nanos(self.since.get())
+        Duration::from_nanos(self.since.get() - 1)
     }
 
     /// Returns the call that a proof in the arguments names: a call of the same session, or of any session if
@@ -110,7 +110,7 @@ impl<R> Call<R> {
     pub fn fail(mut self, fault: Fault) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
-            outbox.note_end_of_wait(self.id, self.since.get(), Some(&fault));
+            outbox.note_end_of_wait(self.id, self.since, Some(&fault));
             outbox.put(self.id, Parcel::Fault(fault));
         }
     }
@@ -131,7 +131,7 @@ impl<R> Drop for Call<R> {
     fn drop(&mut self) {
         if let Some(outbox) = self.outbox.take() {
             outbox.account().forget(CALL_BYTES);
-            outbox.put_dropped(self.id, self.since.get());
+            outbox.put_dropped(self.id, self.since);
         }
     }
 }
@@ -293,9 +293,9 @@ impl Outbox {
 
     /// Records the wait time of a call that is being answered.
     #[inline]
-    fn note_end_of_wait(&self, id: CallId, since: u64, fault: Option<&Fault>) {
+    fn note_end_of_wait(&self, id: CallId, since: NonZero<u64>, fault: Option<&Fault>) {
         let turn = &mut *self.0.turn.borrow_mut();
-        let ago = turn.now.saturating_sub(since);
+        let ago = (turn.now + 1).saturating_sub(since.get());
         if fault.is_none() && ago > 0 {
             turn.waits.push(ago);
         }
@@ -374,7 +374,7 @@ impl Outbox {
         self.0.account.count(CALL_BYTES);
         Call {
             id,
-            since: NonZero::new(self.nanos()).unwrap_or(NonZero::<u64>::MIN),
+            since: NonZero::<u64>::MIN.saturating_add(self.nanos()),
             outbox: Some(self.clone()),
             reply: PhantomData,
         }
@@ -451,7 +451,7 @@ impl Outbox {
         turn.parcels.push((id, parcel));
     }
 
-    fn put_dropped(&self, id: CallId, since: u64) {
+    fn put_dropped(&self, id: CallId, since: NonZero<u64>) {
         let fault = self.0.turn.borrow().dropped.fault(id);
         self.note_end_of_wait(id, since, Some(&fault));
         self.put(id, Parcel::Fault(fault));

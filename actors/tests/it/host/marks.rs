@@ -99,7 +99,7 @@ async fn dead_process_is_stored_once_however_many_learn_of_it() {
     // The items keep the marks themselves.
     let queue = shard.host::<Queue>(QueueSpec {
         capacity: None,
-        schema: String::new(),
+        schema: "u64".to_owned(),
     });
     let item = || Blob::from(vec![7]);
     calls(&queue, OTHER, || Put { item: item() }).await;

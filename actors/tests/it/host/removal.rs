@@ -89,7 +89,7 @@ async fn items_of_a_removed_queue_are_dropped_in_slices() {
     for taken in [0, MANY] {
         let queue = shard.host::<Queue>(QueueSpec {
             capacity: None,
-            schema: String::new(),
+            schema: "u64".to_owned(),
         });
         for seq in 1..=MANY {
             let item = Blob::from(vec![7]);
@@ -135,7 +135,7 @@ async fn waiting_calls_of_a_removed_object_are_dropped_in_slices() {
     removed_with_waiters::<Semaphore, _>(none, None, || AcquireMany { permits: 1 }).await;
     let spec = QueueSpec {
         capacity: None,
-        schema: String::new(),
+        schema: "u64".to_owned(),
     };
     removed_with_waiters::<Queue, _>(spec, None, || Get).await;
 }
