@@ -60,7 +60,7 @@ pub struct Waiting {
     pub units: u64,
     /// How it wants them, or what it waits for.
     pub mode: &'static str,
-    /// The start of the wait, since the manager's start: see [`Call::since`](crate::Call::since).
+    /// The start of the wait, since the manager's start: see [`Call::arrived`](crate::Call::arrived).
     pub since: Duration,
 }
 
