@@ -70,8 +70,7 @@ fn newest(folder: &Path, name: &str) -> Vec<PathBuf> {
 fn compile(crates: &Crates, program: &str) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let source = folder.path().join("main.rs");
-    let uses = "#![allow(unused)]
-use lockkeeper::{Blocking, BlockingTask, Failure, Pool, Task};
+    let uses = "use lockkeeper::{Blocking, BlockingTask, Failure, Pool, Task};
 use serde::{Deserialize, Serialize};
 ";
     fs::write(&source, format!("{uses}{program}")).expect("a file");
@@ -83,6 +82,8 @@ use serde::{Deserialize, Serialize};
         "metadata",
         "--error-format",
         "human",
+        "-A",
+        "unused",
     ]);
     compiler.arg("--out-dir").arg(folder.path());
     compiler

@@ -13,7 +13,7 @@ use std::{
 
 use futures::{StreamExt, future::join_all, poll};
 use lockkeeper::{
-    Blocking, BlockingTask, Event, Lock, Manager, Pool, Task, TaskError, block_on,
+    Blocking, BlockingTask, Event, Lock, Manager, Pool, Task, TaskError, TaskHandle, block_on,
     builders::Program,
     errors::{TaskFault, WorkerExit},
     task::{is_stopping, stopping},
@@ -85,6 +85,16 @@ impl Task for NeverEnds {
         self.0.set().await.unwrap();
         pending().await
     }
+}
+
+/// Starts a pool of one worker, whose task has begun and never ends.
+async fn endless_in_a_pool() -> (Manager, Pool, TaskHandle<()>) {
+    let manager = Manager::start().await.unwrap();
+    let has_begun = manager.event().await.unwrap();
+    let pool = Pool::new(1).await.unwrap();
+    let endless = pool.spawn(NeverEnds(has_begun.clone()));
+    has_begun.wait().await.unwrap();
+    (manager, pool, endless)
 }
 
 /// Adds its number to a file, and takes some microseconds.
@@ -239,11 +249,7 @@ fn what_runs_at_the_deadline_is_ended() {
 #[test]
 fn drain_within_a_drain_ends_both_at_the_first_deadline() {
     run(async {
-        let manager = Manager::start().await.unwrap();
-        let has_begun = manager.event().await.unwrap();
-        let pool = Pool::new(1).await.unwrap();
-        let endless = pool.spawn(NeverEnds(has_begun.clone()));
-        has_begun.wait().await.unwrap();
+        let (_manager, pool, endless) = endless_in_a_pool().await;
         let mut first = Box::pin(pool.drain(LONG));
         assert!(poll!(&mut first).is_pending());
         pool.drain(Duration::from_millis(50)).await.unwrap();
@@ -255,11 +261,7 @@ fn drain_within_a_drain_ends_both_at_the_first_deadline() {
 #[test]
 fn drain_after_close_gives_back_what_waits() {
     run(async {
-        let manager = Manager::start().await.unwrap();
-        let has_begun = manager.event().await.unwrap();
-        let pool = Pool::new(1).await.unwrap();
-        let endless = pool.spawn(NeverEnds(has_begun.clone()));
-        has_begun.wait().await.unwrap();
+        let (_manager, pool, endless) = endless_in_a_pool().await;
         let waiting = pool.spawn(Who);
         until_jobs(&pool, 1, 1).await;
         pool.close().await.unwrap();

@@ -161,6 +161,12 @@ async fn until_runs(pool: &Pool, tasks: usize) {
     .await;
 }
 
+/// Acquires a lock, and returns the process that died with it.
+async fn dead_holder(lock: &Lock) -> u32 {
+    let guard = lock.acquire().await.unwrap();
+    guard.abandoned().unwrap().holder.pid
+}
+
 #[test]
 fn task_over_its_limit_ends_alone_and_what_it_held_comes_back() {
     run(async {
@@ -175,14 +181,7 @@ fn task_over_its_limit_ends_alone_and_what_it_held_comes_back() {
             let error = assert_limited(endless.await, LIMIT);
             assert_eq!((error.task(), error.index()), ("endless", None));
             let dead = error.pid().unwrap();
-            let left = lock
-                .acquire()
-                .await
-                .unwrap()
-                .abandoned()
-                .unwrap()
-                .holder
-                .pid;
+            let left = dead_holder(&lock).await;
             assert_eq!(left, dead);
             for neighbour in neighbours {
                 assert_ne!(neighbour.unwrap(), dead);
@@ -379,14 +378,7 @@ fn killed_task_ends_with_its_worker_and_no_other() {
             (error.fault(), error.attempts()),
             (Some(&TaskFault::Killed), 1)
         );
-        let left = lock
-            .acquire()
-            .await
-            .unwrap()
-            .abandoned()
-            .unwrap()
-            .holder
-            .pid;
+        let left = dead_holder(&lock).await;
         assert_eq!(Some(left), error.pid());
         until_runs(&pool, 1).await;
         starts.kill();

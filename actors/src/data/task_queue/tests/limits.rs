@@ -50,6 +50,15 @@ fn feed_with(bench: &mut Bench<TaskQueue>, count: u64, rule: Option<TaskRule>) -
     feed_by(bench, 0, count, rule)
 }
 
+/// Ends the killed worker, and checks that its first task has failed and that another worker gets the others.
+fn only_the_first_is_killed(bench: &mut Bench<TaskQueue>, tasks: &[JobId]) {
+    bench.hang_up(1);
+    let waits = collect(bench);
+    assert_eq!(ended(bench, waits), Some(vec![(0, false)]));
+    let taken = next_of(bench, 2, 9);
+    assert_eq!(each(bench, taken), tasks[1..]);
+}
+
 fn enlist(bench: &mut Bench<TaskQueue>, worker: u64) {
     let pid = pid(worker);
     bench.call(worker, Enlist { pid });
@@ -155,11 +164,7 @@ fn worker_with_other_tasks_is_killed_only_once_it_has_returned_them() {
         },
     );
     assert_eq!(look(&mut bench).0, [pid(1)]);
-    bench.hang_up(1);
-    let waits = collect(&mut bench);
-    assert_eq!(ended(&bench, waits), Some(vec![(0, false)]));
-    let taken = next_of(&mut bench, 2, 9);
-    assert_eq!(each(&bench, taken), tasks[1..]);
+    only_the_first_is_killed(&mut bench, &tasks);
 }
 
 #[test]
@@ -170,11 +175,7 @@ fn worker_that_returns_nothing_is_killed_in_the_end() {
     next_of(&mut bench, 1, 3);
     bench.advance(LIMIT + Duration::from_secs(1));
     assert_eq!(look(&mut bench).0, [pid(1)]);
-    bench.hang_up(1);
-    let waits = collect(&mut bench);
-    assert_eq!(ended(&bench, waits), Some(vec![(0, false)]));
-    let taken = next_of(&mut bench, 2, 9);
-    assert_eq!(each(&bench, taken), tasks[1..]);
+    only_the_first_is_killed(&mut bench, &tasks);
 }
 
 #[test]
